@@ -1,0 +1,1 @@
+"""Networks that are kept: our ViT and any timm model, by name, in and out of files."""

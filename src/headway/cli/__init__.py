@@ -1,0 +1,62 @@
+"""The command line: pick the verb, then let its own file say what it takes. ``headway --help`` imports no torch."""
+
+import sys
+import time
+
+VERBS = {
+    "demo": "the main job on embedded data: pretrain, change the head, say what it was worth",
+    "tasks": "what pretext tasks there are",
+    "pretrain": "train a backbone on unlabelled pictures",
+    "transfer": "change the output layer: from a run and labelled pictures to a classifier",
+    "predict": "name what is in pictures, with a classifier",
+    "embed": "write the features of pictures",
+}
+_started: float | None = None
+
+
+def command_started() -> float:
+    """When the work began, on the clock of ``time.perf_counter``: the command's start, or now for a call from Python."""
+    return time.perf_counter() if _started is None else _started
+
+
+def usage() -> str:
+    """What ``headway --help`` prints."""
+    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    return "\n".join([
+        "usage: headway VERB ...", "",
+        "Learn from pictures that nobody labelled, then change the head.", "",
+        "verbs:", *lines, "",
+        "  headway VERB --help says what a verb takes, with an example; --version prints the version.",
+    ])  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
+    global _started
+    _started = time.perf_counter()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from headway import __version__
+
+        print(f"headway {__version__}")
+        return 0
+    from headway.errors import HeadwayError, unknown
+
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise unknown("verb", verb, VERBS, hint="(headway --help lists them)")
+        from headway.cli.run import run_verb
+
+        return run_verb(verb, rest)
+    except HeadwayError as error:
+        print(f"headway {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"headway {verb}: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        _started = None

@@ -1,0 +1,179 @@
+"""``headway demo``: the whole job at once, on drawn animals or on labelled pictures of your own."""
+
+import itertools
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from headway import samples
+from headway.backbones.load import architecture, from_architecture
+from headway.backbones.weights import load_backbone
+from headway.cli import command_started
+from headway.cli.screen import counting, name_skipped, note
+from headway.data.arrays import Arrays
+from headway.data.open import open_source
+from headway.data.source import Source
+from headway.data.split import stratified_split
+from headway.data.store import build_store, natural_size
+from headway.downstream.supervised import SupervisedTask
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, new_head
+from headway.errors import HeadwayError
+from headway.files import write_json
+from headway.pretext import find_recipe
+from headway.protocol import Learner
+from headway.train.choices import measure_step
+from headway.train.job import Job, main_size, seconds_of, stored_side
+from headway.train.log import Bar
+from headway.train.loop import Plan
+from headway.train.run import run_job
+from headway.verdict.gain import SCRATCH, Contest, judge
+
+DRAWN, DRAWN_SIDE = 4500, 64
+"""Pictures drawn where no data are given, and their side."""
+PRETRAINING = 0.55
+"""Share of the budget that goes into pretraining."""
+PER_CLASS, LABEL_DRAWS, TESTED = 10, 5, 2000
+"""Labels a class, how often they are drawn, and test pictures looked at, at most."""
+
+
+def demo(
+    *,
+    data: str | Path | Source | None = None,
+    out: str | Path = "headway-demo",
+    budget: str = "3m",
+    seed: int = 0,
+    shuffle_labels: bool = False,
+) -> dict[str, Any]:
+    """Do the whole job: pretrain without labels, change the head with few, and say what pretraining was worth.
+
+    Example: headway demo --data 'train-{0..4}.tar.gz' --budget 5m
+
+    Args:
+        data: Labelled pictures whose labels are hidden from pretraining; none: animals drawn by program.
+        out: Folder to write; where it exists, the next free number is taken.
+        budget: Time for everything.
+        seed: Of drawing, splits, weights and training.
+        shuffle_labels: Deal the labels out at random first: an honest comparison must then find nothing.
+
+    Returns:
+        rows (name, accuracy, low, high), gain (points, low, high), out.
+    """
+    started, seconds = command_started(), seconds_of(budget)
+    folder = _free(Path(out))
+    source = open_source(data, labelled=True) if data is not None else samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
+    size, side, patch = _sizes(source)
+    with counting("reading" if data is not None else "drawing animals") as progress:
+        store = build_store(source, side, progress=progress)
+    name_skipped(store.skipped)
+    if store.labels is None:
+        raise HeadwayError(
+            "the demo needs labelled pictures to judge by: one folder a class, tars with .cls, or file,label"
+        )
+    images, labels = store.images, store.labels
+    if shuffle_labels:
+        labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    pool, test = stratified_split(labels, seed=seed)
+    test = test[:: max(len(test) // TESTED, 1)][:TESTED]
+    what = "drawn animals (drawn by program, not photographs)" if data is None else "pictures"
+    note(
+        f"{len(images):,} {what} of {len(store.classes)} kinds: {len(pool):,} to learn from without labels, {len(test):,} to test on"
+    )
+
+    job = Job(
+        task="simclr", recipe=find_recipe("simclr"), backbone="vit_micro", stem="conv", patch=patch, size=size, seed=seed,
+        budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
+    )  # fmt: skip
+    with Bar("pretraining (simclr)") as bar:
+        run_job(job, Arrays(images[pool]), folder / "run", sinks=[bar])
+    pretrained = load_backbone(folder / "run")
+    untrained = _untrained(pretrained, seed)
+    contest = Contest(
+        pretrained, untrained, images[pool], labels[pool], images[test], labels[test], store.classes, size
+    )
+    steps = _affordable_steps(contest, seconds - (time.perf_counter() - started), seed)
+    with counting("changing the head") as progress:
+        rows, gain, (linear, tuned) = judge(
+            contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress,
+            scratch=replace(FROM_SCRATCH, epochs=0, least=steps), fine_tune=replace(FINE_TUNE, epochs=0, least=steps),
+        )  # fmt: skip
+    (tuned if gain.contender.endswith("fine-tuned") else linear).save(folder / "model")
+    answer = {
+        "rows": [row._asdict() for row in rows],
+        "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
+        "out": str(folder),
+    }
+    details = {
+        "data": "drawn animals" if data is None else str(data), "generator": samples.VERSION if data is None else None,
+        "contender": gain.contender, "labels_per_class": PER_CLASS, "label_draws": LABEL_DRAWS,
+        "test_pictures": len(test), "pool": len(pool), "supervised_steps": steps, "seed": seed,
+        "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
+    }  # fmt: skip
+    write_json(folder / "report.json", {**answer, **details})
+    return {**answer, "details": details}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print the table and one honest sentence."""
+    console, details, gain = Console(highlight=False), answer["details"], answer["gain"]
+    table = Table("", "right, %", "95 %", title=f"{details['labels_per_class']} labels a class")
+    for row in answer["rows"]:
+        table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
+    console.print(table)
+    console.print(sentence(gain, details), markup=False)
+    console.print(
+        f"Everything is in {answer['out']}: the run (run/), the classifier (model/), the numbers (report.json)."
+    )
+
+
+def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
+    """What the comparison found, and what its interval does and does not cover."""
+    low, high = gain["low"], gain["high"]
+    found = (
+        f"Pretraining helped: {gain['points']:+.1f} points" if low > 0
+        else f"Pretraining hurt: {gain['points']:+.1f} points" if high < 0
+        else f"Cannot tell whether pretraining helped: {gain['points']:+.1f} points"
+    )  # fmt: skip
+    drawn = " The pictures are drawn by program." if details["data"] == "drawn animals" else ""
+    shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
+    return (
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against {SCRATCH} on the same "
+        f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one run, "
+        f"not other pretrainings.{drawn}{shuffled}"
+    )
+
+
+def _free(out: Path) -> Path:
+    """``out``, or the first of ``out-2``, ``out-3``, ... that is not there."""
+    if not out.exists():
+        return out
+    return next(path for n in itertools.count(2) if not (path := out.with_name(f"{out.name}-{n}")).exists())
+
+
+def _sizes(source: Source) -> tuple[int, int, int]:
+    """View, stored side and patch: 4 x 4 patches a view, which a short run has time for."""
+    recipe = find_recipe("simclr")
+    natural = min(natural_size(source)[0], 64)
+    size, _ = main_size(natural // 8 * 8, Job(task="simclr", recipe=recipe, patch=8))
+    return size, stored_side(natural_size(source)[0], size, recipe.detail), size // 4
+
+
+def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return from_architecture(architecture(pretrained))
+
+
+def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
+    """Steps for each supervised training so that all of them fit into the remaining seconds; the same for all."""
+    head = new_head(contest.pretrained.embed_dim, len(contest.classes), seed)  # type: ignore[arg-type]
+    batch = min(FINE_TUNE.batch, PER_CLASS * len(contest.classes))
+    task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
+    learner = Learner(contest.untrained, task)
+    seconds = measure_step(learner, contest.images, Plan(steps=10, batch=batch, seed=seed), FINE_TUNE.optim, limit=1.5)
+    trainings = 2 * LABEL_DRAWS + 3
+    return int(min(max(0.75 * remaining / trainings / seconds, 30), 400))

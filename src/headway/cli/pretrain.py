@@ -1,0 +1,93 @@
+"""``headway pretrain``: a folder of unlabelled pictures in, a trained backbone out."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from headway.cli import command_started
+from headway.cli.screen import counting, note
+from headway.config import Recipe
+from headway.data.open import open_source
+from headway.data.source import Source
+from headway.distributed import rank
+from headway.downstream.probe import knn_probe
+from headway.pretext import find_recipe
+from headway.train.job import Job, seconds_of
+from headway.train.log import Bar
+from headway.train.run import run_job
+
+
+def pretrain(
+    task: Positional[str],
+    *,
+    data: str | Path | Source,
+    out: str | Path,
+    backbone: str = "vit_tiny",
+    stem: Literal["linear", "conv"] = "linear",
+    patch: int = 0,
+    size: int = 0,
+    budget: str | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    accumulate: int = 1,
+    precision: Literal["auto", "float32", "bf16", "float64"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    probe: str | None = None,
+    probe_every: int = 0,
+    resume: bool = False,
+    recipe: Recipe | None = None,
+) -> dict[str, Any]:
+    """Train a backbone on unlabelled pictures with a pretext task.
+
+    Example: headway pretrain simclr --data photos --out runs/photos --budget 10m
+
+    Args:
+        task: A name that ``headway tasks`` lists, or your own as my_package.my_file:RECIPE. Name it first.
+        data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), or a CSV with a column "file".
+        out: The run folder to write; it must not exist.
+        backbone: vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME.
+        stem: How a ViT makes patches into tokens: one linear layer, or small convolutions (better for short runs).
+        patch: Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above.
+        size: Side in pixels of the square main view; 0: the median short side, at most 224.
+        budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
+        epochs: Passes over the data; without budget and steps, the recipe's.
+        steps: Optimiser steps.
+        seed: Of weights, order and draws: the same command and seed give the same bits.
+        accumulate: Micro-batches a step, to save memory where the loss allows.
+        precision: Of the arithmetic; auto: measured.
+        compile: Whether the backbone is compiled; auto: measured where the run lasts over 20 minutes.
+        probe: Labelled pictures on which a k-NN probe is measured meanwhile (its time is not in the budget).
+        probe_every: Steps between probes; 0: at the end alone.
+        resume: Go on from the last checkpoint in ``out``, or start where there is none.
+        recipe: The task with every choice; none: the task's own.
+
+    Returns:
+        run, task, steps, seconds, images_per_second, loss.
+    """
+    started = command_started()
+    job = Job(
+        task=task, recipe=recipe or find_recipe(task), backbone=backbone, stem=stem, patch=patch, size=size,
+        budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
+        accumulate=accumulate, precision=precision, compile=compile,
+    )  # fmt: skip
+    source = open_source(data)
+    look = knn_probe(open_source(probe, labelled=True), seed=seed) if probe else None
+    with counting("decoding") as decoding, Bar(task) as bar:
+        sinks = [bar] if rank() == 0 else []
+        return run_job(
+            job, source, Path(out), resume=resume, started=started, sinks=sinks, decoding=decoding, say=note, probe=look,
+            probe_every=probe_every,
+        )  # fmt: skip
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print the answer as two lines."""
+    print = Console(soft_wrap=True, highlight=False).print
+    print(
+        f"{answer['task']}: {answer['steps']} steps in {answer['seconds']:.0f} s "
+        f"({answer['images_per_second']:,.0f} pictures/s), loss {answer['loss']:.3f}; the run is in {answer['run']}"
+    )
+    print(f"next: headway transfer {answer['run']} --data LABELLED --head linear --out MODEL", markup=False)

@@ -1,0 +1,53 @@
+"""From words on the command line to a call of the verb's function, and from its answer to the screen."""
+
+import functools
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+
+from headway.config import Recipe
+from headway.pretext import find_recipe
+
+
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Parse, call, print. Raises HeadwayError for what the user can mend."""
+    module = importlib.import_module(f"headway.cli.{verb}")
+    function: Callable[..., dict[str, Any]] = getattr(module, verb)
+    parsed = tyro.cli(_with_options(function, arguments), prog=f"headway {verb}", args=arguments)
+    as_json = parsed.pop("json")
+    answer = function(**parsed)
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        module.show(answer)
+    sys.stdout.flush()
+    return 0
+
+
+def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callable[..., dict[str, Any]]:
+    """A function that gives back its arguments: the verb's own, ``--json``, and the named task's recipe as the default."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if "recipe" in signature.parameters:
+        task = arguments[0] if arguments and not arguments[0].startswith("-") else None
+        parameters = [p for p in parameters if p.name != "recipe" or task]
+        if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
+            recipe = find_recipe(task)
+            parameters = [p.replace(default=recipe, annotation=Recipe) if p.name == "recipe" else p for p in parameters]
+    help_json = tyro.conf.arg(help="Make the last line of standard output one JSON object.")
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters.append(inspect.Parameter("json", kind, default=False, annotation=Annotated[bool, help_json]))
+
+    @functools.wraps(function)
+    def collect(*given: Any, **named: Any) -> dict[str, Any]:
+        names = [p.name for p in parameters if p.kind is not kind]
+        return {**dict(zip(names, given, strict=False)), **named}
+
+    collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
+    collect.__annotations__ = {p.name: p.annotation for p in parameters}
+    return collect

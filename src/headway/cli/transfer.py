@@ -1,0 +1,83 @@
+"""``headway transfer``: change the output layer."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from headway.cli.screen import counting, name_skipped, note
+from headway.data.open import open_source
+from headway.data.source import Source
+from headway.downstream.classifier import refuse_existing
+from headway.downstream.labelled import gather_labelled
+from headway.downstream.swap import describe_swap, load_run, view_size
+from headway.downstream.transfer import transfer as change_head
+from headway.errors import HeadwayError
+from headway.measure.metrics import accuracy, wilson
+from headway.train.log import Bar
+
+
+def transfer(
+    run: Positional[str],
+    *,
+    data: str | Path | Source,
+    out: str | Path,
+    head: Literal["knn", "linear", "finetune"] = "linear",
+    test: str | Path | Source | None = None,
+    per_class: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Change the output layer: cut the pretext head of a run, join one for your classes, train and test it.
+
+    Example: headway transfer runs/photos --data labelled --head linear --out models/photos
+
+    Args:
+        run: A run folder that ``headway pretrain`` wrote.
+        data: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        out: The classifier's folder to write; it must not exist.
+        head: knn (nothing is trained), linear (the backbone stays as it is), or finetune (everything moves).
+        test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside and never trained on.
+        per_class: Labels a class to use; none: all.
+        seed: Of the split, the draw of labels and the training.
+
+    Returns:
+        head, accuracy, low, high (per cent; the interval is over test pictures), labels, test_images, model.
+    """
+    model = refuse_existing(Path(out))
+    backbone, cut = load_run(Path(run))
+    size = view_size(backbone)
+    source = open_source(data, labelled=True)
+    held = open_source(test, labelled=True) if test is not None else None
+    with counting("decoding") as progress:
+        pictures = gather_labelled(source, held, size, per_class_count=per_class, seed=seed, progress=progress)
+    name_skipped(pictures.skipped)
+    if not len(pictures.test_labels):
+        raise HeadwayError("no pictures are left to test on; label more, or give --test")
+    if pictures.aside:
+        note(
+            f"{len(pictures.test_labels)} of the labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on"
+        )
+    with Bar(f"training {head}") as bar:
+        sinks = [bar] if head == "finetune" else []
+        classifier = change_head(
+            backbone, pictures.images, pictures.labels, pictures.classes, size, head=head, seed=seed, sinks=sinks
+        )
+    note(str(describe_swap(cut, classifier.backbone, classifier.head)))
+    right = classifier.probabilities(pictures.test_images).argmax(1) == pictures.test_labels
+    low, high = wilson(int(right.sum()), len(right))
+    classifier.save(model)
+    return {
+        "head": head, "accuracy": round(accuracy(right), 2), "low": round(low, 2), "high": round(high, 2),
+        "labels": len(pictures.labels), "test_images": len(right), "model": str(model),
+    }  # fmt: skip
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print the answer as two lines."""
+    print = Console(soft_wrap=True, highlight=False).print
+    print(
+        f"{answer['head']}: {answer['accuracy']:.1f} % right (95 %: {answer['low']:.1f} to {answer['high']:.1f}) on "
+        f"{answer['test_images']} test pictures, after {answer['labels']} labels; the classifier is in {answer['model']}"
+    )
+    print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv", markup=False)

@@ -1,0 +1,103 @@
+"""What a run is made of: typed Python, frozen, a docstring on every field."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from headway.errors import HeadwayError
+
+if TYPE_CHECKING:
+    from headway.protocol import Backbone, Facts, PretextTask
+
+
+class TaskConfig(Protocol):
+    """Every choice of one pretext task: a frozen dataclass with a docstring on every field."""
+
+    def build(self, backbone: "Backbone", facts: "Facts") -> "PretextTask":
+        """Make the task for this backbone and this data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Settings of the parameters whose name matches a pattern; the first rule that matches counts."""
+
+    pattern: str
+    """Regular expression, searched in the parameter's name (backbone.blocks.0.attention.qkv.weight, say)."""
+    rate: float = 1.0
+    """Factor on the learning rate."""
+    decay: float = 1.0
+    """Factor on the weight decay."""
+
+
+NO_DECAY = (
+    Rule(
+        r"(bias|(norm|bn)\d*\.weight|gamma|class_token|cls_token|registers|reg_token|positions|pos_embed|mask_token)$",
+        decay=0.0,
+    ),
+)
+"""Vectors are not decayed: biases, norms, tokens and positions."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) with warm-up and cosine."""
+
+    lr: float = 1e-3
+    """Peak learning rate at batch 256; the rate in force is lr x batch / 256 up to batch 1024, then by square root."""
+    weight_decay: float = 0.05
+    """Decay of every weight that no rule exempts."""
+    final_decay: float | None = None
+    """Decay at the end, reached by a cosine; none: it stays."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Memory of the mean and of the square of gradients."""
+    warmup: float = 0.05
+    """Share of the run over which the rate rises."""
+    final: float = 0.01
+    """The rate at the end, as a share of the peak."""
+    clip: float = 3.0
+    """Gradients are shortened to this norm; 0 leaves them."""
+    rules: tuple[Rule, ...] = NO_DECAY
+    """Exceptions by parameter name."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "clip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise HeadwayError(f"optim {name} must be a finite number of 0 or more, got {value}")
+        if not 0 <= self.warmup < 1:
+            raise HeadwayError(f"optim warmup is a share of the run in [0, 1), got {self.warmup}")
+
+    def peak(self, batch: int) -> float:
+        """The peak learning rate for this global batch."""
+        return self.lr * (batch / 256 if batch <= 1024 else 4 * math.sqrt(batch / 1024))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A task with every choice its paper makes."""
+
+    task: TaskConfig
+    """The game and its settings."""
+    optim: Optim = field(default_factory=Optim)
+    """How weights are moved."""
+    epochs: int = 100
+    """Passes over the data where neither budget, epochs nor steps are given."""
+    batch: int = 256
+    """Pictures a step, over all processes."""
+    detail: float = 1.5
+    """Stored side of a picture / side of the main view: tasks that cut crops and tiles want more pixels than they show."""
+    pool: Literal["mean", "class"] = "mean"
+    """What ``pooled`` is: the mean of the patch tokens, or the class token."""
+    grey: bool = False
+    """True where the backbone may see lightness alone."""
+
+
+def describe(thing: Any) -> Any:
+    """Plain data that says what a config is: dataclasses become dictionaries with their type's name."""
+    if hasattr(thing, "__dataclass_fields__"):
+        fields = {name: describe(getattr(thing, name)) for name in thing.__dataclass_fields__}
+        return {"type": f"{type(thing).__module__}:{type(thing).__qualname__}", **fields}
+    if isinstance(thing, (list, tuple)):
+        return [describe(item) for item in thing]
+    return thing

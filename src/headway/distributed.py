@@ -1,0 +1,110 @@
+"""Batch statistics over all processes. Every one of them goes through here; on one process each is the identity.
+
+The gradient of a sum over processes is again a sum over processes: the engine weighs each process's loss by its share
+of the batch and DDP averages, so that what comes out is the gradient of the whole batch's loss.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> int:
+    """How many processes work on this run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives want equal shapes; batches may be uneven
+        padded[: len(x)] = x
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        start = sum(ctx.counts[: rank()])
+        return gradient[start : start + ctx.counts[rank()]], None
+
+
+def all_sum(x: Tensor) -> Tensor:
+    """The sum of x over processes, differentiable; any shape, the same on every process."""
+    return _Sum.apply(x) if world() > 1 else x
+
+
+def all_counts(count: int, device: torch.device | str = "cpu") -> list[int]:
+    """Every process's ``count``, in rank order."""
+    if world() == 1:
+        return [count]
+    parts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world())]
+    dist.all_gather(parts, torch.tensor([count], device=device))
+    return [int(part) for part in parts]
+
+
+def all_rows(x: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes under one another, differentiable, and where this process's begin.
+
+    Args:
+        x: Rows first; the number of rows may differ between processes.
+
+    Returns:
+        (sum of rows) x the rest, and the offset of this process's first row.
+    """
+    if world() == 1:
+        return x, 0
+    counts = all_counts(len(x), x.device)
+    return _Gather.apply(x, counts), sum(counts[: rank()])
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """The mean over the rows of all processes, differentiable: B *rest -> *rest."""
+    total = all_sum(x.sum(0))
+    return total / sum(all_counts(len(x), x.device))
+
+
+def broadcast(x: Tensor) -> Tensor:
+    """Rank 0's x, on every process (in place)."""
+    if world() > 1:
+        dist.broadcast(x, src=0)
+    return x
+
+
+def broadcast_object(thing: Any) -> Any:
+    """Rank 0's ``thing`` (plain data), on every process."""
+    if world() == 1:
+        return thing
+    box = [thing]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world() > 1:
+        dist.barrier()

@@ -1,0 +1,92 @@
+"""Labelled pictures made ready: which are for training, which for testing, and how many labels are used."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from headway.data.source import Source
+from headway.data.split import per_class, stratified_split
+from headway.data.store import Store, build_store
+from headway.errors import HeadwayError
+
+Progress = Callable[[int, int], None]
+
+
+class Labelled(NamedTuple):
+    """Pictures with labels, and pictures held back to test on.
+
+    Attributes:
+        images: N C S S, as stored, to train on.
+        labels: N, int64 in 0..K-1.
+        test_images: N' C S S, never trained on.
+        test_labels: N', int64.
+        classes: K names.
+        aside: True where the test pictures were set aside from the labelled ones.
+        skipped: (name, reason) of pictures that could not be read.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    aside: bool
+    skipped: list[tuple[str, str]]
+
+
+def gather_labelled(
+    source: Source,
+    test: Source | None,
+    side: int,
+    *,
+    per_class_count: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Labelled:
+    """Decode labelled pictures and split them.
+
+    Args:
+        source: Labelled pictures.
+        test: Pictures to test on; none: a stratified fifth of ``source`` is set aside.
+        side: Stored side in pixels.
+        per_class_count: Labels a class to use, drawn by ``seed``; none: all.
+        seed: Of the split and the draw.
+        progress: Told how many pictures of how many are decoded.
+
+    Raises:
+        HeadwayError: One class only, a class of the test set that nobody trains on, or too few pictures to split.
+    """
+    store = build_store(source, side, progress=progress)
+    labels, classes = _labels(store), store.classes
+    everything = torch.arange(len(labels))
+    if test is None:
+        train, held = stratified_split(labels, seed=seed)
+        test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
+    else:
+        other = build_store(test, side, progress=progress)
+        strange = sorted(set(other.classes) - set(classes))
+        if strange:
+            raise HeadwayError(f"test pictures are of classes that no training picture has: {', '.join(strange[:5])}")
+        places = torch.tensor([classes.index(name) for name in other.classes])
+        train, test_images, test_labels = everything, other.images, places[_labels(other)]
+        skipped = [*store.skipped, *other.skipped]
+    if per_class_count is not None:
+        if per_class_count < 1:
+            raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")
+        train = train[per_class(labels[train], per_class_count, seed=seed)]
+    return Labelled(store.images[train], labels[train], test_images, test_labels, classes, test is None, skipped)
+
+
+def _labels(store: Store) -> Tensor:
+    if store.labels is None:
+        raise HeadwayError(
+            "the pictures have no labels; put them into one folder a class, or give a table with file,label"
+        )
+    if len(store.labels.unique()) < 2:
+        only = store.classes[int(store.labels[0])]
+        raise HeadwayError(
+            f"all {len(store.labels)} readable pictures are of the one class '{only}'; at least two are needed"
+        )
+    return store.labels

@@ -1,0 +1,79 @@
+"""Files that are either whole or not there: written under a temporary name, flushed to disk, renamed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from headway.errors import HeadwayError
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to disk; folders cannot be flushed everywhere, and there nothing is done."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        handle = os.open(path, flags)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def digest(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file (or folder), then rename it to ``path``; a fault leaves nothing behind.
+
+    Raises:
+        HeadwayError: No space left, or the place cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            sync(file)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        if isinstance(error, (OSError, SafetensorError)):
+            reason = getattr(error, "strerror", None) or error
+            raise HeadwayError(f"cannot write {path}: {reason}; make room or choose another place") from error
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data as indented JSON, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_whole(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises HeadwayError where the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HeadwayError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Yardsticks: plain functions from features and labels to numbers."""

@@ -1,0 +1,1 @@
+"""Building blocks: attention, blocks, batch norm over processes, heads, the teacher."""

@@ -1,0 +1,150 @@
+"""DINO: a student that sees small crops should say what its own slow average says of large ones.
+
+With P_t = softmax((g_t(x) - c) / t_t) the teacher's answer on a large crop, P_s = softmax(g_s(x') / t_s) the student's
+on another crop of the same picture, small or large,
+
+    loss = mean over pairs of crops x != x' of  - sum_k P_t[k] log P_s[k]
+
+The teacher's weights are an exponential moving average of the student's; the centre c, a moving average of the
+teacher's answers, keeps one prototype from taking all; the low temperature t_t keeps answers from becoming uniform.
+
+Caron, Touvron, Misra, Jegou, Mairal, Bojanowski and Joulin, "Emerging properties in self-supervised vision
+transformers", 2021 (https://arxiv.org/abs/2104.14294).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from headway.config import Optim, Recipe
+from headway.distributed import all_sum
+from headway.draws import Draws
+from headway.nn.heads import PrototypeHead
+from headway.nn.numerics import full_precision, wide
+from headway.nn.teacher import Teacher
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.schedule import cosine
+from headway.views.crops import multi_crop
+
+
+class Crops(NamedTuple):
+    """The deal: large and small crops as rows, view-major: 2*B C S S and V*B C s s."""
+
+    large: Tensor
+    small: Tensor
+
+
+@dataclass(frozen=True)
+class DINO:
+    """Choices of DINO."""
+
+    prototypes: int = 0
+    """K; 0: the power of two nearest to pictures / 16, from 256 to 65,536 (the paper's, for 1.28 million pictures)."""
+    hidden: int = 512
+    """Hidden width of the head (2048 in the paper, for networks many times wider than ours)."""
+    bottleneck: int = 128
+    """Width of the vector that is compared with prototypes (256 in the paper)."""
+    small_crops: int = 4
+    """Small crops a picture (8 in the paper's best runs)."""
+    large_scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the area in a large crop."""
+    small_scale: tuple[float, float] = (0.08, 0.3)
+    """Share of the area in a small crop."""
+    student_temperature: float = 0.1
+    """t_s."""
+    teacher_temperature: tuple[float, float] = (0.04, 0.04)
+    """t_t at the start and after warm-up."""
+    temperature_warmup: float = 0.1
+    """Share of the run over which t_t moves from its first to its second value."""
+    momentum: float = 0.996
+    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    centre_momentum: float = 0.9
+    """Of the centre."""
+    freeze: float = 0.01
+    """Share of the run during which the prototypes stand still."""
+
+    def build(self, backbone: Backbone, facts: Facts) -> "DINOTask":
+        """Make the task: a head, and copies of backbone and head as the teacher."""
+        return DINOTask(self, backbone, facts)
+
+
+class DINOTask(PretextTask):
+    """Agree with your own past self about what a crop shows."""
+
+    def __init__(self, config: DINO, backbone: Backbone, facts: Facts):
+        super().__init__()
+        assert isinstance(backbone, nn.Module)
+        self.config = config
+        self.prototypes = config.prototypes or 2 ** min(max(round(math.log2(max(facts.count, 1) / 16)), 8), 16)
+        patch = backbone.patch_size
+        small = max(round(facts.size * 96 / 224 / patch), 2) * patch  # the paper's 96 beside 224, in whole patches
+        self.large_side, self.small_side = facts.size, min(small, facts.size)
+        self.head = PrototypeHead(backbone.embed_dim, self.prototypes, config.hidden, config.bottleneck)
+        self.teacher, self.teacher_head = Teacher(backbone), Teacher(self.head)
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(self.prototypes))
+
+    def views(self, batch: Batch, draws: Draws) -> Crops:
+        """Two large crops and several small ones of each picture."""
+        config = self.config
+        large, small = multi_crop(
+            batch.images, draws, self.large_side, self.small_side, locals_=config.small_crops,
+            global_scale=config.large_scale, local_scale=config.small_scale,
+        )  # fmt: skip
+        return Crops(torch.cat(large), torch.cat(small) if small else large[0][:0])
+
+    def forward(self, backbone: Backbone, views: Crops, clock: Clock) -> Outcome:
+        """Cross-entropy of the student's answers under the teacher's, over all pairs of different crops."""
+        count = len(views.large) // 2
+        answers = wide(self.teacher_head(self.teacher(views.large).pooled))  # 2*B K
+        teacher = ((answers - self.centre) / self._temperature(clock)).softmax(-1).reshape(2, count, -1)  # 2 B K
+        pooled = [backbone(crops).pooled for crops in (views.large, views.small) if len(crops)]
+        frozen = clock.progress < self.config.freeze
+        logits = wide(self.head(torch.cat(pooled), freeze=frozen)) / self.config.student_temperature  # V*B K
+        loss = cross_view_entropy(teacher, logits.log_softmax(-1).reshape(-1, count, self.prototypes))
+        entropy = -(teacher * teacher.clamp_min(1e-12).log()).sum(-1).mean()
+        spread = teacher.mean((0, 1))
+        used = -(spread * spread.clamp_min(1e-12).log()).sum()
+        carry = (answers.sum(0), torch.tensor(len(answers), device=answers.device))
+        return Outcome(loss, {"teacher_entropy": entropy, "prototype_entropy": used}, carry)
+
+    def after_step(self, backbone: Backbone, carries: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> None:
+        """Move the teacher after the student and the centre after the teacher's answers."""
+        assert isinstance(backbone, nn.Module)
+        remembered = max(clock.total / 40, 1.0)
+        momentum = cosine(clock.progress, min(self.config.momentum, 1 - 1 / remembered), 1.0)
+        self.teacher.update(backbone, momentum)
+        self.teacher_head.update(self.head, momentum)
+        total = all_sum(torch.stack([answers for answers, _ in carries]).sum(0))
+        count = all_sum(torch.stack([count for _, count in carries]).sum())
+        self.centre.lerp_((total / count).to(self.centre.dtype), 1 - self.config.centre_momentum)
+
+    def _temperature(self, clock: Clock) -> float:
+        start, end = self.config.teacher_temperature
+        return start + (end - start) * min(clock.progress / self.config.temperature_warmup, 1.0)
+
+
+@full_precision
+def cross_view_entropy(teacher: Tensor, student: Tensor) -> Tensor:
+    """The mean of - sum_k P_t log P_s over pictures and over pairs of different crops.
+
+    Args:
+        teacher: 2 B K, probabilities on the large crops.
+        student: V B K, log-probabilities on all crops, the large ones first and in the same order.
+    """
+    pairs = -torch.einsum("tbk,vbk->tv", teacher, student) / teacher.shape[1]  # 2 V
+    different = ~torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
+    return pairs[different].mean()
+
+
+RECIPE = Recipe(
+    task=DINO(),
+    optim=Optim(lr=1e-3, weight_decay=0.04, final_decay=0.4, betas=(0.9, 0.999), warmup=0.1),
+    epochs=100,
+    batch=256,
+    pool="class",
+)

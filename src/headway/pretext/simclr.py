@@ -1,0 +1,101 @@
+"""SimCLR: two crops of one picture should resemble each other more than any other picture's crops.
+
+With z the normalised projections of 2B views and j(i) the other view of i's picture,
+
+    loss = - mean_i log  exp(z_i . z_j(i) / t) / sum_{k != i} exp(z_i . z_k / t)
+
+Chen, Kornblith, Norouzi and Hinton, "A simple framework for contrastive learning of visual representations", 2020
+(https://arxiv.org/abs/2002.05709).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from headway.config import Optim, Recipe
+from headway.distributed import all_rows
+from headway.draws import Draws
+from headway.nn.heads import projector
+from headway.nn.numerics import full_precision, unit
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.views.augment import Augment, simclr
+
+
+class Pair(NamedTuple):
+    """The deal: both views of B pictures as 2*B rows, view-major."""
+
+    images: Tensor
+
+
+@dataclass(frozen=True)
+class SimCLR:
+    """Choices of SimCLR."""
+
+    temperature: float = 0.2
+    """t above: how sharply the nearest strangers count. The paper finds 0.1 to 0.5 good, the less the longer."""
+    hidden: int = 512
+    """Width of the projector's hidden layer (2048 in the paper, for networks many times wider than ours)."""
+    projection: int = 128
+    """Width of z."""
+    augment: Augment | None = None
+    """How views are made; none: the paper's, without blur where the view is 32 pixels or less (its CIFAR setting)."""
+
+    def build(self, backbone: Backbone, facts: Facts) -> "SimCLRTask":
+        """Make the task: a projector of two layers on the pooled features."""
+        return SimCLRTask(self, backbone.embed_dim, facts.size)
+
+
+class SimCLRTask(PretextTask):
+    """Tell a picture from all others, whatever the crop and the colours."""
+
+    couples_batch: ClassVar[bool] = True
+    minimum_batch: ClassVar[int] = 2
+
+    def __init__(self, config: SimCLR, width: int, size: int):
+        super().__init__()
+        self.temperature, self.size = config.temperature, size
+        self.augment = config.augment or simclr(size)
+        self.projector = projector([width, config.hidden, config.projection])
+
+    def views(self, batch: Batch, draws: Draws) -> Pair:
+        """Two independent crops of each picture."""
+        first = self.augment(batch.images, draws.fork("first"), self.size)
+        second = self.augment(batch.images, draws.fork("second"), self.size)
+        return Pair(torch.cat([first, second]))  # 2*B C H W
+
+    def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
+        """NT-Xent over the views of all processes."""
+        first, second = self.projector(backbone(views.images).pooled).chunk(2)  # B D each
+        loss, agreement = nt_xent(first, second, self.temperature)
+        return Outcome(loss, {"agreement": agreement})
+
+
+@full_precision
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The normalised, temperature-scaled cross-entropy of the paper's equation 1.
+
+    Args:
+        first: B D, projections of one view of each of this process's pictures; not normalised.
+        second: B D, those of the other view.
+        temperature: t > 0.
+
+    Returns:
+        The mean loss over this process's 2B views against those of all processes, and the share of views whose other
+        view is the nearest of all.
+    """
+    count = len(first)
+    pairs, start = all_rows(torch.cat([unit(first), unit(second)], dim=1))  # A 2*D, A pictures over all processes
+    everyone = torch.cat(pairs.chunk(2, dim=1))  # 2*A D
+    total = len(pairs)
+    here = torch.arange(start, start + count, device=first.device)  # B
+    anchors, positives = torch.cat([here, here + total]), torch.cat([here + total, here])  # 2*B each
+    logits = everyone[anchors] @ everyone.T / temperature  # 2*B 2*A
+    logits = logits.scatter(1, anchors[:, None], float("-inf"))  # a view is no stranger to itself
+    agreement = (logits.argmax(1) == positives).float().mean()
+    return F.cross_entropy(logits, positives), agreement
+
+
+RECIPE = Recipe(task=SimCLR(), optim=Optim(lr=1e-3, weight_decay=0.05), epochs=200, batch=256)

@@ -1,0 +1,202 @@
+"""The nouns of the house: what the parts hand to one another, and what each must be able to do.
+
+Letters in shapes: B batch, V views, C H W channels/height/width, N patches, T tokens, P prefix tokens, D width.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from headway.draws import Draws
+
+
+class Batch(NamedTuple):
+    """Pictures as the loader hands them over.
+
+    Attributes:
+        images: B C H W, uint8 in 0..255 (or float32 in [0, 1] for pictures of more than 8 bits).
+        index: B, int64: the position of each picture in the data set.
+    """
+
+    images: Tensor
+    index: Tensor
+
+
+class Clock(NamedTuple):
+    """Where the run is. Every schedule is a pure function of it.
+
+    Attributes:
+        step: Optimiser steps already taken, 0 <= step <= total.
+        total: Optimiser steps of the whole run.
+        epoch: Passes over the data so far, fractions included.
+    """
+
+    step: int
+    total: int
+    epoch: float
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is over, in [0, 1]."""
+        return self.step / max(self.total, 1)
+
+
+class Features(NamedTuple):
+    """What a backbone makes of B pictures. A NamedTuple is a pytree: autocast, DDP, compile and export walk it.
+
+    Attributes:
+        pooled: B D, one vector a picture.
+        patches: B N D, one a patch (a convolutional network's last map, flattened; N is smaller under ``keep``).
+        prefix: B P D, class token and registers; P may be 0.
+        grid: Rows and columns of patches of the whole picture, so that rows x columns = N where nothing was dropped.
+        layers: B P+N D for each layer asked for, in the order asked.
+    """
+
+    pooled: Tensor
+    patches: Tensor
+    prefix: Tensor
+    grid: tuple[int, int]
+    layers: tuple[Tensor, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """What a task says of one batch.
+
+    Attributes:
+        loss: A scalar: the mean over this process's pictures (the engine weighs it by their share of the batch).
+        metrics: Detached scalars by name, averaged over processes in the log.
+        carry: Whatever ``after_step`` needs of this batch (features for a queue, sums for a centre); detached.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    carry: Any = None
+
+
+class Inputs(NamedTuple):
+    """How a backbone wants its pictures; it applies this itself, callers always pass [0, 1].
+
+    Attributes:
+        mean: Per channel, subtracted.
+        std: Per channel, divided by.
+        channels: How many channels go in.
+        grey: True where the network sees lightness alone (it was trained to guess the colours, say).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+    grey: bool = False
+
+
+class Facts(NamedTuple):
+    """What a recipe may know of the data and of the run's shape, and nothing else.
+
+    Attributes:
+        count: Pictures in the data set.
+        channels: Channels of each.
+        sample: ``sample(n)`` gives n pictures spread evenly over the data set, B C H W uint8 (or float32 in [0, 1]).
+        size: Side in pixels of the square main view that the network will see.
+    """
+
+    count: int
+    channels: int
+    sample: Callable[[int], Tensor]
+    size: int = 64
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """The network that is kept: images -> features. Our ViTs and the timm adapter are both one.
+
+    Attributes:
+        embed_dim: D, the width of ``pooled`` and of every token.
+        patch_size: Pixels a side of a patch (a convolutional network's total stride).
+        inputs: Owns normalisation and greying: images come in [0, 1].
+        can: Which of ``keep``, ``mask``, ``place`` and ``layers`` it understands.
+        fill_dim: Length of a ``fill`` vector: D for tokens, the number of channels where masked pixels are painted.
+    """
+
+    embed_dim: int
+    patch_size: int
+    inputs: Inputs
+    can: frozenset[str]
+    fill_dim: int
+
+    def __call__(
+        self,
+        images: Tensor,
+        *,
+        keep: Tensor | None = None,
+        mask: Tensor | None = None,
+        fill: Tensor | None = None,
+        place: bool = True,
+        layers: Sequence[int] = (),
+    ) -> Features:
+        """Compute features.
+
+        Args:
+            images: B C H W, floating point in [0, 1]; any H and W that ``patch_size`` divides.
+            keep: B K, int64: the only patches that enter the network (MAE), row-major.
+            mask: B N, bool: patches whose content is replaced by ``fill``.
+            fill: ``fill_dim`` numbers that stand in for masked content; None means zeros.
+            place: False hides where patches are (positions times 0, so that every parameter keeps a gradient).
+            layers: Which blocks' outputs to give as well; 0 is the first, -1 the last.
+        """
+        ...
+
+
+class PretextTask(nn.Module):
+    """A game on unlabelled pictures: it deals views, then scores what the network makes of them.
+
+    The only base class of the house; a task is never subclassed. It *receives* the backbone and never owns it, so that
+    transfer is "drop ``task.*``, join a head".
+
+    Attributes:
+        needs: What the backbone must be able to do; checked against ``backbone.can`` before anything starts.
+        couples_batch: True where the loss of one picture depends on the others (SimCLR, VICReg, any batch norm); the
+            engine then refuses to split the batch.
+        minimum_batch: The smallest global batch for which the loss means anything.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    couples_batch: ClassVar[bool] = False
+    minimum_batch: ClassVar[int] = 1
+
+    def views(self, batch: Batch, draws: "Draws") -> Any:
+        """Deal the cards: views and generated labels, by chance drawn per picture. Runs without gradients.
+
+        What is random in ``forward`` is drawn here too, so that ``forward`` stays a function of its arguments.
+        """
+        raise NotImplementedError
+
+    def forward(self, backbone: Backbone, views: Any, clock: Clock) -> Outcome:
+        """Score. Pure: changes no buffer but a batch norm's. Loss arithmetic is float32 or wider."""
+        raise NotImplementedError
+
+    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
+        """The only hook, once an optimiser step: teachers, centres, queues.
+
+        Args:
+            backbone: The backbone after the step.
+            carries: ``Outcome.carry`` of every micro-batch of the step on this process, in order.
+            clock: The clock after the step.
+        """
+
+
+class Learner(nn.Module):
+    """The ONE module that the engine wraps; its state dict is ``backbone.* | task.*``."""
+
+    def __init__(self, backbone: nn.Module, task: PretextTask):
+        super().__init__()
+        self.backbone, self.task = backbone, task
+
+    def forward(self, batch: Batch, draws: "Draws", clock: Clock) -> Outcome:
+        """Deal and score one (micro-)batch."""
+        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
+            views = self.task.views(batch, draws)
+        with draws.fork("network").active():  # dropout and drop-path take their masks from here
+            return self.task(self.backbone, views, clock)  # type: ignore[no-any-return]

@@ -1,0 +1,92 @@
+"""Checkpoints: ``state/STEP/`` holds weights, moments and position; the last two whole ones are kept.
+
+A folder is written under a temporary name, flushed, then renamed, so that a kill at any instant leaves a whole one.
+``state.json`` is written last and holds the SHA-256 of the other files: a flipped byte is noticed, and the checkpoint
+before is used. Nothing is pickled.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from headway.errors import HeadwayError
+from headway.files import digest, read_json, write_json, write_whole
+
+KEEP = 2
+WEIGHTS, MOMENTS, STATE = "learner.safetensors", "optimizer.safetensors", "state.json"
+Tensors = dict[str, torch.Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """Everything that a run needs to go on.
+
+    Attributes:
+        weights: The learner's state dict: ``backbone.* | task.*``.
+        moments: The optimizer's tensors by ``moment/parameter``.
+        state: Plain data: ``step`` taken, and whatever else the loop wants back.
+    """
+
+    weights: Tensors
+    moments: Tensors
+    state: dict[str, Any]
+
+
+def save(run: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint below ``run`` and drop all but the last two.
+
+    Raises:
+        HeadwayError: Where it cannot be written (no space left, say); older checkpoints are then untouched.
+    """
+    folder = run / "state" / f"{checkpoint.state['step']:08d}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():  # a resumed run may reach the same step again, with the same content
+        shutil.rmtree(folder)
+
+    def write(temporary: Path) -> None:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        save_file(_plain(checkpoint.weights), temporary / WEIGHTS)
+        save_file(_plain(checkpoint.moments), temporary / MOMENTS)
+        digests = {name: digest(temporary / name) for name in (WEIGHTS, MOMENTS)}
+        write_json(temporary / STATE, {**checkpoint.state, "sha256": digests})
+
+    write_whole(folder, write)
+    for old in steps(run)[:-KEEP]:
+        shutil.rmtree(old)
+    return folder
+
+
+def steps(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first; temporary ones do not count."""
+    return sorted(path for path in (run / "state").glob("[0-9]*") if path.is_dir())
+
+
+def latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, and what was wrong with each newer one that had to be passed over."""
+    faults: list[str] = []
+    for folder in reversed(steps(run)):
+        try:
+            return _load(folder), faults
+        except HeadwayError as error:
+            faults.append(f"{folder.name}: {error}")
+    return None, faults
+
+
+def _load(folder: Path) -> Checkpoint:
+    state = read_json(folder / STATE)
+    for name in (WEIGHTS, MOMENTS):
+        path = folder / name
+        if not path.is_file() or digest(path) != state.get("sha256", {}).get(name):
+            raise HeadwayError(f"{path} is missing or damaged (its SHA-256 is not the recorded one)")
+    try:
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), state)
+    except SafetensorError as error:
+        raise HeadwayError(f"cannot read {folder}: {error}") from error
+
+
+def _plain(tensors: Tensors) -> Tensors:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,141 @@
+"""Choices made by measuring: precision, form of attention, compilation, and how many steps fit into a budget.
+
+What was measured once is kept (per machine, versions, model and shape) and read back, so that the same command and seed
+give the same bits.
+"""
+
+import contextlib
+import copy
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headway.config import Optim
+from headway.data.loader import Loader
+from headway.distributed import broadcast_object, rank, world
+from headway.draws import hashed
+from headway.errors import HeadwayError
+from headway.protocol import Batch, Clock, Learner
+from headway.files import read_json, write_json
+from headway.train.loop import Plan, set_up, take_step
+
+AGREES = 0.08
+"""A kept number of steps is used again while a fresh measurement agrees with it to this share."""
+LONG = 1200.0
+"""Seconds from which on compiling, which itself takes a minute, is tried."""
+
+
+def cache_folder() -> Path:
+    """Where measured choices are kept: $HEADWAY_CACHE, else the user's cache folder."""
+    given = os.environ.get("HEADWAY_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(given) if given else Path(base) / "headway"
+
+
+def measure_step(
+    learner: Learner, images: Tensor, plan: Plan, optim: Optim, *, limit: float, least: int = 2, most: int = 12
+) -> float:
+    """Seconds a step takes, by taking some on a copy: the learner itself is left as it was.
+
+    Args:
+        learner: Backbone and task.
+        images: The stored pictures.
+        plan: How the step is taken.
+        optim: How weights are moved.
+        limit: Seconds after which to stop, warm-up not counted.
+        least: Steps timed at least.
+        most: Steps timed at most.
+    """
+    shop = set_up(copy.deepcopy(learner), optim, plan)
+    loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world())
+    times: list[float] = []
+    for step, (batch, places) in enumerate(loader.batches(0, most + 1)):
+        began = time.perf_counter()
+        on_device = [tensor.to(shop.fabric.device) for tensor in (*batch, places)]
+        clock = Clock(step, max(plan.steps, most + 2), 0.0)
+        loss = take_step(shop, optim, plan, Batch(*on_device[:2]), on_device[2], clock)["loss"]
+        float(loss)  # waits for the device
+        times.append(time.perf_counter() - began)
+        if broadcast_object(len(times) > least and sum(times[1:]) > limit):
+            break
+    return float(broadcast_object(statistics.median(times[1:])))
+
+
+def fastest(
+    learner: Learner,
+    images: Tensor,
+    plan: Plan,
+    optim: Optim,
+    *,
+    precisions: Sequence[str],
+    compiled: Sequence[bool] = (False,),
+    limit: float = 4.0,
+) -> tuple[Plan, dict[str, float]]:
+    """The plan with the precision, form and compilation that took a step in the least time.
+
+    Candidates are compared on a quarter of the batch, to be quick.
+
+    Returns:
+        The plan, and the seconds a small step took under each candidate.
+    """
+    small = replace(
+        plan, batch=max(plan.batch // 4, min(plan.batch, 32), learner.task.minimum_batch, world()), accumulate=1
+    )
+    candidates = [
+        {"precision": precision, "form": form, "compile": compile_}
+        for compile_ in compiled
+        for precision in precisions
+        for form in ("fused", "plain")
+    ]
+    seconds = {}
+    for candidate in candidates:
+        name = "/".join([candidate["precision"], candidate["form"], *(["compiled"] if candidate["compile"] else [])])
+        trial = replace(small, **candidate)
+        seconds[name] = measure_step(learner, images, trial, optim, limit=limit / len(candidates), most=6)
+    best = min(range(len(candidates)), key=list(seconds.values()).__getitem__)
+    return replace(plan, **candidates[best]), seconds
+
+
+class Memory:
+    """Choices kept from earlier runs, one JSON file; a damaged or unwritable one is as good as none."""
+
+    def __init__(self, *facts: object):
+        self.path = cache_folder() / "choices.json"
+        threads = torch.get_num_threads()
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+        )
+        parts = (platform.node(), device, threads, world(), torch.__version__, *facts)
+        self.key = f"{hashed(*[json.dumps(part, sort_keys=True, default=str) for part in parts]):016x}"
+
+    def recall(self) -> dict[str, Any]:
+        """What was kept under these facts; empty where nothing was."""
+        return dict(broadcast_object(self._all().get(self.key, {})))
+
+    def keep(self, choices: dict[str, Any]) -> None:
+        """Keep choices under these facts."""
+        if rank() == 0:
+            with contextlib.suppress(OSError, HeadwayError):  # a read-only home costs a measurement, not the run
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self.path, {**self._all(), self.key: choices})
+
+    def _all(self) -> dict[str, Any]:
+        with contextlib.suppress(HeadwayError):
+            content = read_json(self.path)
+            return content if isinstance(content, dict) else {}
+        return {}
+
+
+def steps_for(remaining: float, seconds_per_step: float, kept: int | None) -> int:
+    """How many steps fit into the remaining seconds; a kept number is used while it still fits to within AGREES."""
+    fresh = max(int(remaining / max(seconds_per_step, 1e-9)), 1)
+    return kept if kept and abs(kept - fresh) <= AGREES * fresh else fresh

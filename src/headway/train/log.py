@@ -1,0 +1,110 @@
+"""What a run tells while it goes on: typed events, and the sinks that take them (any callable will do)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Step(NamedTuple):
+    """Some steps were taken; numbers are means since the last such event.
+
+    Attributes:
+        step: Steps taken so far.
+        total: Steps of the whole run.
+        epoch: Passes over the data so far.
+        loss: The mean loss.
+        rate: The learning rate in force.
+        pictures: Pictures a second, over all processes.
+        metrics: Further numbers by name.
+    """
+
+    step: int
+    total: int
+    epoch: float
+    loss: float
+    rate: float
+    pictures: float
+    metrics: dict[str, float]
+
+
+class Probe(NamedTuple):
+    """A probe was measured: its name and its result in per cent."""
+
+    step: int
+    name: str
+    value: float
+
+
+class Note(NamedTuple):
+    """Something a person should know."""
+
+    text: str
+
+
+Event = Step | Probe | Note
+Sink = Callable[[Event], None]
+
+
+class Jsonl:
+    """A sink that appends one JSON object a line; ``Note`` becomes {"note": text}."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after ``step``: a resumed run takes those steps again. A torn last line is dropped."""
+        if self.path.exists():
+            kept = []
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    if json.loads(line).get("step", 0) <= step:
+                        kept.append(line + "\n")
+                except ValueError:
+                    continue
+            self.path.write_text("".join(kept), encoding="utf-8")
+
+    def __call__(self, event: Event) -> None:
+        """Append the event."""
+        record: dict[str, Any] = {"note": event.text} if isinstance(event, Note) else event._asdict()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+class Bar:
+    """A sink that draws a progress bar with loss, pictures a second and time left; use it in a ``with`` block."""
+
+    def __init__(self, title: str, console: Console | None = None):
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[pictures]} pictures/s"),
+            TimeRemainingColumn(), TextColumn("left"),
+        )  # fmt: skip
+        self.console = console or Console(stderr=True)
+        self.progress = Progress(*columns, console=self.console, transient=False)
+        self.job = self.progress.add_task(title, total=1, loss="-", pictures="-")
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Draw the event."""
+        if isinstance(event, Step):
+            self.progress.update(
+                self.job,
+                completed=event.step,
+                total=event.total,
+                loss=f"{event.loss:.3f}",
+                pictures=f"{event.pictures:,.0f}",
+            )
+        elif isinstance(event, Probe):
+            self.console.print(f"step {event.step}: {event.name} {event.value:.1f} %", highlight=False)
+        else:
+            self.console.print(event.text, highlight=False, markup=False)

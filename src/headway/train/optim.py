@@ -1,0 +1,59 @@
+"""AdamW with rules by parameter name, and rates that are functions of the clock."""
+
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from headway.config import Optim
+from headway.protocol import Clock
+from headway.schedule import cosine, warmup_cosine
+
+
+def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
+    """AdamW (fused) over every trainable parameter, grouped by the settings that the rules give it.
+
+    A group remembers its factors as ``rate`` and ``decay``; ``set_rates`` turns them into numbers each step.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            rule = next((rule for rule in optim.rules if re.search(rule.pattern, name)), None)
+            groups.setdefault((rule.rate, rule.decay) if rule else (1.0, 1.0), []).append(parameter)
+    arguments: list[dict[str, Any]] = [
+        {"params": parameters, "rate": rate, "decay": decay} for (rate, decay), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(arguments, lr=optim.lr, betas=optim.betas, fused=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, optim: Optim, batch: int, clock: Clock) -> float:
+    """Set every group's learning rate and decay for this step; give back the rate before factors."""
+    rate = optim.peak(batch) * warmup_cosine((clock.step + 1) / (clock.total + 1), optim.warmup, optim.final)
+    decay = optim.weight_decay
+    if optim.final_decay is not None:
+        decay = cosine(clock.progress, decay, optim.final_decay)
+    for group in optimizer.param_groups:
+        group["lr"], group["weight_decay"] = rate * group["rate"], decay * group["decay"]
+    return rate
+
+
+def state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors as ``moment/parameter`` -> tensor, which no parameter order can confuse."""
+    state = optimizer.state
+    return {
+        f"{moment}/{name}": value
+        for name, parameter in module.named_parameters()
+        if parameter in state
+        for moment, value in state[parameter].items()
+    }
+
+
+def load_state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Undo ``state_by_name``."""
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        moment, _, name = key.partition("/")
+        parameter = parameters[name]
+        like = value if moment == "step" else value.to(parameter)  # fused AdamW keeps its count in float32
+        optimizer.state[parameter][moment] = like.to(parameter.device).clone()

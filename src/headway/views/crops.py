@@ -1,0 +1,64 @@
+"""Multi-crop: a few large views and many small ones of each picture.
+
+Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments", 2020
+(https://arxiv.org/abs/2006.09882); as used in DINO, 2021 (https://arxiv.org/abs/2104.14294).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from headway.draws import Draws
+from headway.views.augment import Augment, byol
+from headway.views.pixels import to_unit
+
+
+def multi_crop(
+    images: Tensor,
+    draws: Draws,
+    global_side: int,
+    local_side: int,
+    globals_: int = 2,
+    locals_: int = 6,
+    global_scale: tuple[float, float] = (0.4, 1.0),
+    local_scale: tuple[float, float] = (0.05, 0.4),
+    augment: Augment | Sequence[Augment] | None = None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Deal global and local views of each picture.
+
+    Args:
+        images: B C H W, uint8 or floating point in [0, 1]: stored pictures, larger than the views.
+        draws: Chance, per picture.
+        global_side: Of the global views, in pixels.
+        local_side: Of the local ones.
+        globals_: How many global views.
+        locals_: How many local ones.
+        global_scale: Area of a global view as a share of the picture's.
+        local_scale: Area of a local one.
+        augment: What is done to the views beside the crop: one for all, or one a view (first the global ones), the last
+            of which serves all that follow. None means ``dino_augments(global_side)``.
+
+    Returns:
+        The global views, each B C global_side global_side, and the local ones, B C local_side local_side; in [0, 1].
+    """
+    kinds = dino_augments(global_side) if augment is None else augment
+    kinds = [kinds] if isinstance(kinds, Augment) else list(kinds)
+    images = to_unit(images)  # once for all views
+
+    def deal(number: int, side: int, scale: tuple[float, float]) -> Tensor:
+        return replace(kinds[min(number, len(kinds) - 1)], scale=scale)(images, draws, side)
+
+    large = [deal(number, global_side, global_scale) for number in range(globals_)]
+    small = [deal(globals_ + number, local_side, local_scale) for number in range(locals_)]
+    return large, small
+
+
+def dino_augments(side: int) -> tuple[Augment, Augment, Augment]:
+    """DINO's: BYOL's two for the global views, and one that is blurred half the time for the local ones.
+
+    Args:
+        side: Of the global views, in pixels; up to 32 nothing is blurred.
+    """
+    first, second = byol(side)
+    return first, second, replace(first, blur=first.blur / 2)

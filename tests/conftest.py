@@ -1,0 +1,43 @@
+"""What all tests share: one thread, a cache of their own, and real pictures where they lie beside the project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.processes import Workers
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def workers():
+    """``workers(n)``: n processes in one group, started once and shared by all tests."""
+    groups: dict[int, Workers] = {}
+
+    def get(size: int) -> Workers:
+        if size not in groups:
+            groups[size] = Workers(size)
+        return groups[size]
+
+    yield get
+    for group in groups.values():
+        group.close()
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real pictures; tests that want it skip where it is missing."""
+    if not SHARED.is_dir():
+        pytest.skip("no real pictures beside the project (../shared)")
+    return SHARED

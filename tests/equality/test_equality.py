@@ -1,0 +1,81 @@
+"""The same training, cut differently, ends in the same weights."""
+
+import pytest
+import torch
+
+from headway.pretext import TASKS
+from headway.pretext.dino import DINOTask
+from headway.protocol import Outcome
+from tests.small import farthest, small_learner, train
+
+SPLITTABLE = [task for task in TASKS if not small_learner(task).task.couples_batch]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_equal_one(task, processes, workers):
+    batch = 12 if processes == 2 else 11  # 11 over 3 is uneven
+    alone = train(task, batch=batch)
+    together = workers(processes).run(train, task, 12, 1, batch)
+    for weights in together:
+        assert farthest(alone, weights) < 1e-9
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_processes_equal_one_with_drop_path(task, workers):
+    alone = train(task, steps=4, drop_path=0.3)
+    together = workers(2).run(train, task, 4, 1, 12, "float64", "vit", 0.3)
+    assert farthest(alone, together[0]) < 1e-9
+    assert farthest(alone, train(task, steps=4)) > 1e-6, "drop-path did nothing"
+
+
+@pytest.mark.parametrize("task", ["rotation", "simclr", "dino"])
+def test_processes_equal_one_through_batch_norms_of_a_convolutional_network(task, workers):
+    alone = train(task, steps=3, backbone="timm:resnet10t")
+    together = workers(2).run(train, task, 3, 1, 12, "float64", "timm:resnet10t")
+    assert farthest(alone, together[0]) < 1e-9
+
+
+@pytest.mark.parametrize("task", SPLITTABLE)
+def test_accumulated_equals_whole_batch(task, workers):
+    whole = train(task)
+    assert farthest(whole, train(task, accumulate=3)) < 1e-9
+    assert farthest(whole, workers(2).run(train, task, 12, 2)[1]) < 1e-9
+
+
+def test_a_centre_moved_in_forward_would_be_noticed(monkeypatch):
+    honest, forward = DINOTask.after_step, DINOTask.forward
+
+    def moving_forward(self, backbone, views, clock):
+        outcome = forward(self, backbone, views, clock)
+        with torch.no_grad():
+            honest(self, backbone, [outcome.carry], clock)
+        return Outcome(outcome.loss, outcome.metrics)
+
+    monkeypatch.setattr(DINOTask, "forward", moving_forward)
+    monkeypatch.setattr(DINOTask, "after_step", lambda *_: None)
+    assert farthest(train("dino"), train("dino", accumulate=3)) > 1e-6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_resumed_equals_uninterrupted_to_the_bit(task, tmp_path):
+    whole = train(task, precision="float32")
+    train(task, precision="float32", run=str(tmp_path), stop_after=5)
+    resumed = train(task, precision="float32", run=str(tmp_path), resume=True)
+    assert farthest(whole, resumed) == 0.0
+
+
+def test_resumed_on_other_numbers_of_processes(tmp_path, workers):
+    whole = train("dino")
+    folder = str(tmp_path)
+    workers(2).run(train, "dino", 12, 1, 12, "float64", "vit", 0.0, folder, 4)
+    train("dino", run=folder, stop_after=8, resume=True)
+    ended = workers(3).run(train, "dino", 12, 1, 12, "float64", "vit", 0.0, folder, None, True)
+    assert farthest(whole, ended[2]) < 1e-9
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_same_seed_same_bits_and_another_seed_others(task):
+    first = train(task, steps=3, precision="float32", drop_path=0.2)
+    assert farthest(first, train(task, steps=3, precision="float32", drop_path=0.2)) == 0.0
+    assert farthest(first, train(task, steps=3, precision="float32", drop_path=0.2, seed=1)) > 1e-4

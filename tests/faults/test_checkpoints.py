@@ -1,0 +1,124 @@
+"""Checkpoints under faults: torn, damaged, full disk."""
+
+import errno
+import os
+import shutil
+
+import pytest
+import torch
+
+from headway import files
+from headway.errors import HeadwayError
+from headway.files import write_json, write_whole
+from headway.train import checkpoint
+from headway.train.checkpoint import Checkpoint
+from headway.train.log import Jsonl, Note, Step
+from tests.small import farthest, train
+
+
+def make(step, value=0.0):
+    tensors = {"backbone.x": torch.full((4,), value)}
+    return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total": 9})
+
+
+def test_the_last_two_are_kept_and_read_back(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, make(step, float(step)))
+    assert [folder.name for folder in checkpoint.steps(tmp_path)] == ["00000002", "00000003"]
+    found, faults = checkpoint.latest(tmp_path)
+    assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not faults
+
+
+@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.MOMENTS, checkpoint.STATE])
+@pytest.mark.parametrize("fault", ["flip", "cut", "gone"])
+def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault):
+    checkpoint.save(tmp_path, make(1))
+    file = checkpoint.save(tmp_path, make(2)) / name
+    content = bytearray(file.read_bytes())
+    if fault == "gone":
+        file.unlink()
+    elif fault == "cut":
+        file.write_bytes(content[:-5])
+    else:
+        content[len(content) // 2] ^= 0x41
+        file.write_bytes(content)
+    found, faults = checkpoint.latest(tmp_path)
+    assert found.state["step"] == 1 or (fault == "flip" and name == checkpoint.STATE and not faults)
+    assert len(faults) == 1 or found.state["step"] == 2
+
+
+def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, make(1))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", full)
+    with pytest.raises(HeadwayError, match="No space left"):
+        checkpoint.save(tmp_path, make(2))
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000001"]
+    assert checkpoint.latest(tmp_path)[0].state["step"] == 1
+
+
+@pytest.mark.parametrize("crash_at", range(12))
+def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monkeypatch, crash_at):
+    checkpoint.save(tmp_path, make(1))
+    calls = iter(range(1000))
+
+    class Crash(BaseException):
+        pass
+
+    def counted(real):
+        def call(*arguments, **named):
+            if next(calls) == crash_at:
+                raise Crash
+            return real(*arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(files, "sync", counted(files.sync))
+    monkeypatch.setattr(os, "replace", counted(os.replace))
+    monkeypatch.setattr(checkpoint, "save_file", counted(checkpoint.save_file))
+    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+    try:
+        checkpoint.save(tmp_path, make(2))
+        crashed = False
+    except Crash:
+        crashed = True
+    monkeypatch.undo()
+    found, faults = checkpoint.latest(tmp_path)
+    assert not faults and found.state["step"] in ((1, 2) if crashed else (2,))
+    checkpoint.save(tmp_path, make(3))
+    assert checkpoint.latest(tmp_path)[0].state["step"] == 3
+
+
+def test_training_goes_on_from_the_one_before_a_damaged_one(tmp_path):
+    whole = train("rotation", precision="float32")
+    train("rotation", precision="float32", run=str(tmp_path), stop_after=4)
+    train("rotation", precision="float32", run=str(tmp_path), stop_after=8, resume=True)
+    (checkpoint.steps(tmp_path)[-1] / checkpoint.WEIGHTS).write_bytes(b"rubbish")
+    assert farthest(whole, train("rotation", precision="float32", run=str(tmp_path), resume=True)) == 0.0
+
+
+def test_write_whole_replaces_or_leaves(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+
+    def fails(temporary):
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(HeadwayError, match="x.json"):
+        write_whole(path, fails)
+    assert path.read_text() == '{\n  "a": 1\n}\n' and [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
+    log = Jsonl(tmp_path / "log.jsonl")
+    log(Note("hello"))
+    for step in (1, 2, 3):
+        log(Step(step, 3, 0.5, 1.0, 0.1, 10.0, {}))
+    with log.path.open("a") as file:
+        file.write('{"step": 3, "lo')
+    log.rewind(2)
+    assert [line.count('"step": 3') for line in log.path.read_text().splitlines()] == [0, 0, 0]

@@ -1,0 +1,153 @@
+"""Each loss against a slow, obvious one."""
+
+import math
+
+import pytest
+import torch
+
+from headway.draws import Draws
+from headway.pretext.dino import cross_view_entropy
+from headway.pretext.mae import normalised, patchify
+from headway.pretext.simclr import nt_xent
+from headway.protocol import Batch, Clock
+from tests.small import pictures, small_learner
+
+
+def cosine(a, b):
+    return float(
+        sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+    )
+
+
+def softmax(row):
+    top = max(row)
+    powers = [math.exp(x - top) for x in row]
+    return [p / sum(powers) for p in powers]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_nt_xent(temperature):
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(5, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    views = [*first.tolist(), *second.tolist()]
+    total, nearest = 0.0, 0
+    for i, view in enumerate(views):
+        positive = (i + 5) % 10
+        others = {k: cosine(view, views[k]) / temperature for k in range(10) if k != i}
+        total += -math.log(math.exp(others[positive]) / sum(math.exp(value) for value in others.values()))
+        nearest += max(others, key=others.__getitem__) == positive
+    loss, agreement = nt_xent(first, second, temperature)
+    assert float(loss) == pytest.approx(total / 10, abs=1e-12)
+    assert float(agreement) == pytest.approx(nearest / 10)
+
+
+def test_patchify_and_normalised_pixels():
+    images = torch.rand(2, 3, 8, 12, dtype=torch.float64)
+    patches = patchify(images, 4)
+    assert patches.shape == (2, 6, 48)
+    for number in range(6):
+        row, column = divmod(number, 3)
+        tile = images[:, :, row * 4 : row * 4 + 4, column * 4 : column * 4 + 4]
+        assert torch.equal(patches[:, number], tile.permute(0, 2, 3, 1).flatten(1))
+    flat = normalised(patches)
+    assert torch.allclose(flat.mean(-1), torch.zeros(2, 6, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(flat.var(-1), torch.ones(2, 6, dtype=torch.float64), atol=1e-3)
+
+
+def test_mae_counts_hidden_patches_alone():
+    learner = small_learner("mae").double()
+    batch = Batch(pictures(4), torch.arange(4))
+    views = learner.task.views(batch, Draws(0, torch.arange(4)))
+    assert views.mask.sum(1).tolist() == [12] * 4 and views.keep.shape == (4, 4)
+    painted = {}
+    learner.task.paint.register_forward_hook(lambda module, inputs, output: painted.update(all=output.detach()))
+    loss = learner.task(learner.backbone, views, Clock(0, 1, 0.0)).loss.detach()
+    total, count = 0.0, 0
+    for picture in range(4):
+        for patch in range(16):
+            if views.mask[picture, patch]:
+                row, column = divmod(patch, 4)
+                tile = views.images[picture, :, row * 4 : row * 4 + 4, column * 4 : column * 4 + 4].double()
+                pixels = tile.permute(1, 2, 0).flatten()
+                target = (pixels - pixels.mean()) / (pixels.var() + 1e-6).sqrt()
+                total += float((painted["all"][picture, patch] - target).square().mean())
+                count += 1
+    assert float(loss) == pytest.approx(total / count, abs=1e-9)
+
+
+def test_mae_encoder_never_sees_hidden_patches():
+    learner = small_learner("mae").double()
+    batch = Batch(pictures(4), torch.arange(4))
+    views = learner.task.views(batch, Draws(0, torch.arange(4)))
+    hidden = views.mask.reshape(4, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    other = torch.where(hidden, torch.rand_like(views.images), views.images)
+    first = learner.backbone(views.images, keep=views.keep).patches
+    assert torch.equal(first, learner.backbone(other, keep=views.keep).patches)
+
+
+def test_cross_view_entropy():
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64).softmax(-1)
+    student = torch.randn(4, 3, 5, generator=generator, dtype=torch.float64).log_softmax(-1)
+    terms = [
+        -sum(float(teacher[t, b, k]) * float(student[v, b, k]) for k in range(5))
+        for t in range(2) for v in range(4) for b in range(3) if t != v
+    ]  # fmt: skip
+    assert float(cross_view_entropy(teacher, student)) == pytest.approx(sum(terms) / len(terms), abs=1e-12)
+
+
+def test_dino_whole_loss_centre_and_teacher():
+    learner = small_learner("dino").double()
+    task, backbone = learner.task, learner.backbone
+    task.centre.copy_(torch.randn(12, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 10)
+    views = task.views(Batch(pictures(3), torch.arange(3)), Draws(0, torch.arange(3)))
+    clock = Clock(0, 100, 0.0)
+    outcome = task(backbone, views, clock)
+
+    answers = task.teacher_head(task.teacher(views.large).pooled).tolist()
+    centre = task.centre.tolist()
+    students = [*task.head(backbone(views.large).pooled).tolist(), *task.head(backbone(views.small).pooled).tolist()]
+    terms = []
+    for t in range(2):
+        for v in range(4):
+            for b in range(3):
+                if t != v:
+                    target = softmax([(a - c) / 0.04 for a, c in zip(answers[t * 3 + b], centre, strict=True)])
+                    guess = softmax([a / 0.1 for a in students[v * 3 + b]])
+                    terms.append(-sum(p * math.log(q) for p, q in zip(target, guess, strict=True)))
+    assert float(outcome.loss.detach()) == pytest.approx(sum(terms) / len(terms), rel=1e-9)
+
+    weight = task.teacher.network.norm.weight.clone()
+    with torch.no_grad():
+        backbone.norm.weight.add_(1.0)
+        task.after_step(backbone, [outcome.carry], Clock(50, 100, 0.0))
+    momentum = 1 - (1 - min(0.996, 1 - 1 / 2.5)) * (math.cos(math.pi * 0.5) + 1) / 2
+    assert torch.allclose(task.teacher.network.norm.weight, weight + (1 - momentum), atol=1e-12)
+    mean = torch.tensor(answers, dtype=torch.float64).mean(0)
+    assert torch.allclose(task.centre, 0.9 * torch.tensor(centre, dtype=torch.float64) + 0.1 * mean, atol=1e-9)
+
+
+def test_rotation_labels_are_the_turns():
+    learner = small_learner("rotation")
+    views = learner.task.views(Batch(pictures(64), torch.arange(64)), Draws(0, torch.arange(64)))
+    assert set(views.turns.tolist()) == {0, 1, 2, 3}
+    upright = torch.stack(
+        [torch.rot90(x, -int(turn), (1, 2)) for x, turn in zip(views.images, views.turns, strict=True)]
+    )
+    plain = learner.task.views(Batch(pictures(64), torch.arange(64)), Draws(0, torch.arange(64)))
+    again = torch.stack([torch.rot90(x, int(turn), (1, 2)) for x, turn in zip(upright, plain.turns, strict=True)])
+    assert torch.equal(again, views.images)
+    logits = learner.task.head(learner.backbone(views.images).pooled).tolist()
+    expected = sum(-math.log(softmax(row)[int(turn)]) for row, turn in zip(logits, views.turns, strict=True)) / 64
+    assert float(learner.task(learner.backbone, views, Clock(0, 1, 0.0)).loss.detach()) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_losses_are_not_rounded_by_autocast():
+    first, second = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    teacher, student = torch.randn(2, 3, 5).softmax(-1), torch.randn(4, 3, 5).log_softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = nt_xent(first, second, 0.1)[0], cross_view_entropy(teacher, student)
+    assert torch.equal(rounded[0], nt_xent(first, second, 0.1)[0])
+    assert torch.equal(rounded[1], cross_view_entropy(teacher, student))

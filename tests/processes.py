@@ -1,0 +1,61 @@
+"""Several processes in one gloo group that run what tests send them. Started once: start-up costs seconds."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+
+class Workers:
+    """``size`` processes with ranks; ``run`` calls one function on all of them."""
+
+    def __init__(self, size: int):
+        context = multiprocessing.get_context("spawn")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        pipes = [context.Pipe() for _ in range(size)]
+        self.pipes = [mine for mine, _ in pipes]
+        self.processes = [
+            context.Process(target=_serve, args=(rank, size, port, theirs), daemon=True)
+            for rank, (_, theirs) in enumerate(pipes)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What ``function(*arguments)`` gives on each rank; the first fault is raised here."""
+        for pipe in self.pipes:
+            pipe.send((function, arguments))
+        answers = [pipe.recv() for pipe in self.pipes]
+        for _, fault in answers:
+            if fault:
+                raise AssertionError(f"a worker failed:\n{fault}")
+        return [answer for answer, _ in answers]
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self.pipes:
+            pipe.send(None)
+        for process in self.processes:
+            process.join(timeout=20)
+
+
+def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), LOCAL_WORLD_SIZE=str(size),
+        GROUP_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="tests",
+    )  # fmt: skip
+    import torch
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    while (job := pipe.recv()) is not None:
+        function, arguments = job
+        try:
+            pipe.send((function(*arguments), None))
+        except BaseException:
+            pipe.send((None, traceback.format_exc()))
+    torch.distributed.destroy_process_group()

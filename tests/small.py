@@ -1,0 +1,74 @@
+"""Small learners and pictures for tests."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headway.backbones.load import build_backbone
+from headway.backbones.vit import ViT, ViTConfig
+from headway.config import Optim
+from headway.pretext import TASKS
+from headway.protocol import Facts, Inputs, Learner
+
+SIDE, PICTURES = 16, 20
+INPUTS = Inputs((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SMALLER: dict[str, dict[str, Any]] = {
+    "simclr": {"hidden": 16, "projection": 8},
+    "mae": {"width": 32, "depth": 1},
+    "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
+}
+
+
+def pictures(count: int = PICTURES, side: int = SIDE + 8, seed: int = 0) -> torch.Tensor:
+    """Smooth coloured noise, N 3 side side uint8: enough to tell pictures and their turns apart."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+    return (fine * 255).to(torch.uint8)
+
+
+def small_backbone(name: str = "vit", pool: str = "mean", **choices: Any) -> torch.nn.Module:
+    """A ViT of width 16, or whatever ``build_backbone`` makes of the name."""
+    if name == "vit":
+        token = pool == "class"
+        config = ViTConfig(
+            width=16, depth=2, attention_heads=2, patch_size=4, size=SIDE, inputs=INPUTS, pool=pool,
+            class_token=token, **choices,
+        )  # fmt: skip
+        return ViT(config)
+    return build_backbone(name, size=SIDE, inputs=INPUTS, **choices)
+
+
+def small_learner(task: str, backbone: str = "vit", seed: int = 0, count: int = PICTURES, **choices: Any) -> Learner:
+    """A learner for one of TASKS, at a size that trains in moments."""
+    recipe = TASKS[task]
+    images = pictures(count)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        pool = recipe.pool if backbone == "vit" else "mean"
+        network = small_backbone(backbone, pool, **choices)
+        config = replace(recipe.task, **SMALLER.get(task, {}))  # type: ignore[type-var]
+        return Learner(network, config.build(network, Facts(count, 3, lambda n: images[:n], SIDE)))
+
+
+def train(
+    task: str, steps: int = 12, accumulate: int = 1, batch: int = 12, precision: str = "float64", backbone: str = "vit",
+    drop_path: float = 0.0, run: str | None = None, stop_after: int | None = None, resume: bool = False, seed: int = 0,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Train a small learner and give back its weights; the same on any number of processes."""
+    from headway.train.loop import Plan, fit
+
+    choices = {"drop_path": drop_path} if drop_path else {}
+    learner = small_learner(task, backbone, seed=seed, **choices)
+    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed)  # type: ignore[arg-type]
+    optim = Optim(lr=0.02, warmup=0.1)
+    where = Path(run) if run else None
+    fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
+    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+
+
+def farthest(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """The largest difference between two state dicts of the same names."""
+    assert first.keys() == second.keys()
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)

@@ -1,0 +1,119 @@
+"""Models of timm as backbones."""
+
+import pytest
+import torch
+
+from headway.backbones.load import build_backbone
+from headway.errors import HeadwayError
+from headway.nn.batch_norm import BatchNorm
+from headway.protocol import Backbone, Inputs
+
+MODELS = ["resnet18", "convnext_atto", "mobilenetv3_small_100", "regnety_002", "vit_tiny_patch16_224", "test_vit"]
+
+
+def make(name, **choices):
+    torch.manual_seed(0)
+    return build_backbone(f"timm:{name}", **{"size": 64, **choices})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_contract(name):
+    backbone, images = make(name), torch.rand(2, 3, 64, 64)
+    assert isinstance(backbone, Backbone) and backbone.name == f"timm:{name}"
+    features = backbone(images)
+    rows, columns = features.grid
+    assert (rows, columns) == (64 // backbone.patch_size,) * 2
+    assert features.pooled.shape == (2, backbone.embed_dim)
+    assert features.patches.shape == (2, rows * columns, backbone.embed_dim)
+    assert features.prefix.shape[::2] == (2, backbone.embed_dim)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in backbone.modules())
+    for part in ("pooled", "patches"):
+        backbone.zero_grad()
+        getattr(backbone(images), part).square().sum().backward()
+        assert [name for name, p in backbone.named_parameters() if p.grad is None] == [], part
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_are_timms(name):
+    import timm
+
+    backbone = make(name).eval()
+    torch.manual_seed(0)
+    sized = {"img_size": 64, "dynamic_img_size": True} if "vit" in name else {}
+    theirs = timm.create_model(name, num_classes=0, **sized).eval()
+    images = torch.rand(2, 3, 64, 64)
+    x = backbone.prepare(images, torch.float32)
+    reference = theirs.forward_features(x)
+    features = backbone(images)
+    if reference.dim() == 4:
+        finish = getattr(theirs.head, "norm", torch.nn.Identity()) if hasattr(theirs, "head") else torch.nn.Identity()
+        torch.testing.assert_close(features.patches, finish(reference).flatten(2).transpose(1, 2))
+    else:
+        torch.testing.assert_close(torch.cat([features.prefix, features.patches], 1), theirs.fc_norm(reference))
+    if name in ("resnet18", "convnext_atto", "regnety_002"):
+        torch.testing.assert_close(features.pooled, theirs(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_masked_pixels_are_painted(name):
+    backbone, images = make(name).eval(), torch.rand(1, 3, 64, 64)
+    side = backbone.patch_size
+    mask = torch.zeros(1, (64 // side) ** 2, dtype=torch.bool)
+    mask[0, 1] = True
+    other = images.clone()
+    other[..., :side, side : 2 * side] = 0.5
+    fill = torch.tensor([0.1, -0.2, 0.3])
+    assert backbone.fill_dim == 3
+    assert torch.equal(backbone(images, mask=mask, fill=fill).pooled, backbone(other, mask=mask, fill=fill).pooled)
+    mean, std = (torch.tensor(values) for values in (backbone.inputs.mean, backbone.inputs.std))
+    painted = images.clone()
+    painted[..., :side, side : 2 * side] = (fill * std + mean).view(3, 1, 1)
+    torch.testing.assert_close(backbone(images, mask=mask, fill=fill).pooled, backbone(painted).pooled)
+    painted[..., :side, side : 2 * side] = mean.view(3, 1, 1)
+    torch.testing.assert_close(backbone(images, mask=mask).pooled, backbone(painted).pooled)
+    with pytest.raises(ValueError, match="fill must hold 3 numbers"):
+        backbone(images, mask=mask, fill=torch.zeros(backbone.embed_dim))
+
+
+def test_layers_come_in_the_order_asked():
+    backbone, images = make("vit_tiny_patch16_224").eval(), torch.rand(1, 3, 64, 64)
+    assert backbone.can == {"mask", "layers"}
+    features = backbone(images, layers=(-1, 0))
+    assert [layer.shape for layer in features.layers] == [(1, 17, 192)] * 2
+    torch.testing.assert_close(backbone.network.norm(features.layers[0])[:, 1:], features.patches)
+    torch.testing.assert_close(features.layers[1], backbone(images, layers=(0,)).layers[0])
+    with pytest.raises(ValueError, match=r"layers 0..11"):
+        backbone(images, layers=(12,))
+    assert make("mixer_s32_224")(images, layers=(0,)).layers[0].shape == (1, 4, 512)  # no prefix tokens
+
+
+def test_what_it_cannot_is_refused_by_name():
+    backbone = make("resnet18")
+    assert backbone.can == {"mask"}
+    with pytest.raises(HeadwayError, match="timm:resnet18 can't keep or place; it can only mask"):
+        backbone(torch.rand(1, 3, 64, 64), keep=torch.zeros(1, 1, dtype=torch.int64), place=False)
+
+
+def test_other_sizes_channels_and_pools():
+    images = torch.rand(2, 3, 96, 64)
+    assert make("resnet18")(images).grid == (3, 2)
+    assert make("vit_tiny_patch16_224")(images).grid == (6, 4)
+    with pytest.raises(HeadwayError, match="was built for 64 x 64 pixels, got 96 x 64"):
+        make("mixer_s32_224")(images)
+    deep = Inputs((0.5,) * 5, (0.5,) * 5, channels=5)
+    assert make("resnet18", inputs=deep)(torch.rand(2, 5, 64, 64)).pooled.shape == (2, 512)
+    by_class = make("vit_tiny_patch16_224", pool="class").eval()(images)
+    assert torch.equal(by_class.pooled, by_class.prefix[:, 0])
+    with pytest.raises(HeadwayError, match="no class token"):
+        make("resnet18", pool="class")
+    with pytest.raises(HeadwayError, match="can't take pictures of 60 x 60 pixels"):
+        make("vit_tiny_patch16_224", size=60)
+
+
+def test_small_resnets_keep_their_resolution():
+    backbone = make("resnet18", size=32, small=True)
+    assert backbone.patch_size == 8
+    assert backbone(torch.rand(2, 3, 32, 32)).grid == (4, 4)
+    assert isinstance(backbone.network.bn1, BatchNorm)
+    with pytest.raises(HeadwayError, match="small=True is for ResNets"):
+        make("convnext_atto", small=True)
