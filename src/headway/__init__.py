@@ -28,7 +28,7 @@ _WHERE = {
     "Rule": "headway.config",
     "load_backbone": "headway.backbones.weights",
 }
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604  the names are strings all the same
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

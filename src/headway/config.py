@@ -86,7 +86,7 @@ class Recipe:
     batch: int = 256
     """Pictures a step, over all processes."""
     detail: float = 1.5
-    """Stored side of a picture / side of the main view: tasks that cut crops and tiles want more pixels than they show."""
+    """Stored side of a picture / side of the main view: crops and tiles are cut from more pixels than they show."""
     pool: Literal["mean", "class"] = "mean"
     """What ``pooled`` is: the mean of the patch tokens, or the class token."""
     grey: bool = False

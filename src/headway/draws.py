@@ -110,8 +110,8 @@ def keep_mask(images: int, drop: float, *shape: int, device: torch.device | str 
     Layers see V views of B pictures as V*B rows, view-major (``torch.cat`` of views); row v*B + b belongs to picture b.
 
     Raises:
-        RuntimeError: Outside ``Draws.active()`` (torch's global generator would break "N processes equal one"), or where
-            the rows are no multiple of B.
+        RuntimeError: Outside ``Draws.active()`` (torch's global generator would break "N processes equal one"), or
+            where the rows are no multiple of B.
     """
     draws = _active.get()
     if draws is None:

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """
 
     images: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks a batch for
 
 
 class Clock(NamedTuple):
@@ -102,7 +102,7 @@ class Facts(NamedTuple):
         size: Side in pixels of the square main view that the network will see.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     channels: int
     sample: Callable[[int], Tensor]
     size: int = 64
@@ -190,6 +190,9 @@ class PretextTask(nn.Module):
 class Learner(nn.Module):
     """The ONE module that the engine wraps; its state dict is ``backbone.* | task.*``."""
 
+    backbone: Any  # a module that is a Backbone; torch types what it holds as Tensor | Module
+    task: PretextTask
+
     def __init__(self, backbone: nn.Module, task: PretextTask):
         super().__init__()
         self.backbone, self.task = backbone, task
@@ -199,4 +202,4 @@ class Learner(nn.Module):
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
             views = self.task.views(batch, draws)
         with draws.fork("network").active():  # dropout and drop-path take their masks from here
-            return self.task(self.backbone, views, clock)  # type: ignore[no-any-return]
+            return self.task(self.backbone, views, clock)

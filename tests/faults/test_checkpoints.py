@@ -108,7 +108,7 @@ def test_write_whole_replaces_or_leaves(tmp_path):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(HeadwayError, match="x.json"):
+    with pytest.raises(HeadwayError, match=r"x\.json"):
         write_whole(path, fails)
     assert path.read_text() == '{\n  "a": 1\n}\n' and [p.name for p in tmp_path.iterdir()] == ["x.json"]
 

@@ -68,7 +68,9 @@ def test_moments_travel_by_name():
     assert again.keys() == moments.keys() and all(torch.equal(again[k], moments[k]) for k in moments)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2m", 120), ("1h30m", 5400), ("15", 15), (4, 4), ("1.5m", 90)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("2m", 120), ("1h30m", 5400), ("15", 15), (4, 4), ("1.5m", 90)]
+)
 def test_durations(text, seconds):
     assert seconds_of(text) == seconds
 
@@ -114,7 +116,9 @@ def test_unknown_names_suggest_the_nearest():
 
 def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text(
-        "from headway.config import Recipe\nfrom headway.pretext.rotation import Rotation\nMINE = Recipe(task=Rotation())\n"
+        "from headway.config import Recipe\n"
+        "from headway.pretext.rotation import Rotation\n"
+        "MINE = Recipe(task=Rotation())\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert dataclasses.asdict(find_recipe("mine_for_test:MINE"))["batch"] == 256

@@ -15,7 +15,7 @@ _started: float | None = None
 
 
 def command_started() -> float:
-    """When the work began, on the clock of ``time.perf_counter``: the command's start, or now for a call from Python."""
+    """When the work began, by ``time.perf_counter``: the command's start, or now for a call from Python."""
     return time.perf_counter() if _started is None else _started
 
 

@@ -77,16 +77,21 @@ def demo(
     images, labels = store.images, store.labels
     if shuffle_labels:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    pool, test = stratified_split(labels, seed=seed)
+    if (labels < 0).any():
+        raise HeadwayError(
+            f"{int((labels < 0).sum())} of {len(labels)} pictures have no label; the demo needs all of them"
+        )
+    pool, test = stratified_split(labels, seed=seed, groups=store.groups)
     test = test[:: max(len(test) // TESTED, 1)][:TESTED]
     what = "drawn animals (drawn by program, not photographs)" if data is None else "pictures"
     note(
-        f"{len(images):,} {what} of {len(store.classes)} kinds: {len(pool):,} to learn from without labels, {len(test):,} to test on"
+        f"{len(images):,} {what} of {len(store.classes)} kinds: "
+        f"{len(pool):,} to learn from without labels, {len(test):,} to test on"
     )
 
     job = Job(
-        task="simclr", recipe=find_recipe("simclr"), backbone="vit_micro", stem="conv", patch=patch, size=size, seed=seed,
-        budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
+        task="simclr", recipe=find_recipe("simclr"), backbone="vit_micro", stem="conv", patch=patch, size=size,
+        seed=seed, budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     with Bar("pretraining (simclr)") as bar:
         run_job(job, Arrays(images[pool]), folder / "run", sinks=[bar])
@@ -142,8 +147,8 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
     return (
         f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against {SCRATCH} on the same "
-        f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one run, "
-        f"not other pretrainings.{drawn}{shuffled}"
+        f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
+        f"run, not other pretrainings.{drawn}{shuffled}"
     )
 
 

@@ -78,8 +78,8 @@ def pretrain(
     with counting("decoding") as decoding, Bar(task) as bar:
         sinks = [bar] if rank() == 0 else []
         return run_job(
-            job, source, Path(out), resume=resume, started=started, sinks=sinks, decoding=decoding, say=note, probe=look,
-            probe_every=probe_every,
+            job, source, Path(out), resume=resume, started=started, sinks=sinks, decoding=decoding, say=note,
+            probe=look, probe_every=probe_every,
         )  # fmt: skip
 
 

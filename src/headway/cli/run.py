@@ -6,7 +6,8 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, get_args
 
 import tyro
 
@@ -29,10 +30,18 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _typed(annotation: Any) -> Any:
+    """What can be typed of an annotation: of text, paths and Python objects only text is left."""
+    options = get_args(annotation) if isinstance(annotation, UnionType) else ()
+    if str not in options:
+        return annotation
+    return str | None if NoneType in options else str
+
+
 def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callable[..., dict[str, Any]]:
-    """A function that gives back its arguments: the verb's own, ``--json``, and the named task's recipe as the default."""
+    """A function that gives back its arguments: the verb's own, ``--json``, and the task's recipe as the default."""
     signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
+    parameters = [p.replace(annotation=_typed(p.annotation)) for p in signature.parameters.values()]
     if "recipe" in signature.parameters:
         task = arguments[0] if arguments and not arguments[0].startswith("-") else None
         parameters = [p for p in parameters if p.name != "recipe" or task]
@@ -48,6 +57,7 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         names = [p.name for p in parameters if p.kind is not kind]
         return {**dict(zip(names, given, strict=False)), **named}
 
+    del collect.__wrapped__  # type: ignore[attr-defined]  # or annotations would be read from there
     collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
     collect.__annotations__ = {p.name: p.annotation for p in parameters}
     return collect

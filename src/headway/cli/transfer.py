@@ -55,9 +55,8 @@ def transfer(
     if not len(pictures.test_labels):
         raise HeadwayError("no pictures are left to test on; label more, or give --test")
     if pictures.aside:
-        note(
-            f"{len(pictures.test_labels)} of the labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on"
-        )
+        count = len(pictures.test_labels)
+        note(f"{count:,} labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on")
     with Bar(f"training {head}") as bar:
         sinks = [bar] if head == "finetune" else []
         classifier = change_head(
@@ -78,6 +77,7 @@ def show(answer: dict[str, Any]) -> None:
     print = Console(soft_wrap=True, highlight=False).print
     print(
         f"{answer['head']}: {answer['accuracy']:.1f} % right (95 %: {answer['low']:.1f} to {answer['high']:.1f}) on "
-        f"{answer['test_images']} test pictures, after {answer['labels']} labels; the classifier is in {answer['model']}"
+        f"{answer['test_images']} test pictures, after {answer['labels']} labels; "
+        f"the classifier is in {answer['model']}"
     )
     print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv", markup=False)

@@ -1,4 +1,4 @@
-"""Batches of a stream: the pictures at places [step x batch, (step + 1) x batch), whatever epoch they fall into."""
+"""Batches: the pictures of a step are a stretch of one endless stream, so the position in the data is one integer."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,34 +11,42 @@ from headway.protocol import Batch
 
 
 class Loader:
-    """Hands out each process's part of every global batch.
+    """Deals stored pictures in shuffled order.
+
+    Step s has the places s x batch up to (s + 1) x batch of the stream, across the end of an epoch where one falls
+    within; each process takes its contiguous part, so N processes together deal what one would. Where there are fewer
+    pictures than the batch holds, a batch shows them more than once.
 
     Args:
-        images: N C H W, the stored pictures.
+        images: N C H W, the store's pictures.
         seed: Of the order.
-        batch: Pictures a step, over all processes.
-        rank: This process's number.
+        batch: Pictures a step over all processes.
+        rank: This process's number, from 0.
         world: How many processes there are.
+
+    Raises:
+        ValueError: No pictures, or a batch below 1.
     """
 
     def __init__(self, images: Tensor, *, seed: int, batch: int, rank: int = 0, world: int = 1):
+        if not len(images) or batch < 1:
+            raise ValueError(
+                f"a loader needs pictures and a batch of 1 or more, got {len(images)} pictures, batch {batch}"
+            )
         self.images, self.seed, self.batch, self.rank, self.world = images, seed, batch, rank, world
 
     def batch_at(self, step: int) -> tuple[Batch, Tensor]:
-        """This process's part of the batch of ``step``, and the place of each picture in the stream (B, int64)."""
-        stream = torch.arange(step * self.batch, (step + 1) * self.batch)
-        places = stream.tensor_split(self.world)[self.rank]  # B
+        """This process's part of a step: the batch (B of them) and its places in the stream (B, int64)."""
+        places = torch.arange(step * self.batch, (step + 1) * self.batch).tensor_split(self.world)[self.rank]  # B
         index = place_to_index(places, len(self.images), self.seed)  # B
-        return Batch(self.images[index], index), places
+        return Batch(self.images.index_select(0, index), index), places
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, Tensor]]:
-        """The batches of steps start..stop-1; the next one is gathered in a thread meanwhile."""
-        if start >= stop:
-            return
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self.batch_at, start)
+        """The batches of steps start..stop-1; the next is gathered in a thread, which ends with the iterator."""
+        with ThreadPoolExecutor(1, "headway-loader") as pool:
+            coming = pool.submit(self.batch_at, start) if start < stop else None
             for step in range(start + 1, stop + 1):
-                here = coming.result()
-                if step < stop:
-                    coming = pool.submit(self.batch_at, step)
-                yield here
+                assert coming is not None
+                current = coming.result()
+                coming = pool.submit(self.batch_at, step) if step < stop else None
+                yield current

@@ -1,4 +1,4 @@
-"""A finished recogniser: backbone, output layer, class names and size in one folder, which predicts as it did in process."""
+"""A finished recogniser in one folder: backbone, output layer, class names, size. It predicts as it did in process."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from headway.backbones.weights import load_backbone, save_backbone
 from headway.downstream.features import extract
 from headway.errors import HeadwayError
-from headway.measure.knn import knn_scores
 from headway.files import read_json, write_json, write_whole
+from headway.measure.knn import knn_scores
 
 SCHEMA = 1
 RECORD, HEAD, BACKBONE = "classifier.json", "head.safetensors", "model.safetensors"
@@ -55,7 +55,7 @@ class Classifier(NamedTuple):
     def probabilities(self, images: Tensor) -> Tensor:
         """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K, rows that sum to one."""
         self.head.eval()
-        return self.head(extract(self.backbone, images, self.size)).softmax(-1)  # type: ignore[no-any-return]
+        return self.head(extract(self.backbone, images, self.size)).softmax(-1)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Raises HeadwayError where it exists or cannot be written."""

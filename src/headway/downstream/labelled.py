@@ -60,17 +60,19 @@ def gather_labelled(
     """
     store = build_store(source, side, progress=progress)
     labels, classes = _labels(store), store.classes
-    everything = torch.arange(len(labels))
+    known = (labels >= 0).nonzero().flatten()
     if test is None:
-        train, held = stratified_split(labels, seed=seed)
+        groups = None if store.groups is None else store.groups[known]
+        train, held = (known[part] for part in stratified_split(labels[known], seed=seed, groups=groups))
         test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
     else:
         other = build_store(test, side, progress=progress)
         strange = sorted(set(other.classes) - set(classes))
         if strange:
             raise HeadwayError(f"test pictures are of classes that no training picture has: {', '.join(strange[:5])}")
+        tested = (_labels(other) >= 0).nonzero().flatten()
         places = torch.tensor([classes.index(name) for name in other.classes])
-        train, test_images, test_labels = everything, other.images, places[_labels(other)]
+        train, test_images, test_labels = known, other.images[tested], places[_labels(other)[tested]]
         skipped = [*store.skipped, *other.skipped]
     if per_class_count is not None:
         if per_class_count < 1:
@@ -84,8 +86,8 @@ def _labels(store: Store) -> Tensor:
         raise HeadwayError(
             "the pictures have no labels; put them into one folder a class, or give a table with file,label"
         )
-    if len(store.labels.unique()) < 2:
-        only = store.classes[int(store.labels[0])]
+    if len(store.labels[store.labels >= 0].unique()) < 2:
+        only = store.classes[int(store.labels.max())]
         raise HeadwayError(
             f"all {len(store.labels)} readable pictures are of the one class '{only}'; at least two are needed"
         )

@@ -1,6 +1,7 @@
 """A k-NN probe that can be handed into the loop: how well do the features sort labelled pictures, as they are now?"""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -28,11 +29,12 @@ def knn_probe(source: Source, seed: int = 0, size: int = 0) -> Callable[[nn.Modu
     store = build_store(source, side, indices=chosen)
     assert store.labels is not None
     labels, classes = store.labels, len(store.classes)
-    bank, held = stratified_split(labels, seed=seed)
+    known = (labels >= 0).nonzero().flatten()
+    bank, held = (known[part] for part in stratified_split(labels[known], seed=seed))
 
     def probe(backbone: nn.Module) -> float:
-        patch = backbone.patch_size
-        view = side // patch * patch  # type: ignore[operator]
+        patch: Any = backbone.patch_size
+        view = side // patch * patch
         features = extract(backbone, store.images, view)
         return knn_accuracy(features[bank], labels[bank], features[held], labels[held], classes)
 

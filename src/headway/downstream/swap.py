@@ -74,7 +74,7 @@ def load_run(run: Path) -> tuple[nn.Module, tuple[tuple[str, tuple[int, ...]], .
 
 def view_size(backbone: nn.Module) -> int:
     """Side in pixels of the square view that a loaded backbone was trained at."""
-    return int(backbone.config.size)  # type: ignore[union-attr,arg-type]
+    return int(backbone.config.size)  # type: ignore[arg-type]
 
 
 def _count(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:

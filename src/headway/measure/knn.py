@@ -37,7 +37,9 @@ def knn_scores(
         ValueError: Where the bank is empty, labels and bank differ in length, or ``k`` or ``temperature`` isn't positive.
     """
     if len(bank) == 0 or len(bank) != len(bank_labels):
-        raise ValueError(f"a bank needs one label a row and a row at least, got {len(bank)} and {len(bank_labels)} labels")
+        raise ValueError(
+            f"a bank needs one label a row and a row at least, got {len(bank)} and {len(bank_labels)} labels"
+        )
     if k < 1 or temperature <= 0:
         raise ValueError(f"k and temperature must be positive, got {k} and {temperature}")
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)

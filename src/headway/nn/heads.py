@@ -90,5 +90,5 @@ class PrototypeHead(nn.Module):
 
 @full_precision
 def cosines(x: Tensor, prototypes: Tensor) -> Tensor:
-    """... D and K D -> ... K. In bf16 cosines come in steps of 1/128; divided by a temperature of 1/25 that is a lot."""
+    """... D and K D -> ... K. In bf16 cosines come in steps of 1/128: divided by a temperature of 1/25, a lot."""
     return F.linear(unit(x), unit(prototypes))

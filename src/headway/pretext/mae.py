@@ -16,11 +16,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from headway.backbones.positions import sine_positions
 from headway.config import Optim, Recipe
 from headway.draws import Draws
 from headway.nn.block import Block
 from headway.nn.numerics import wide
-from headway.backbones.positions import sine_positions
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
 from headway.views.geometry import random_resized_crop
 from headway.views.masks import keep_indices
@@ -67,6 +67,7 @@ class MAETask(PretextTask):
         self.blocks = nn.ModuleList(Block(width, max(width // 32, 1)) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.paint = nn.Linear(width, patch * patch * facts.channels)
+        self.positions: Tensor
         self.register_buffer(
             "positions", sine_positions(self.grid, self.grid, width).flatten(0, 1), persistent=False
         )  # N D

@@ -24,8 +24,8 @@ from headway.data.loader import Loader
 from headway.distributed import broadcast_object, rank, world
 from headway.draws import hashed
 from headway.errors import HeadwayError
-from headway.protocol import Batch, Clock, Learner
 from headway.files import read_json, write_json
+from headway.protocol import Batch, Clock, Learner
 from headway.train.loop import Plan, set_up, take_step
 
 AGREES = 0.08
@@ -90,7 +90,7 @@ def fastest(
     small = replace(
         plan, batch=max(plan.batch // 4, min(plan.batch, 32), learner.task.minimum_batch, world()), accumulate=1
     )
-    candidates = [
+    candidates: list[dict[str, Any]] = [
         {"precision": precision, "form": form, "compile": compile_}
         for compile_ in compiled
         for precision in precisions

@@ -1,12 +1,13 @@
 """Lightning Fabric, and nothing else knows of it: devices, processes and precision."""
 
+import logging
 import os
 from typing import Any
 
 from headway.distributed import world
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed", "float64": "32-true"}
-"""Fabric's names. Its own float64 also changes torch's default, and with it every view; the loop widens weights itself."""
+"""Fabric's names. Its float64 would change torch's default, and with it every view; the loop widens weights itself."""
 
 
 def make_fabric(precision: str = "float32", accelerator: str = "auto") -> Any:
@@ -19,6 +20,7 @@ def make_fabric(precision: str = "float32", accelerator: str = "auto") -> Any:
     from lightning_fabric import Fabric  # late: it takes seconds to import
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision of every trial
     processes = int(os.environ.get("WORLD_SIZE", 1))
     strategy: Any = "auto"
     if processes > 1:
@@ -30,7 +32,7 @@ def make_fabric(precision: str = "float32", accelerator: str = "auto") -> Any:
         strategy=strategy,
         devices=local,
         num_nodes=max(processes // local, 1),
-        precision=PRECISIONS[precision],  # type: ignore[arg-type]
+        precision=PRECISIONS[precision],
     )
     fabric.launch()
     assert world() == processes, f"{processes} processes were announced, {world()} came"

@@ -38,7 +38,7 @@ def make_learner(job: Job, store: Store, size: int, patch: int) -> Learner:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        backbone = build_backbone(
+        backbone: Any = build_backbone(
             job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool
         )
         task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], sample, size))

@@ -20,8 +20,8 @@ from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
 from headway.distributed import barrier, rank
 from headway.errors import HeadwayError
-from headway.protocol import Learner
 from headway.files import read_json, write_json
+from headway.protocol import Learner
 from headway.train.job import Job, main_size, stored_side
 from headway.train.log import Jsonl, Note, Sink
 from headway.train.loop import Plan, ProbeFunction, Report, check_batch, fit

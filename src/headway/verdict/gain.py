@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from headway.data.split import folds, per_class
 from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, new_head, supervise, transfer
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, Head, new_head, supervise, transfer
 from headway.measure.linear import linear_probe
 from headway.measure.metrics import paired_interval
 from headway.views.geometry import centre_resize, to_unit
@@ -137,8 +137,8 @@ def judge(
     chosen = per_class(c.labels, per_class_count, seed=seed)
     contender = _better_on_folds(c, c.images[chosen], c.labels[chosen], seed, fine_tune, tick)
     table = {name: torch.stack(rows).float().numpy() for name, rows in right.items()}  # draws n
-    rows = [Row(name, *paired_interval(table[name], seed=seed)) for name in NAMES]
-    gain = Gain(*paired_interval(table[contender] - table[SCRATCH], seed=seed), contender)
+    rows = [Row(name, *paired_interval(table[name])) for name in NAMES]
+    gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
     return rows, gain, first
 
 
@@ -156,12 +156,13 @@ def _better_on_folds(
 ) -> str:
     """Linear probe or fine-tuning: whichever is right more often on held-out folds of these training labels."""
     right = {LINEAR: 0, TUNED: 0}
+    heads: dict[str, Head] = {LINEAR: "linear", TUNED: "finetune"}
     for train, held in folds(labels, 3, seed=seed):
-        for name, head in ((LINEAR, "linear"), (TUNED, "finetune")):
+        for name, head in heads.items():
             classifier = transfer(
                 c.pretrained, images[train], labels[train], c.classes, c.size, head=head, seed=seed,
                 fine_tune=fine_tune,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             right[name] += int((classifier.probabilities(images[held]).argmax(1) == labels[held]).sum())
         tick()
     return max(right, key=right.__getitem__)

@@ -1,0 +1,112 @@
+"""Decoded pictures in a file that is mapped into memory: what does not fit is read page by page as it is used."""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headway.data.ingest import Record
+from headway.data.source import Source, stamp_of
+from headway.errors import HeadwayError
+from headway.files import read_json, write_json, write_whole
+
+FORMAT = 1
+"""Of the two files; goes into their names."""
+Write = Callable[[Tensor], None]
+
+
+def cache_name(source: Source, indices: Sequence[int], side: int) -> str | None:
+    """The name under which these pictures are kept; another picture, size or time gives another. None: never kept."""
+    stamp = stamp_of(source)
+    if stamp is None:
+        return None
+    digest = hashlib.sha256(json.dumps([FORMAT, side, stamp]).encode())
+    for index in indices:
+        digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\0")
+    return f"pictures-{digest.hexdigest()[:24]}"
+
+
+def mapped(folder: Path, name: str, side: int, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:
+    """Pictures kept in a folder: mapped if they are there and whole, else decoded into it.
+
+    Processes that want the same pictures wait for the first of them.
+
+    Args:
+        folder: Where; made if need be.
+        name: As ``cache_name`` gives it.
+        side: Stored side in pixels.
+        fill: Decodes everything, handing pictures to the function it is given.
+
+    Returns:
+        N 3 side side, uint8, never to be written to, and what came of the pictures.
+
+    Raises:
+        HeadwayError: No space left, or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HeadwayError(f"cannot make the cache '{folder}': {error.strerror or error}") from error
+    pixels, notes = folder / f"{name}.uint8", folder / f"{name}.json"
+    with _alone(folder / f".{name}.lock"):
+        record = _kept(pixels, notes, side)
+        if record is None:
+            records: list[Record] = []
+            write_whole(pixels, lambda path: records.append(_fill(path, fill)))
+            record = records[0]
+            write_json(notes, record._asdict())  # last: without it the pixels do not count
+    return _map(pixels, len(record.kept), side), record
+
+
+def passing(side: int, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:
+    """As ``mapped``, in a temporary file that nobody else sees and that goes when the process does."""
+    with tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True) as folder:
+        return mapped(Path(folder), "pictures", side, fill)  # a mapping outlives the name of its file
+
+
+def _fill(path: Path, fill: Callable[[Write], Record]) -> Record:
+    try:
+        with path.open("wb") as file:
+
+            def write(some: Tensor) -> None:
+                file.write(some.numpy().data)
+
+            return fill(write)
+    except BaseException:  # an interruption too must not leave gigabytes behind
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _kept(pixels: Path, notes: Path, side: int) -> Record | None:
+    try:
+        record = Record(**read_json(notes))
+        whole = pixels.stat().st_size == len(record.kept) * 3 * side * side
+    except (HeadwayError, OSError, TypeError):
+        return None
+    return record._replace(skipped=[(name, reason) for name, reason in record.skipped]) if whole else None
+
+
+def _map(path: Path, count: int, side: int) -> Tensor:
+    if not count:
+        return torch.empty(0, 3, side, side, dtype=torch.uint8)
+    flat = torch.from_file(str(path), shared=True, size=count * 3 * side * side, dtype=torch.uint8)
+    return flat.reshape(count, 3, side, side)  # N 3 side side
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process. Where there are no such locks each builds for itself."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.open("wb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

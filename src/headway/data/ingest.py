@@ -1,0 +1,122 @@
+"""Decode many pictures at once, in threads, in order."""
+
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from headway.data.decode import decode, fit
+from headway.data.source import Source, Unreadable
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+TOGETHER = 32
+"""Pictures a thread decodes at a time."""
+ROWS = 128
+"""Rows of a picture, spread evenly, that its content hash covers at least (all, where there are fewer)."""
+
+
+class Record(NamedTuple):
+    """What came of the pictures.
+
+    Attributes:
+        kept: Index in the source of every picture that was read, in order.
+        hashes: Its content hash, 64 bits signed.
+        skipped: (name, reason) of the others.
+    """
+
+    kept: list[int]
+    hashes: list[int]
+    skipped: list[tuple[str, str]]
+
+
+def ingest(
+    source: Source,
+    indices: Sequence[int],
+    side: int,
+    write: Callable[[Tensor], None],
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Record:
+    """Decode pictures and hand them on, n 3 side side at a time, in the order of ``indices``.
+
+    Args:
+        source: The pictures.
+        indices: Which of them.
+        side: Stored side in pixels.
+        write: Takes the next pictures; called from this thread alone.
+        progress: Told how many pictures of how many are done.
+        workers: Threads; none: one a core.
+    """
+    record, done = Record([], [], []), 0
+    parts = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
+    for part, results in zip(parts, _ahead(lambda some: _read(source, some, side), parts, workers), strict=True):
+        read = [result[0] for result in results if not isinstance(result, str)]
+        for index, result in zip(part, results, strict=True):
+            if isinstance(result, str):
+                record.skipped.append((source.name(index), result))
+            else:
+                record.kept.append(index)
+                record.hashes.append(result[1])
+        if read:
+            write(torch.stack(read))  # n 3 side side
+        done += len(part)
+        if progress:
+            progress(done, len(indices))
+    return record
+
+
+def load(source: Source, index: int) -> Tensor:
+    """One picture, decoded: 3 H W, uint8. Raises Unreadable."""
+    draw = getattr(source, "image", None)
+    try:
+        picture: Tensor = draw(index) if draw else decode(source.read(index))
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from error
+    return picture
+
+
+def content_hash(picture: Tensor) -> int:
+    """A signed 64-bit number that equal pictures share whatever files they lie in: SHA-256, cut short, of 3 H W uint8.
+
+    At least ROWS rows spread over the picture count, so that large photographs cost no more than small ones.
+    """
+    height, width = picture.shape[-2:]
+    rows = picture[:, :: max(height // ROWS, 1)].permute(1, 2, 0).contiguous()  # rows W 3
+    digest = hashlib.sha256(f"{height}x{width}".encode())
+    digest.update(rows.numpy().data)
+    return int.from_bytes(digest.digest()[:8], "little", signed=True)
+
+
+def _read(source: Source, indices: Sequence[int], side: int) -> list[tuple[Tensor, int] | str]:
+    """For each picture itself and its content hash, or the reason why not."""
+    results: list[tuple[Tensor, int] | str] = []
+    for index in indices:
+        try:
+            picture = load(source, index)
+            results.append((fit(picture, side), content_hash(picture)))
+        except Unreadable as error:
+            results.append(str(error))
+    return results
+
+
+def _ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | None) -> Iterator[Made]:
+    """``map`` in threads, in order, with a few items under way and no more: memory stays in bounds."""
+    threads = workers or os.cpu_count() or 1
+    waiting, under_way = iter(items), deque[Future[Made]]()
+    with ThreadPoolExecutor(threads, "headway-decode") as pool:
+        try:
+            under_way.extend(pool.submit(work, item) for item in itertools.islice(waiting, 2 * threads))
+            while under_way:
+                made = under_way.popleft().result()
+                under_way.extend(pool.submit(work, item) for item in itertools.islice(waiting, 1))
+                yield made
+        finally:
+            pool.shutdown(cancel_futures=True)

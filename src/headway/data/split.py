@@ -1,0 +1,105 @@
+"""Which labelled pictures train and which test. Every choice is a function of the labels and a seed, nothing else."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from headway.data.order import place_to_index
+from headway.draws import hashed
+
+
+def stratified_split(
+    labels: Tensor, fraction: float = 0.2, seed: int = 0, groups: Sequence[object] | Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Set pictures aside, the same share of every class, whole groups together.
+
+    Groups are dealt in shuffled order, rarest class first, to the test side while that brings a class nearer to its
+    share; never one without which a class would have nothing left to train on. So every class has pictures on both
+    sides where its groups allow it, and a class of one picture is trained on.
+
+    Args:
+        labels: N, int64.
+        fraction: The share to set aside, in (0, 1).
+        seed: Of the draw.
+        groups: N, pictures of equal group stay together; none: each stands for itself.
+
+    Returns:
+        Indices to train on and indices to test on, both sorted, int64.
+
+    Raises:
+        ValueError: A fraction out of range, or not one group a picture.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be in (0, 1), got {fraction}")
+    classes = labels.tolist()
+    keys = (
+        groups.tolist() if isinstance(groups, Tensor) else list(groups) if groups is not None else range(len(classes))
+    )
+    if len(keys) != len(classes):
+        raise ValueError(f"{len(keys)} groups for {len(classes)} labels")
+    contents: dict[object, Counter[int]] = defaultdict(Counter)
+    for key, label in zip(keys, classes, strict=True):
+        contents[key][label] += 1
+    names = list(contents)
+    shuffled = [names[place] for place in _shuffle(torch.arange(len(names)), seed, "split").tolist()]
+    holding: dict[int, list[object]] = defaultdict(list)  # the groups in which a class occurs, shuffled
+    for key in shuffled:
+        for label in contents[key]:
+            holding[label].append(key)
+    total, aside, test = Counter(classes), Counter[int](), set[object]()
+    for label in sorted(total, key=lambda one: (total[one], one)):
+        target = max(1, round(fraction * total[label]))
+        for key in holding[label]:
+            group = contents[key]
+            nearer = abs(aside[label] + group[label] - target) < abs(aside[label] - target) or not aside[label]
+            spared = all(total[one] - aside[one] > count for one, count in group.items())
+            if key not in test and aside[label] < target and nearer and spared:
+                test.add(key)
+                aside += group
+    held = torch.tensor([key in test for key in keys], dtype=torch.bool)  # N
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def per_class(labels: Tensor, n: int, seed: int = 0) -> Tensor:
+    """Draw n pictures of every class (all where there are fewer): sorted indices, int64.
+
+    With the same seed a smaller draw is part of a larger one. Raises ValueError where n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, got {n}")
+    drawn = [members[:n] for members in _by_class(labels, seed, "draw")]
+    return torch.cat([torch.empty(0, dtype=torch.int64), *drawn]).sort().values
+
+
+def folds(labels: Tensor, k: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut the pictures into k parts with the classes spread evenly; each part is held out once.
+
+    Unlike scikit-learn's StratifiedKFold it takes classes of fewer than k pictures; empty parts are left out.
+
+    Yields:
+        Indices to train on and indices held out, both sorted, int64.
+
+    Raises:
+        ValueError: k below 2.
+    """
+    if k < 2:
+        raise ValueError(f"k must be 2 or more, got {k}")
+    dealt = torch.cat([torch.empty(0, dtype=torch.int64), *_by_class(labels, seed, "folds")])  # N, class after class
+    part = torch.empty(len(labels), dtype=torch.int64)
+    part[dealt] = torch.arange(len(labels)) % k  # round robin
+    for number in range(min(k, len(labels))):
+        yield torch.nonzero(part != number).flatten(), torch.nonzero(part == number).flatten()
+
+
+def _by_class(labels: Tensor, seed: int, purpose: str) -> list[Tensor]:
+    """The indices of each class, shuffled."""
+    present = labels.unique().tolist()
+    return [_shuffle(torch.nonzero(labels == label).flatten(), seed, purpose, label) for label in present]
+
+
+def _shuffle(indices: Tensor, *key: object) -> Tensor:
+    if not len(indices):
+        return indices
+    return indices[place_to_index(torch.arange(len(indices)), len(indices), hashed(*key))]

@@ -1,0 +1,161 @@
+"""Pictures decoded once: uint8, square, in memory, or in a mapped file where memory is short."""
+
+import hashlib
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headway.data.cache import Write, cache_name, mapped, passing
+from headway.data.decode import size_of
+from headway.data.ingest import Record, ingest
+from headway.data.source import Source, Unreadable, group_of
+from headway.errors import HeadwayError
+
+
+class Store(NamedTuple):
+    """Decoded pictures.
+
+    Attributes:
+        images: N 3 side side, uint8, as ``data.decode.fit`` makes them; may be a mapped file: never write to it.
+        names: N, as the source calls them.
+        labels: N, int64 in 0..K-1, -1 where a picture has none; None where nothing is labelled.
+        classes: The names of the K classes.
+        groups: N, int64: pictures of equal number belong together; None where the source knows of no groups.
+        hashes: N, int64: equal where two pictures have equal pixels, whatever files they lie in.
+        skipped: (name, reason) of pictures that could not be read.
+        fingerprint: SHA-256 over side and hashes: the same pictures in the same order at the same size.
+    """
+
+    images: Tensor
+    names: list[str]
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    groups: Tensor | None
+    hashes: Tensor
+    skipped: list[tuple[str, str]]
+    fingerprint: str
+
+    @property
+    def side(self) -> int:
+        """Stored side in pixels."""
+        return self.images.shape[-1]
+
+
+def build_store(
+    source: Source,
+    side: int,
+    *,
+    indices: Sequence[int] | None = None,
+    cache: Path | None = None,
+    memory_limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+    allow_empty: bool = False,
+) -> Store:
+    """Decode pictures, in order; what cannot be read is skipped and named.
+
+    Args:
+        source: The pictures.
+        side: Stored side in pixels, 1 or more.
+        indices: Which of them; none: all.
+        cache: Folder for a mapped file, used where the pictures exceed the limit; none: a temporary one.
+        memory_limit: Bytes that pictures may take in memory; none: a quarter of the machine's.
+        progress: Told how many pictures of how many are decoded.
+        workers: Threads; none: one a core.
+        allow_empty: Do without an error where not one could be read.
+
+    Raises:
+        HeadwayError: Not one picture could be read, or there is no space left.
+        ValueError: A side below 1.
+    """
+    if side < 1:
+        raise ValueError(f"side must be 1 or more, got {side}")
+    chosen = range(len(source)) if indices is None else indices
+
+    def fill(write: Write) -> Record:
+        return ingest(source, chosen, side, write, progress, workers)
+
+    if len(chosen) * 3 * side * side <= (_quarter_of_memory() if memory_limit is None else memory_limit):
+        images, record = _in_memory(len(chosen), side, fill)
+    else:
+        name = cache_name(source, chosen, side) if cache else None
+        images, record = mapped(cache, name, side, fill) if cache and name else passing(side, fill)
+    if not record.kept and not allow_empty:
+        raise HeadwayError(f"none of {len(chosen)} pictures could be read{_reasons(record.skipped)}")
+    return _describe(source, images, record)
+
+
+def natural_size(source: Source, sample: int = 200) -> tuple[int, int]:
+    """The median short side in pixels, and how many pictures that were spread evenly over the data it was taken of.
+
+    Raises:
+        HeadwayError: Not one of them could be read.
+    """
+    count = min(len(source), sample)
+    sides: list[int] = []
+    faults: list[tuple[str, str]] = []
+    for index in (place * len(source) // count for place in range(count)):
+        try:
+            draw = getattr(source, "image", None)
+            sides.append(min(draw(index).shape[-2:] if draw else size_of(source.read(index))))
+        except (Unreadable, OSError) as error:
+            faults.append((source.name(index), str(error)))
+    if not sides:
+        raise HeadwayError(f"none of {count} pictures could be read{_reasons(faults)}")
+    return statistics.median_low(sides), len(sides)
+
+
+def _in_memory(count: int, side: int, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:
+    rows, written = torch.empty(count, 3, side, side, dtype=torch.uint8), 0
+
+    def write(some: Tensor) -> None:
+        nonlocal written
+        rows[written : written + len(some)] = some
+        written += len(some)
+
+    record = fill(write)
+    return rows[:written], record
+
+
+def _describe(source: Source, images: Tensor, record: Record) -> Store:
+    classes = source.classes or ()
+    number = {name: place for place, name in enumerate(classes)}
+    labels = [source.label(index) for index in record.kept] if classes else []
+    groups = [group_of(source, index) for index in record.kept]
+    hashes = torch.tensor(record.hashes, dtype=torch.int64)  # N
+    return Store(
+        images=images,
+        names=[source.name(index) for index in record.kept],
+        labels=torch.tensor([-1 if label is None else number[label] for label in labels]) if any(labels) else None,
+        classes=classes,
+        groups=_numbered(groups) if any(groups) else None,
+        hashes=hashes,
+        skipped=record.skipped,
+        fingerprint=hashlib.sha256(
+            f"{images.shape[-1]} ".encode() + hashes.numpy().astype("<i8").tobytes()
+        ).hexdigest(),
+    )
+
+
+def _numbered(groups: list[str | None]) -> Tensor:
+    """N, int64: equal names get equal numbers; a picture without a group is one of its own."""
+    keys = [f"group {name}" if name is not None else f"alone {place}" for place, name in enumerate(groups)]
+    return torch.from_numpy(np.unique(keys, return_inverse=True)[1].astype(np.int64))
+
+
+def _quarter_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return 2 << 30
+
+
+def _reasons(skipped: Sequence[tuple[str, str]]) -> str:
+    """The first few faults, for the end of a sentence."""
+    return "".join(f"; {name}: {reason}" for name, reason in skipped[:3])

@@ -1,0 +1,112 @@
+"""Pictures in tars of the WebDataset kind: KEY.jpg, beside it KEY.cls with the label.
+
+One pass over each tar notes where its members begin; from then on any picture is one read at an offset. Nothing is
+ever extracted by a path from the tar. A gzipped tar cannot be read at an offset, so it is unpacked once into a
+temporary file without a name, which is gone when the source is.
+
+WebDataset: https://github.com/webdataset/webdataset
+"""
+
+import hashlib
+import os
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from headway.data.files import PICTURES
+from headway.data.shard import Member, members, open_tar, read_member
+from headway.data.source import in_order
+from headway.errors import HeadwayError
+
+
+class Tar:
+    """Pictures in one or more tars, in the order of the tars; a picture's name is TAR/MEMBER.
+
+    Args:
+        paths: Plain or gzipped tars.
+        labelled: Read the labels. Where there is a classes.txt beside the tars, numbers are its lines, the first is 0.
+
+    Raises:
+        HeadwayError: A tar is damaged, there is no room to unpack one, no picture is there, or a label has no class.
+    """
+
+    def __init__(self, paths: Sequence[Path], labelled: bool = False):
+        self.paths = paths
+        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+            descriptors = list(pool.map(open_tar, paths))
+        weakref.finalize(self, _close, descriptors)
+        self.members: list[Member] = []
+        self.names: list[str] = []
+        texts: list[str | None] = []
+        for path, descriptor in zip(paths, descriptors, strict=True):
+            found = members(path, descriptor)
+            pictures = [member for member in found if os.path.splitext(member.name)[1].lower() in PICTURES]
+            self.members += pictures
+            self.names += [f"{path.name}/{member.name}" for member in pictures]
+            if labelled:
+                given = {_key(member.name): member for member in found if member.name.endswith(".cls")}
+                texts += [_text(given.get(_key(member.name))) for member in pictures]
+        if not self.members:
+            raise HeadwayError(f"no pictures in {', '.join(map(repr, map(str, paths[:3])))}")
+        self.classes: tuple[str, ...] | None = None
+        self.labels: Sequence[str | None] = texts
+        if labelled:
+            self.classes, self.labels = _classes(paths, self.names, texts)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def read(self, index: int) -> bytes:
+        """The member's bytes. Raises Unreadable where the tar ends before they do."""
+        return read_member(self.members[index])
+
+    def name(self, index: int) -> str:
+        """TAR/MEMBER."""
+        return self.names[index]
+
+    def label(self, index: int) -> str | None:
+        """Its class, where labels were asked for and it has one."""
+        return self.labels[index] if self.labels else None
+
+    def stamp(self) -> str:
+        """A hash of every tar's path, size and time."""
+        found = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
+        return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _key(name: str) -> str:
+    """What a picture and its label share: everything before the first dot of the last part of the path."""
+    folder, base = os.path.split(name)
+    return f"{folder}/{base.split('.', 1)[0]}"
+
+
+def _text(member: Member | None) -> str | None:
+    return read_member(member).decode("utf-8", "replace").strip() or None if member else None
+
+
+def _classes(
+    paths: Sequence[Path], names: list[str], texts: list[str | None]
+) -> tuple[tuple[str, ...], Sequence[str | None]]:
+    """Names of the classes, and each picture's: a number is a line of classes.txt, anything else is a name."""
+    listed = next((path.parent / "classes.txt" for path in paths if (path.parent / "classes.txt").is_file()), None)
+    if listed is None:
+        return in_order(texts), texts
+    try:
+        classes = tuple(line.strip() for line in listed.read_text(encoding="utf-8").rstrip().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise HeadwayError(f"cannot read '{listed}': {error}") from error
+    if len(set(classes)) < len(classes):
+        raise HeadwayError(f"'{listed}' gives one name to two classes")
+    meaning = {str(number): name for number, name in enumerate(classes)} | {name: name for name in classes}
+    for name, text in zip(names, texts, strict=True):
+        if text is not None and text not in meaning:
+            raise HeadwayError(
+                f"the label '{text[:40]}' of '{name}' is none of the {len(classes)} classes in '{listed}'"
+            )
+    return classes, [None if text is None else meaning[text] for text in texts]
