@@ -3,7 +3,6 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from headway.pretext import TASKS, source_of
 
@@ -21,8 +20,7 @@ def tasks() -> dict[str, Any]:
 
 
 def show(answer: dict[str, Any]) -> None:
-    """Print the answer as a table."""
-    table = Table("task", "idea", "paper", "file")
+    """Print the answer, three lines a task."""
+    console = Console(highlight=False, soft_wrap=True)
     for row in answer["tasks"]:
-        table.add_row(row["name"], row["claim"], row["paper"], row["file"])
-    Console().print(table)
+        console.print(f"[bold]{row['name']}[/bold]  {row['claim']}\n    {row['paper']}\n    {row['file']}")

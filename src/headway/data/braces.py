@@ -41,17 +41,14 @@ def contract(names: list[str]) -> list[str]:
         match = re.fullmatch(r"(.*?)(\d+)(\D*)", name)
         before, number, after = match.groups() if match else (name, "", "")
         families[before, after].append(number)
-    found = []
-    for (before, after), numbers in families.items():
-        numbers.sort(key=lambda number: int(number or 0))
-        first, last = numbers[0], numbers[-1]
-        gapless = int(last or 0) - int(first or 0) + 1 == len(numbers)
-        inner = f"{{{first}..{last}}}" if gapless and _padded(numbers) else "{" + ",".join(numbers) + "}"
-        found.append((-len(numbers), before + (inner if len(numbers) > 1 else first) + after))
-    return [pattern for _, pattern in sorted(found)]
+    ordered = sorted(families.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [f"{before}{_brace(numbers)}{after}" for (before, after), numbers in ordered]
 
 
-def _padded(numbers: list[str]) -> bool:
-    """Whether all are written as ``expand`` would: as wide as the first if that begins with a zero, else bare."""
-    width = len(numbers[0]) if numbers[0].startswith("0") else 0
-    return all(number == str(int(number)).zfill(width) for number in numbers)
+def _brace(numbers: list[str]) -> str:
+    if len(numbers) == 1:
+        return numbers[0]
+    numbers = sorted(numbers, key=int)
+    span = f"{{{numbers[0]}..{numbers[-1]}}}"
+    gapless = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
+    return span if gapless and expand(span) == numbers else "{" + ",".join(numbers) + "}"

@@ -48,12 +48,14 @@ def mapped(folder: Path, name: str, side: int, fill: Callable[[Write], Record]) 
     Raises:
         HeadwayError: No space left, or the folder cannot be written to.
     """
+    lock = folder / f".{name}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         raise HeadwayError(f"cannot make the cache '{folder}': {error.strerror or error}") from error
     pixels, notes = folder / f"{name}.uint8", folder / f"{name}.json"
-    with _alone(folder / f".{name}.lock"):
+    with _alone(lock):
         record = _kept(pixels, notes, side)
         if record is None:
             records: list[Record] = []

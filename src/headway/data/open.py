@@ -64,7 +64,7 @@ def _existing(path: Path) -> Path:
         missing = missing.parent
     beside = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
     near = difflib.get_close_matches(missing.name, beside, n=1)
-    advice = f"did you mean '{missing.parent / near[0]}'?" if near else f"'{missing.parent}' is there, check the rest"
+    advice = f"did you mean '{missing.parent / near[0]}'?" if near else f"'{missing.parent}' holds no '{missing.name}'"
     raise HeadwayError(f"nothing at '{path}': {advice}")
 
 

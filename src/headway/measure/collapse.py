@@ -3,6 +3,8 @@
 Features that all point one way satisfy many a pretext task and are worth nothing.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,4 +62,4 @@ def uniformity(features: Tensor, scale: float = 2.0) -> float:
         scale: Of the Gaussian potential.
     """
     squared = torch.pdist(F.normalize(features.double(), dim=1)).square()  # N (N - 1) / 2
-    return float((-scale * squared).logsumexp(0) - torch.tensor(float(len(squared))).log())
+    return float((-scale * squared).logsumexp(0)) - math.log(len(squared))

@@ -34,7 +34,7 @@ def knn_scores(
         Q K, floating point, rows that sum to one.
 
     Raises:
-        ValueError: Where the bank is empty, labels and bank differ in length, or ``k`` or ``temperature`` isn't positive.
+        ValueError: Where the bank is empty or has not one label a row, or ``k`` or ``temperature`` isn't positive.
     """
     if len(bank) == 0 or len(bank) != len(bank_labels):
         raise ValueError(

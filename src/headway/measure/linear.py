@@ -11,6 +11,7 @@ by its root each direction bends alike, and a few iterations do. Neither step mo
 rotations and is kept in the old units.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
+
+from headway.data.split import folds as stratified_folds
 
 STRENGTHS = tuple(10.0 ** (e / 2) for e in range(-10, 3))
 """Strengths tried, 1e-5 to 10, two a decade."""
@@ -27,7 +30,6 @@ ENOUGH = 5000
 """Folds are tried until so many pictures were held out; more would not move the choice."""
 SMALL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""
-
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 3e-5}
 """On the largest slope of f / N in the scaled coordinates: what the numbers can resolve."""
 

@@ -88,14 +88,14 @@ class Bar:
         self.job = self.progress.add_task(title, total=1, loss="-", pictures="-")
 
     def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
+        return self  # drawn from the first event on: what is refused before shows no bar
 
     def __exit__(self, *fault: object) -> None:
         self.progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Draw the event."""
+        self.progress.start()
         if isinstance(event, Step):
             self.progress.update(
                 self.job,

@@ -1,0 +1,137 @@
+"""Bad input: one clear line that says what failed, what was given and what to do; exit code 2; nothing overwritten."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import headway
+from headway.cli import main
+
+FAST = ["--backbone", "vit_nano", "--stem", "conv", "--patch", "8", "--steps", "1"]
+
+
+def save(path, colour=(200, 10, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), colour).save(path)
+
+
+def refused(capsys, *words):
+    """The one line of the refusal."""
+    assert main([str(word) for word in words]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and not captured.out, captured
+    return lines[0]
+
+
+@pytest.fixture
+def two(tmp_path):
+    for number, kind in enumerate(("cat", "dog")):
+        for picture in range(6):
+            save(tmp_path / "two" / kind / f"{picture}.png", (40 * picture, 100 * number, 5))
+    return tmp_path / "two"
+
+
+def test_empty_folder_missing_path_one_picture(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "one" / "a.png")
+    out = tmp_path / "r"
+    assert "empty" in refused(capsys, "pretrain", "rotation", "--data", tmp_path / "empty", "--out", out, *FAST)
+    assert "nothing at" in refused(capsys, "pretrain", "rotation", "--data", tmp_path / "on", "--out", out, *FAST)
+    assert "at least 2" in refused(capsys, "pretrain", "rotation", "--data", tmp_path / "one", "--out", out, *FAST)
+    assert not out.exists()
+
+
+def test_unknown_names_suggest_the_nearest(two, tmp_path, capsys):
+    words = ["--data", two, "--out", tmp_path / "r", "--steps", "1"]
+    assert "did you mean rotation" in refused(capsys, "pretrain", "rotatoin", *words)
+    assert "did you mean vit_tiny" in refused(capsys, "pretrain", "rotation", *words, "--backbone", "vit_tinny")
+    assert "resnet18" in refused(capsys, "pretrain", "rotation", *words, "--backbone", "timm:resnet19")
+    assert "did you mean pretrain" in refused(capsys, "pretrian", "rotation")
+    assert not (tmp_path / "r").exists()
+
+
+def test_numbers_that_are_none(two, tmp_path, capsys):
+    words = ["--data", two, "--out", tmp_path / "r", *FAST]
+    assert "lr" in refused(capsys, "pretrain", "rotation", *words, "--recipe.optim.lr", "nan")
+    assert "exclude" in refused(capsys, "pretrain", "rotation", *words, "--budget", "1m")
+    assert "duration" in refused(capsys, "pretrain", "rotation", "--data", two, "--out", "x", "--budget", "soon")
+    assert "cannot accumulate" in refused(capsys, "pretrain", "simclr", *words, "--accumulate", "2")
+    assert "multiple" in refused(capsys, "pretrain", "rotation", *words, "--size", "30")
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_a_backbone_cannot_do_is_refused_by_name(two, tmp_path, capsys):
+    line = refused(capsys, "pretrain", "mae", "--data", two, "--out", tmp_path / "r", "--backbone", "timm:resnet10t", "--steps", "1")
+    assert "mae" in line and "keep" in line and "resnet10t" in line and not (tmp_path / "r").exists()
+
+
+def test_a_run_that_exists_is_left_as_it_is(two, tmp_path, capsys):
+    out = tmp_path / "r"
+    out.mkdir()
+    (out / "mine.txt").write_text("precious")
+    assert "--resume" in refused(capsys, "pretrain", "rotation", "--data", two, "--out", out, *FAST)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_transfer_predict_embed_refuse(two, tmp_path, capsys):
+    run, model = tmp_path / "r", tmp_path / "m"
+    headway.pretrain("rotation", data=two, out=run, backbone="vit_nano", stem="conv", patch=8, steps=1)
+    capsys.readouterr()
+    save(tmp_path / "one-class" / "cat" / "a.png")
+    save(tmp_path / "one-class" / "cat" / "b.png")
+    assert "two" in refused(capsys, "transfer", run, "--data", tmp_path / "one-class", "--out", model)
+    assert "no finished run" in refused(capsys, "transfer", tmp_path / "nothing", "--data", two, "--out", model)
+    assert "--per-class" in refused(capsys, "transfer", run, "--data", two, "--out", model, "--per-class", "0")
+    assert "exists" in refused(capsys, "transfer", run, "--data", two, "--out", run)
+    assert "headway transfer" in refused(capsys, "predict", run, "--data", two, "--out", tmp_path / "x.csv")
+    assert "exists" in refused(capsys, "embed", run, "--data", two, "--out", run)
+    assert ".npz" in refused(capsys, "embed", run, "--data", two, "--out", tmp_path / "x.txt")
+    assert not model.exists() and not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here to stand for a full disk")
+def test_no_space_left(two, tmp_path, capsys, monkeypatch):
+    from headway import files
+
+    def full(path):
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+
+    monkeypatch.setattr(files, "sync", full)
+    line = refused(capsys, "pretrain", "rotation", "--data", two, "--out", tmp_path / "r", *FAST)
+    assert "No space left" in line and "make room" in line
+    assert not list((tmp_path / "r").rglob("*.tmp"))
+
+
+def test_a_word_that_no_option_knows(two, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(["pretrain", "rotation", "--data", str(two), "--out", str(tmp_path / "r"), "--bakbone", "x"])
+    assert stop.value.code == 2
+
+
+def test_help_and_import_need_no_torch_and_little_time():
+    code = "import sys, headway, headway.cli; headway.cli.main(['--help']); print('torch' in sys.modules)"
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False" and "pretrain" in done.stdout
+    assert time.perf_counter() - began < 5  # a gross bound: it is some 0.05 s; torch alone would take seconds
+
+
+@pytest.mark.parametrize("verb", ["demo", "tasks", "pretrain", "transfer", "predict", "embed"])
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and f"Example: headway {verb}" in shown and "--json" in shown
+
+
+def test_help_of_a_task_shows_its_choices(capsys):
+    with pytest.raises(SystemExit):
+        main(["pretrain", "simclr", "--help"])
+    shown = capsys.readouterr().out
+    assert "--recipe.task.temperature" in shown and "--recipe.optim.lr" in shown

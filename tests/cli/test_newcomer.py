@@ -1,0 +1,180 @@
+"""A newcomer's path end to end, through the command line and through Python."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import headway
+from headway.cli import main
+from headway.data.decode import decode, fit
+from headway.downstream.classifier import load_classifier
+from headway.samples import DrawnAnimals, write_folder
+
+KINDS = 3
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Drawn animals of three kinds in labelled folders, and one broken file."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_folder(folder / "all", 60, 32, seed=0)
+    kinds = sorted(path for path in (folder / "all").iterdir())[:KINDS]
+    for kind in kinds:
+        kind.rename(folder / kind.name)
+    for rest in (folder / "all").iterdir():
+        for file in rest.iterdir():
+            file.unlink()
+        rest.rmdir()
+    (folder / "all").rmdir()
+    (folder / kinds[0].name / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "r"
+    headway.pretrain("rotation", data=photos, out=out, backbone="vit_nano", stem="conv", patch=8, steps=3)
+    return out
+
+
+@pytest.fixture(scope="module", params=["knn", "linear", "finetune"])
+def model(request, photos, run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("models") / request.param
+    answer = headway.transfer(run, data=photos, out=out, head=request.param)
+    assert answer["head"] == request.param and answer["low"] <= answer["accuracy"] <= answer["high"]
+    return out
+
+
+def last_json(capsys):
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_whole_path_by_commands(photos, tmp_path, capsys):
+    run, model = tmp_path / "r", tmp_path / "m"
+    words = ["--data", str(photos), "--backbone", "vit_nano", "--stem", "conv", "--patch", "8", "--steps", "2", "--json"]
+    assert main(["pretrain", "simclr", *words, "--out", str(run), "--recipe.batch", "8"]) == 0
+    answer = last_json(capsys)
+    assert set(answer) == {"run", "task", "steps", "seconds", "images_per_second", "loss"} and answer["steps"] == 2
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished" and record["plan"]["batch"] == 8 and record["data"]["skipped"] == 1
+
+    assert main(["transfer", str(run), "--data", str(photos), "--head", "linear", "--out", str(model), "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out.strip().splitlines()[-1])
+    assert {"head", "accuracy", "low", "high", "labels", "test_images"} <= set(answer)
+    assert "cut" in captured.err and "task.projector" in captured.err and "joined" in captured.err
+    assert "broken.png" in captured.err and "set aside" in captured.err
+
+    table = tmp_path / "labels.csv"
+    assert main(["predict", str(model), "--data", str(photos), "--out", str(table), "--json"]) == 0
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    kinds = sorted(path.name for path in photos.iterdir())
+    assert list(rows[0]) == ["file", "label", "confidence", *kinds]
+    assert len(rows) == last_json(capsys)["pictures"] == sum(1 for _ in photos.rglob("*.png")) - 1
+    for row in rows:
+        shares = {kind: float(row[kind]) for kind in kinds}
+        assert max(shares, key=shares.__getitem__) == row["label"] and abs(sum(shares.values()) - 1) < 1e-4
+
+    features = tmp_path / "features.npz"
+    assert main(["embed", str(run), "--data", str(photos), "--out", str(features), "--json"]) == 0
+    with np.load(features) as arrays:
+        assert arrays["features"].shape == (len(rows), 96) and arrays["features"].dtype == np.float32
+        assert arrays["files"].tolist() == [row["file"] for row in rows]
+
+
+def test_predicts_exactly_as_in_process_whatever_the_company(model, photos, tmp_path):
+    classifier = load_classifier(model)
+    files = sorted(p for p in photos.rglob("*.png") if p.name != "broken.png")
+    images = torch.stack([fit(decode(file.read_bytes()), classifier.size) for file in files])
+    whole = classifier.probabilities(images)
+    alone = torch.cat([classifier.probabilities(image[None]) for image in images[:5]])
+    assert torch.equal(whole[:5], alone)
+    headway.predict(model, data=photos, out=tmp_path / "labels.csv")
+    rows = list(csv.reader((tmp_path / "labels.csv").open(encoding="utf-8")))[1:]
+    assert [[float(cell) for cell in row[3:]] for row in rows] == [[round(p, 6) for p in row] for row in whole.tolist()]
+
+
+def test_turned_and_grey_files_are_predicted_like_their_twins(model, tmp_path):
+    (tmp_path / "twins").mkdir()
+    picture = Image.fromarray(DrawnAnimals(1, 48, seed=3).image(0).permute(1, 2, 0).numpy())
+    picture.save(tmp_path / "twins" / "a-upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it a quarter clockwise
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "twins" / "b-turned.png", exif=exif)
+    picture.convert("L").save(tmp_path / "twins" / "c-grey.png")
+    picture.convert("L").convert("RGB").save(tmp_path / "twins" / "d-grey-as-rgb.png")
+    headway.predict(model, data=tmp_path / "twins", out=tmp_path / "labels.csv")
+    rows = [row[1:] for row in csv.reader((tmp_path / "labels.csv").open(encoding="utf-8"))][1:]
+    assert rows[0] == rows[1] and rows[2] == rows[3] and rows[0] != rows[2]
+
+
+def test_resume_of_a_finished_run_and_refusals(photos, run, capsys):
+    same = {"data": photos, "out": run, "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 3}
+    assert headway.pretrain("rotation", **same, resume=True)["steps"] == 3
+    with pytest.raises(headway.HeadwayError, match="--resume"):
+        headway.pretrain("rotation", **same)
+    with pytest.raises(headway.HeadwayError, match="another seed"):
+        headway.pretrain("rotation", **same, seed=1, resume=True)
+    with pytest.raises(headway.HeadwayError, match="other pictures"):
+        headway.pretrain("rotation", **{**same, "data": DrawnAnimals(9, 32, seed=5)}, resume=True)
+
+
+def test_an_interrupted_command_goes_on_to_the_same_bits(photos, run, tmp_path, monkeypatch):
+    from headway.train import loop
+
+    words = {"data": photos, "out": tmp_path / "r", "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 3}
+    whole = loop.take_step
+    taken = iter(range(100))
+
+    def interrupted(*arguments):
+        if next(taken) == 2:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        headway.pretrain("rotation", **words)
+    monkeypatch.undo()
+    headway.pretrain("rotation", **words, resume=True)
+    assert (tmp_path / "r" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_budget_is_met_and_recorded(photos, tmp_path):
+    answer = headway.pretrain(
+        "rotation", data=photos, out=tmp_path / "r", backbone="vit_nano", stem="conv", patch=8, budget="6s"
+    )
+    plan = json.loads((tmp_path / "r" / "run.json").read_text())["plan"]
+    assert plan["steps"] == answer["steps"] > 3 and 3 < answer["seconds"] < 12
+
+
+def test_tasks_as_json(capsys):
+    assert main(["tasks", "--json"]) == 0
+    rows = last_json(capsys)["tasks"]
+    assert {row["name"] for row in rows} >= {"rotation", "simclr", "mae", "dino"}
+    assert all({"name", "paper", "file"} <= set(row) for row in rows)
+
+
+def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch, capsys):
+    from headway.cli import demo
+
+    monkeypatch.setattr(demo, "DRAWN", 260)
+    monkeypatch.setattr(demo, "DRAWN_SIDE", 32)
+    monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--budget", "8s", "--json"]) == 0
+    answer = last_json(capsys)
+    names = ["raw pixels", "untrained", "from scratch", "pretrained linear", "pretrained fine-tuned"]
+    assert [row["name"] for row in answer["rows"]] == names and answer["out"] == str(out)
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
+    assert answer["gain"]["low"] <= answer["gain"]["points"] <= answer["gain"]["high"]
+    assert (out / "run" / "run.json").exists() and (out / "report.json").exists()
+    assert load_classifier(out / "model").size == 32
+    out.with_name("demo-2").mkdir()
+    assert main(["demo", "--out", str(out), "--budget", "5s", "--shuffle-labels"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "demo-3" / "report.json").exists() and "demo-3" in shown
+    assert "drawn by program" in shown and "of this one run" in shown and "were shuffled" in shown

@@ -1,0 +1,82 @@
+"""Splits: what must hold for any labels, groups and seed."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.data.split import folds, per_class, stratified_split
+
+LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(torch.tensor)
+SEEDS = st.integers(0, 1000)
+
+
+@settings(max_examples=80, deadline=None)
+@given(labels=LABELS, seed=SEEDS, fraction=st.sampled_from([0.05, 0.2, 0.5, 0.9]))
+def test_a_split_is_a_partition_with_every_class_on_both_sides(labels, seed, fraction):
+    train, test = stratified_split(labels, fraction, seed)
+    assert torch.cat([train, test]).sort().values.equal(torch.arange(len(labels)))
+    for label in labels.unique():
+        count, held = int((labels == label).sum()), int((labels[test] == label).sum())
+        assert held == (0 if count == 1 else min(max(1, round(fraction * count)), count - 1))
+    again = stratified_split(labels, fraction, seed)
+    assert train.equal(again[0]) and test.equal(again[1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(labels=LABELS, seed=SEEDS, data=st.data())
+def test_groups_stay_whole_and_every_class_is_trained_on(labels, seed, data):
+    groups = data.draw(st.lists(st.integers(0, 20), min_size=len(labels), max_size=len(labels)))
+    train, test = stratified_split(labels, 0.2, seed, groups)
+    assert torch.cat([train, test]).sort().values.equal(torch.arange(len(labels)))
+    assert not {groups[i] for i in train.tolist()} & {groups[i] for i in test.tolist()}
+    assert set(labels[train].tolist()) == set(labels.tolist())
+
+
+def test_groups_of_one_class_each_are_split_near_the_share():
+    groups = torch.arange(200) // 5  # 40 groups of 5
+    labels = groups % 4
+    train, test = stratified_split(labels, 0.2, 0, groups)
+    assert len(train) == 160 and labels[test].bincount().tolist() == [10] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, seed=SEEDS, n=st.integers(1, 30))
+def test_a_draw_takes_n_of_every_class_and_grows(labels, seed, n):
+    drawn = per_class(labels, n, seed)
+    assert drawn.equal(drawn.unique())
+    for label in labels.unique():
+        assert int((labels[drawn] == label).sum()) == min(n, int((labels == label).sum()))
+    assert set(drawn.tolist()) <= set(per_class(labels, n + 1, seed).tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, seed=SEEDS, k=st.integers(2, 7))
+def test_folds_hold_out_everything_once_and_spread_classes(labels, seed, k):
+    parts = list(folds(labels, k, seed))
+    assert torch.cat([held for _, held in parts]).sort().values.equal(torch.arange(len(labels)))
+    assert len(parts) == min(k, len(labels))
+    for train, held in parts:
+        assert torch.cat([train, held]).sort().values.equal(torch.arange(len(labels)))
+    for label in labels.unique():
+        counts = [int((labels[held] == label).sum()) for _, held in parts]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_seeds_differ():
+    labels = torch.arange(200) % 4
+    assert not stratified_split(labels, seed=0)[1].equal(stratified_split(labels, seed=1)[1])
+    assert not per_class(labels, 5, 0).equal(per_class(labels, 5, 1))
+    assert not next(iter(folds(labels, 5, 0)))[1].equal(next(iter(folds(labels, 5, 1)))[1])
+
+
+def test_faults():
+    labels = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="fraction"):
+        stratified_split(labels, 1.0)
+    with pytest.raises(ValueError, match="groups"):
+        stratified_split(labels, groups=[1])
+    with pytest.raises(ValueError, match="n must"):
+        per_class(labels, 0)
+    with pytest.raises(ValueError, match="k must"):
+        next(folds(labels, 1))

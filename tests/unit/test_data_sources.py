@@ -1,0 +1,277 @@
+"""Folders, tars and tables as sources; what is given wrongly is said in one line."""
+
+import io
+import os
+import tarfile
+
+import pytest
+import torch
+from PIL import Image
+
+from headway.data.braces import contract, expand
+from headway.data.open import open_source
+from headway.data.source import Chosen, Source, Unreadable, in_order
+from headway.errors import HeadwayError
+
+
+def png(level: int, side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (level, 0, 255 - level)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(root, *names, level=0):
+    for number, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(level + number))
+
+
+def make_tar(path, members, mode="w"):
+    with tarfile.open(path, mode) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def pair(key, level, label):
+    return [(f"{key}.cls", label.encode()), (f"{key}.png", png(level))]
+
+
+def names(source):
+    return [source.name(index) for index in range(len(source))]
+
+
+def labels(source):
+    return [source.label(index) for index in range(len(source))]
+
+
+# ---- folders
+
+
+def test_a_folder_in_any_layout_is_sorted_and_clutter_is_passed_over(tmp_path):
+    write(tmp_path, "b/deep/er/2.PNG", "a/1.png", "0.jpeg", ".hidden.png", ".cache/x.png", "a/._1.png")
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    source = open_source(tmp_path)
+    assert names(source) == ["0.jpeg", "a/1.png", "b/deep/er/2.PNG"]
+    assert labels(source) == [None] * 3 and source.classes is None
+    assert source.read(1) == png(1) and isinstance(source, Source)
+
+
+def test_first_level_folders_are_labels_and_pictures_beside_them_have_none(tmp_path):
+    write(tmp_path, "dog/x/1.png", "cat/1.png", "cat/2.png", "sheet.png")
+    source = open_source(tmp_path, labelled=True)
+    assert names(source) == ["cat/1.png", "cat/2.png", "dog/x/1.png"]
+    assert labels(source) == ["cat", "cat", "dog"] and source.classes == ("cat", "dog")
+
+
+def test_links_are_followed_once_and_never_round(tmp_path):
+    outside = tmp_path / "outside"
+    write(outside, "far.png")
+    root = tmp_path / "root"
+    write(root, "z/1.png")
+    (root / "loop").symlink_to("..", target_is_directory=True)  # leads out and back in
+    (root / "a").symlink_to("z", target_is_directory=True)
+    (root / "self").symlink_to("self")
+    (root / "linked.png").symlink_to("z/1.png")
+    found = names(open_source(root))
+    assert found == ["linked.png", "loop/outside/far.png", "z/1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_regular_file_is_unreadable_and_does_not_hang(tmp_path):
+    write(tmp_path, "good.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "nowhere.png").symlink_to("missing.png")
+    source = open_source(tmp_path)
+    assert names(source) == ["good.png", "nowhere.png", "pipe.png"]
+    with pytest.raises(Unreadable, match="regular file"):
+        source.read(2)
+    with pytest.raises(FileNotFoundError):
+        source.read(1)
+
+
+def test_a_stamp_changes_with_the_files(tmp_path):
+    write(tmp_path, "1.png", "2.png")
+    before = open_source(tmp_path).stamp()
+    assert open_source(tmp_path).stamp() == before
+    (tmp_path / "2.png").write_bytes(png(3, side=9))
+    assert open_source(tmp_path).stamp() != before
+
+
+# ---- tars
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz"])
+def test_a_tar_gives_pictures_and_labels_by_classes_txt(tmp_path, ending):
+    (tmp_path / "classes.txt").write_text("zebra\nant\n")
+    members = [*pair("000", 1, "1"), *pair("sub/001", 2, "0\n"), *pair("002", 3, "zebra"), ("._003.png", b"junk")]
+    path = make_tar(tmp_path / f"x{ending}", members, "w" if ending == ".tar" else "w:gz")
+    source = open_source(path, labelled=True)
+    assert names(source) == [f"x{ending}/000.png", f"x{ending}/sub/001.png", f"x{ending}/002.png"]
+    assert labels(source) == ["ant", "zebra", "zebra"] and source.classes == ("zebra", "ant")
+    assert [source.read(index) for index in range(3)] == [png(1), png(2), png(3)]
+    assert labels(open_source(path)) == [None] * 3
+
+
+def test_a_brace_pattern_joins_tars_in_order(tmp_path):
+    for number in range(3):
+        make_tar(tmp_path / f"t-{number}.tar", pair("0", number, f"class {number % 2}"))
+    source = open_source(f"{tmp_path}/t-{{0..2}}.tar", labelled=True)
+    assert names(source) == ["t-0.tar/0.png", "t-1.tar/0.png", "t-2.tar/0.png"]
+    assert source.classes == ("class 0", "class 1")
+
+
+def test_nothing_in_a_tar_reaches_outside(tmp_path):
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as tar:
+        for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.FIFOTYPE, "pipe.png"), (tarfile.DIRTYPE, "d.png")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        info = tarfile.TarInfo("../../escape.png")
+        info.size = len(png(5))
+        tar.addfile(info, io.BytesIO(png(5)))
+    source = open_source(path)
+    assert names(source) == ["evil.tar/../../escape.png"] and source.read(0) == png(5)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["evil.tar"]
+
+
+def test_descriptors_of_a_tar_are_closed_with_it(tmp_path):
+    source = open_source(make_tar(tmp_path / "x.tar.gz", pair("0", 1, "a"), "w:gz"))
+    descriptor = source.members[0].descriptor
+    os.fstat(descriptor)
+    del source
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.9])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_damaged_tar_is_said_to_be(tmp_path, mode, cut):
+    path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), ("1.png", os.urandom(30_000))], mode)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * cut * 0.8)])
+    with pytest.raises(HeadwayError, match=r"x\.tar' is (no whole tar|damaged)"):
+        open_source(path)
+
+
+def test_a_label_without_a_class_is_named(tmp_path):
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "0"), *pair("1", 1, "2")])
+    with pytest.raises(HeadwayError, match=r"label '2' of 'x\.tar/1\.png' is none of the 2 classes"):
+        open_source(path, labelled=True)
+
+
+def test_braces():
+    assert expand("x-{8..11}.tar") == ["x-8.tar", "x-9.tar", "x-10.tar", "x-11.tar"]
+    assert expand("{08..10}") == ["08", "09", "10"] and expand("{2..0}") == ["2", "1", "0"]
+    assert expand("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"] and expand("plain{x}") == ["plain{x}"]
+    with pytest.raises(HeadwayError, match="more than"):
+        expand("{0..999999999}")
+    with pytest.raises(HeadwayError, match="more than"):
+        expand("{0..9999}{0..9999}")
+
+
+def test_contract_undoes_expand():
+    for pattern in ("x-{0..11}.tar", "x-{008..010}.tar.gz", "shard{1,3}.tar", "one.tar", "one7.tar"):
+        assert contract(expand(pattern)) == [pattern]
+    assert contract(["a-0.tar", "a-1.tar", "b.tar"]) == ["a-{0..1}.tar", "b.tar"]
+
+
+# ---- tables
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_gives_files_labels_and_groups(tmp_path, separator):
+    write(tmp_path, "pics/1.png", "pics/2.png", "pics/3.png")
+    lines = ["Label,file,group", "cat,pics/2.png,a", "dog,pics/1.png,", ",pics/3.png,b"]
+    table = tmp_path / "t.csv"
+    table.write_text("\ufeff" + "\n".join(lines).replace(",", separator) + "\n", encoding="utf-8")
+    assert names(open_source(table)) == ["pics/2.png", "pics/1.png", "pics/3.png"]
+    source = open_source(table, labelled=True)
+    assert labels(source) == ["cat", "dog"] and source.classes == ("cat", "dog")
+    assert [source.group(index) for index in range(2)] == ["a", None]
+    assert source.read(1) == png(0)
+
+
+def test_a_table_of_labels_joins_by_name(tmp_path):
+    write(tmp_path / "pics", "1.png", "2.png", "3.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\n3.png,b\n1.png,a\n")
+    source = open_source(tmp_path / "pics", labels=table)
+    assert names(source) == ["3.png", "1.png"] and labels(source) == ["b", "a"] and source.classes == ("a", "b")
+    table.write_text("file,label\n3.png,b\n4.png,a\n")
+    with pytest.raises(HeadwayError, match=r"labels '4\.png', which the data does not have"):
+        open_source(tmp_path / "pics", labels=table)
+
+
+def test_a_source_of_ones_own_passes_through():
+    class Drawn:
+        classes = ("a", "b")
+
+        def __len__(self):
+            return 3
+
+        def read(self, index):
+            return png(index)
+
+        def image(self, index):
+            return torch.full((3, 4, 4), index, dtype=torch.uint8)
+
+        def name(self, index):
+            return str(index)
+
+        def label(self, index):
+            return ("a", None, "b")[index]
+
+    drawn = Drawn()
+    assert open_source(drawn) is drawn
+    chosen = open_source(drawn, labelled=True)
+    assert isinstance(chosen, Chosen) and names(chosen) == ["0", "2"] and int(chosen.image(1).max()) == 2
+
+
+def test_labels_sort_as_numbers_where_all_are():
+    assert in_order(["10", "9", None, "9"]) == ("9", "10")
+    assert in_order(["10", "9", "a"]) == ("10", "9", "a")
+
+
+# ---- faults
+
+
+def test_faults_are_one_line_that_says_what_to_do(tmp_path):
+    write(tmp_path / "photos", "cat/1.png", "cat/2.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.txt", "README"):
+        (tmp_path / "texts" / name).write_text("x")
+    (tmp_path / "tars").mkdir()
+    for number in (1, 2):
+        make_tar(tmp_path / "tars" / f"t-{number}.tar.gz", pair("0", 1, "a"), "w:gz")
+    (tmp_path / "bad.csv").write_text("name,label\n1.png,a\n")
+    (tmp_path / "none.csv").write_text("file,label\n")
+    (tmp_path / "hole.csv").write_text("file,label\n1.png,a\n,b\n")
+    faults = {
+        "photo": r"nothing at '.*photo': did you mean '.*photos'\?",
+        "photos/dog/x": r"nothing at '.*dog/x'",
+        "empty": r"no pictures in '.*empty': 0 files looked at, kinds: none",
+        "texts": r"no pictures in '.*texts': 3 files looked at, kinds: \.txt \(2\), no suffix \(1\)",
+        "tars": r"folder of tars; give the tars themselves: '.*t-\{1\.\.2\}\.tar\.gz'",
+        "tars/t-{1..3}.tar.gz": r"nothing at '.*t-3\.tar\.gz': did you mean",
+        "texts/README": "is no folder, tar",
+        "bad.csv": "has no column 'file'; it has name, label",
+        "none.csv": "lists no pictures",
+        "hole.csv": "line 3: the column 'file' is empty",
+    }
+    for given, message in faults.items():
+        with pytest.raises(HeadwayError, match=message) as fault:
+            open_source(tmp_path / given)
+        assert "\n" not in str(fault.value)
+    with pytest.raises(HeadwayError, match="are of the one class 'cat'"):
+        open_source(tmp_path / "photos", labelled=True)
+    with pytest.raises(HeadwayError, match=r"no picture of .* has a label"):
+        open_source(tmp_path / "photos" / "cat", labelled=True)
+    with pytest.raises(HeadwayError, match="got int"):
+        open_source(3)

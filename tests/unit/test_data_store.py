@@ -1,0 +1,230 @@
+"""The store: decoded once, in order, in memory or in a file; the loader: what a step sees."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from headway.data import cache
+from headway.data.arrays import Arrays
+from headway.data.decode import decode, fit
+from headway.data.ingest import content_hash
+from headway.data.loader import Loader
+from headway.data.open import open_source
+from headway.data.store import build_store, natural_size
+from headway.errors import HeadwayError
+
+
+def picture(number: int, size=(20, 16)) -> Image.Image:
+    pixels = np.random.default_rng(number).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """70 pictures (more than a thread takes at a time), every tenth broken, of two classes."""
+    root = tmp_path / "pictures"
+    for number in range(70):
+        path = root / f"class {number % 2}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(path)
+        if number % 10 == 3:
+            path.write_bytes(path.read_bytes()[:100])
+    return root
+
+
+def test_the_store_keeps_order_and_names_what_it_skips(folder):
+    source = open_source(folder, labelled=True)
+    seen = []
+    store = build_store(source, 12, progress=lambda done, total: seen.append((done, total)), workers=3)
+    assert len(store.skipped) == 7 and all("truncated" in reason or "damaged" in reason for _, reason in store.skipped)
+    assert len(store.names) == len(store.images) == len(store.labels) == len(store.hashes) == 63
+    assert store.names == sorted(store.names) and store.images.dtype == torch.uint8 and store.side == 12
+    for name, image, label in zip(store.names, store.images, store.labels.tolist(), strict=True):
+        assert image.equal(fit(decode((folder / name).read_bytes()), 12))
+        assert name.startswith(store.classes[label])
+    assert seen[-1] == (70, 70) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert store.groups is None
+
+
+def test_chosen_indices_are_stored_in_their_order(folder):
+    source = open_source(folder)
+    store = build_store(source, 8, indices=[5, 2, 9])
+    assert store.names == [source.name(5), source.name(2), source.name(9)] and store.labels is None
+    assert store.classes == ()
+
+
+def test_threads_and_memory_do_not_change_the_store(folder, tmp_path):
+    source = open_source(folder, labelled=True)
+    plain = build_store(source, 12, workers=1)
+    kept = tmp_path / "cache"
+    for options in ({"workers": 4}, {"memory_limit": 0}, {"memory_limit": 0, "cache": kept}):
+        other = build_store(source, 12, **options)
+        assert other.images.equal(plain.images) and other.labels.equal(plain.labels)
+        assert (other.names, other.skipped, other.fingerprint) == (plain.names, plain.skipped, plain.fingerprint)
+    assert not [path for path in kept.iterdir() if path.suffix == ".tmp"]
+
+
+def test_the_cache_is_read_back_and_rebuilt_when_stale_or_damaged(folder, tmp_path):
+    def build():
+        decoded = []
+        store = build_store(
+            open_source(folder), 12, cache=tmp_path, memory_limit=0, progress=lambda done, _: decoded.append(done)
+        )
+        return store, bool(decoded)
+
+    first, decoded = build()
+    first = first._replace(images=first.images.clone())  # the file below it is about to be damaged
+    assert decoded
+    again, decoded = build()
+    assert not decoded and again.images.equal(first.images) and again.skipped == first.skipped
+    (pixels,) = tmp_path.glob("*.uint8")
+    pixels.write_bytes(pixels.read_bytes()[:-1])
+    damaged, decoded = build()
+    assert decoded and damaged.images.equal(first.images)
+    picture(1000, size=(22, 16)).save(folder / "class 0" / "000.png")
+    changed, decoded = build()
+    assert decoded and changed.fingerprint != first.fingerprint
+    next(tmp_path.glob("*.json")).write_text("{")
+    assert build()[0].images.equal(changed.images)
+
+
+def test_no_space_left_is_said_and_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    def full(path, fill):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "_fill", full)
+    with pytest.raises(HeadwayError, match="No space left on device; make room"):
+        build_store(open_source(folder), 12, cache=tmp_path / "c", memory_limit=0)
+    assert [path.name for path in (tmp_path / "c").iterdir() if not path.name.endswith(".lock")] == []
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(HeadwayError, match="cannot make the cache"):
+        build_store(open_source(folder), 12, cache=blocked, memory_limit=0)
+
+
+def test_an_interruption_leaves_no_half_cache(folder, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(open_source(folder), 12, cache=tmp_path, memory_limit=0, progress=stop)
+    assert [path.suffix for path in tmp_path.iterdir() if path.is_file()] == [".lock"]
+
+
+def test_nothing_readable_is_an_error_with_reasons(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "b.jpg").write_text("text")
+    source = open_source(tmp_path)
+    with pytest.raises(HeadwayError, match=r"none of 2 pictures could be read; a\.png: empty file; b\.jpg: no picture"):
+        build_store(source, 8)
+    with pytest.raises(HeadwayError, match="none of 2 pictures"):
+        natural_size(source)
+    empty = build_store(source, 8, allow_empty=True)
+    assert empty.images.shape == (0, 3, 8, 8) and len(empty.skipped) == 2 and empty.names == []
+    assert build_store(source, 8, allow_empty=True, memory_limit=-1).images.shape == (0, 3, 8, 8)
+    with pytest.raises(ValueError, match="side"):
+        build_store(source, 0)
+
+
+def test_the_natural_size_is_the_median_short_side(tmp_path):
+    for number, size in enumerate([(10, 30), (40, 20), (50, 60), (70, 80), (1, 500)]):
+        picture(number, size).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    assert natural_size(open_source(tmp_path)) == (20, 5)
+    assert natural_size(Arrays(torch.zeros(4, 3, 9, 7, dtype=torch.uint8))) == (7, 4)
+
+
+def test_equal_pixels_have_equal_hashes_whatever_file_they_lie_in(tmp_path):
+    for name in ("a.png", "b.bmp", "c.tif"):
+        picture(1).save(tmp_path / name)
+    picture(2).save(tmp_path / "d.png")
+    hashes = build_store(open_source(tmp_path), 8).hashes
+    other_side = build_store(open_source(tmp_path), 16).hashes
+    assert len(hashes.unique()) == 2 and len(hashes[:3].unique()) == 1 and hashes.equal(other_side)
+    large = torch.zeros(3, 1000, 9, dtype=torch.uint8)
+    assert content_hash(large) != content_hash(large[:, :999]) != content_hash(large.transpose(1, 2))
+
+
+def test_groups_are_numbered(tmp_path):
+    for number in range(4):
+        picture(number).save(tmp_path / f"{number}.png")
+    rows = ["file,label,group", "0.png,a,x", "1.png,b,y", "2.png,a,x", "3.png,b,"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    groups = build_store(open_source(tmp_path / "t.csv", labelled=True), 8).groups.tolist()
+    assert groups[0] == groups[2] and len(set(groups)) == 3
+
+
+def test_decoded_pictures_skip_the_decoder():
+    images = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8)
+    store = build_store(Arrays(images, ["a", "b", "a", "b", "a"]), 12)
+    assert store.images.equal(images) and store.labels.tolist() == [0, 1, 0, 1, 0]
+
+
+# ---- loader
+
+IMAGES = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 3, 2, 2)
+
+
+def test_a_batch_holds_the_pictures_of_its_places():
+    loader = Loader(IMAGES, seed=3, batch=4)
+    batch, places = loader.batch_at(2)
+    assert places.tolist() == [8, 9, 10, 11] and batch.images.equal(IMAGES[batch.index])
+    stream = torch.cat([loader.batch_at(step)[0].index for step in range(5)])
+    assert stream[:10].sort().values.equal(torch.arange(10)) and stream[10:].sort().values.equal(torch.arange(10))
+    assert not stream[:10].equal(stream[10:])
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_together_deal_what_one_would(world):
+    whole, places = Loader(IMAGES, seed=1, batch=7).batch_at(4)
+    parts = [Loader(IMAGES, seed=1, batch=7, rank=rank, world=world).batch_at(4) for rank in range(world)]
+    assert torch.cat([batch.index for batch, _ in parts]).equal(whole.index)
+    assert torch.cat([batch.images for batch, _ in parts]).equal(whole.images)
+    assert torch.cat([where for _, where in parts]).equal(places)
+
+
+def test_a_batch_larger_than_the_data_repeats_it():
+    index = Loader(IMAGES, seed=0, batch=25).batch_at(0)[0].index
+    assert int(index.bincount().min()) == 2 and int(index.bincount().max()) == 3
+
+
+def test_batches_are_those_of_batch_at_and_can_start_anywhere():
+    loader = Loader(IMAGES, seed=0, batch=4)
+    given = list(loader.batches(3, 7))
+    assert len(given) == 4 and not list(loader.batches(3, 3))
+    for step, (batch, places) in enumerate(given, 3):
+        expected, where = loader.batch_at(step)
+        assert batch.index.equal(expected.index) and batch.images.equal(expected.images) and places.equal(where)
+
+
+def test_the_thread_ends_with_the_iterator_and_hands_on_its_errors(monkeypatch):
+    loader = Loader(IMAGES, seed=0, batch=4)
+    iterator = loader.batches(0, 1000)
+    next(iterator)
+    iterator.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("headway-loader")]
+
+    def broken(step):
+        raise RuntimeError(f"step {step}")
+
+    monkeypatch.setattr(loader, "batch_at", broken)
+    with pytest.raises(RuntimeError, match="step 5"):
+        next(loader.batches(5, 9))
+
+
+def test_an_empty_loader_is_refused():
+    with pytest.raises(ValueError, match="pictures"):
+        Loader(IMAGES[:0], seed=0, batch=4)
+
+
+def test_an_unexpected_fault_is_not_hidden():
+    class Faulty(Arrays):
+        def image(self, index):
+            raise ZeroDivisionError("a mistake in the source")
+
+    with pytest.raises(ZeroDivisionError):
+        build_store(Faulty(torch.zeros(3, 3, 4, 4, dtype=torch.uint8)), 4)

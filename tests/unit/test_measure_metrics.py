@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.measure.collapse import alignment, effective_rank, feature_std, uniformity
+from headway.measure.knn import knn_scores
+from headway.measure.metrics import accuracy, paired_interval, wilson
+
+
+def test_accuracy_is_in_per_cent():
+    assert accuracy(torch.tensor([True, True, False, True])) == 75.0
+
+
+def test_wilson_equals_its_formula():
+    k, n, z = 37, 50, 1.959963984540054
+    centre, half = (k + z * z / 2) / (n + z * z), z * (k * (n - k) / n + z * z / 4) ** 0.5 / (n + z * z)
+    assert wilson(k, n) == pytest.approx((100 * (centre - half), 100 * (centre + half)))
+    assert wilson(50, 50)[1] == pytest.approx(100)
+    assert 90 < wilson(50, 50)[0] < 100
+    with pytest.raises(ValueError, match="k"):
+        wilson(51, 50)
+
+
+@pytest.mark.parametrize("draw_spread", [0.0, 0.02, 0.1])
+def test_the_paired_interval_covers_label_draws_and_pictures(draw_spread):
+    """Crossed effects: 95 % intervals hold the truth in 93 % of 300 experiments at least."""
+    rng, covered, truth = np.random.default_rng(0), 0, 0.05
+    for _ in range(300):
+        draws = draw_spread * rng.normal(size=(5, 1))
+        pictures = 0.2 * rng.normal(size=(1, 1000))
+        _, low, high = paired_interval(truth + draws + pictures + 0.4 * rng.normal(size=(5, 1000)))
+        covered += low <= 100 * truth <= high
+    assert covered >= 0.93 * 300
+
+
+def test_one_draw_gives_an_interval_over_pictures():
+    values = np.random.default_rng(1).integers(-1, 2, (1, 400)).astype(float)
+    mean, low, high = paired_interval(values)
+    half = 1.9659 * 100 * values.std(ddof=1) / 20  # t with 399 degrees of freedom
+    assert mean == pytest.approx(100 * values.mean())
+    assert (low, high) == pytest.approx((mean - half, mean + half), rel=1e-4)
+
+
+def test_no_spread_gives_a_point():
+    assert paired_interval(np.ones((3, 10))) == (100, 100, 100)
+    with pytest.raises(ValueError, match="label draws x test pictures"):
+        paired_interval(np.ones(10))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(2, 40))
+def test_the_interval_holds_the_mean_and_turns_with_the_sign(seed, rows, columns):
+    values = np.random.default_rng(seed).integers(-1, 2, (rows, columns))
+    mean, low, high = paired_interval(values)
+    assert -100 <= low <= mean <= high <= 100
+    assert paired_interval(-values) == pytest.approx((-mean, -high, -low), abs=1e-9)
+
+
+def test_collapsed_and_healthy_features():
+    same = torch.ones(50, 8)
+    spread = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    assert effective_rank(same) == pytest.approx(1)
+    assert effective_rank(spread) == pytest.approx(8, abs=0.1)
+    assert feature_std(same) == pytest.approx(0, abs=1e-9)
+    assert feature_std(spread) == pytest.approx(1, abs=0.03)
+    assert alignment(spread, spread) == 0
+    assert alignment(spread, -spread) == pytest.approx(4)
+    assert uniformity(same) == pytest.approx(0, abs=1e-9)
+    assert uniformity(spread) < -2
+
+
+def test_knn_in_pieces_equals_knn_at_once(monkeypatch):
+    x = torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(60) % 4
+    whole = knn_scores(x[:60], y, x[60:], 4)
+    monkeypatch.setattr("headway.measure.knn.CELLS", 60 * 7)
+    torch.testing.assert_close(knn_scores(x[:60], y, x[60:], 4), whole)
+    torch.testing.assert_close(whole.sum(1), torch.ones(40))
+
+
+def test_knn_refuses_what_means_nothing():
+    x, y = torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="one label a row"):
+        knn_scores(x[:0], y[:0], x, 2)
+    with pytest.raises(ValueError, match="must be positive"):
+        knn_scores(x, y, x, 2, k=0)
