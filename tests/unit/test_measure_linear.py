@@ -31,6 +31,7 @@ def test_a_coordinate_that_never_moves_does_no_harm():
     torch.testing.assert_close(
         fit_linear(dead, y, 2, 1.0).logits(dead), fit_linear(x, y, 2, 1.0).logits(x), atol=1e-3, rtol=0
     )
+    assert fit_linear(torch.ones(3, 5), torch.tensor([0, 1, 1]), 2, 1.0).logits(torch.ones(1, 5)).argmax() == 1
     constant = fit_linear(torch.ones(6, 3), torch.tensor([0, 0, 0, 0, 1, 1]), 2, 1.0)
     share = constant.logits(torch.ones(1, 3)).softmax(1)
     torch.testing.assert_close(share, torch.tensor([[4 / 6, 2 / 6]]), atol=1e-4, rtol=0)

@@ -14,6 +14,7 @@ from headway.data.source import Source
 from headway.distributed import rank
 from headway.downstream.probe import knn_probe
 from headway.pretext import find_recipe
+from headway.train.engine import make_fabric
 from headway.train.job import Job, seconds_of
 from headway.train.log import Bar
 from headway.train.run import run_job
@@ -68,6 +69,7 @@ def pretrain(
         run, task, steps, seconds, images_per_second, loss.
     """
     started = command_started()
+    make_fabric()  # from here on every process knows its number
     job = Job(
         task=task, recipe=recipe or find_recipe(task), backbone=backbone, stem=stem, patch=patch, size=size,
         budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,

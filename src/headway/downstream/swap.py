@@ -60,7 +60,7 @@ def load_run(run: Path) -> tuple[nn.Module, tuple[tuple[str, tuple[int, ...]], .
     Raises:
         HeadwayError: Where there is no run, or it is damaged.
     """
-    if run.is_dir() and not (run / "model.safetensors").exists():
+    if not run.is_file() and not (run / "model.safetensors").exists():
         hint = "finish it with --resume" if (run / "run.json").exists() else "give the folder that pretrain wrote"
         raise HeadwayError(f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
     backbone = load_backbone(run)

@@ -51,7 +51,7 @@ class LinearProbe(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """Standardised features in their principal axes, of which there are r = min(N, D).
+    """Standardised features in their principal axes, of which there are r <= min(N, D).
 
     Attributes:
         x: N r.
@@ -84,7 +84,9 @@ def principal_axes(features: Tensor) -> Axes:
         variance, basis = torch.linalg.eigh(x.T @ x / count)  # D, D D
     else:  # the smaller of the two Gram matrices has the same spectrum
         variance, left = torch.linalg.eigh(x @ x.T / count)  # N, N N
-        basis = x.T @ (left / (count * variance).clamp_min(1e-9 * count * variance.max()).sqrt())  # D N
+        real = variance > 100 * torch.finfo(x.dtype).eps * variance.max()  # centring leaves one axis of noise at least
+        variance, left = variance[real], left[:, real]  # r, N r
+        basis = x.T @ left / (count * variance).sqrt()  # D r
     return Axes(x @ basis, variance.clamp_min(0), basis, mean, std)
 
 

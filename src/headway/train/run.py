@@ -2,6 +2,7 @@
 
 import math
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from headway.train.planning import make_learner, make_plan
 
 SCHEMA = 1
 """Version of run.json."""
+CACHE = "cache"
+"""Folder in the run for decoded pictures that do not fit into memory; removed with the end of the run."""
 
 
 def run_job(
@@ -69,7 +72,7 @@ def run_job(
     natural = natural_size(source)[0]
     size, patch = main_size(natural, job)
     side = stored_side(natural, size, job.recipe.detail)
-    store = build_store(source, side, cache=out / "cache", progress=decoding)
+    store = build_store(source, side, cache=out / CACHE, progress=decoding)
     if len(store.images) < 2:
         raise HeadwayError(
             f"{len(store.images)} picture could be read; self-supervision compares pictures and needs at least 2"
@@ -104,8 +107,9 @@ def run_job(
 
 def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     """The record of the run to resume. Raises HeadwayError where ``out`` is taken or is another run's."""
-    if not out.exists() or (resume and not (out / "run.json").exists()):
-        return None
+    begun = (out / "run.json").exists()
+    if not out.exists() or (resume and not begun) or [path.name for path in out.iterdir()] == [CACHE]:
+        return None  # decoded pictures alone are what an attempt leaves that failed before it began
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record: dict[str, Any] = read_json(out / "run.json")
@@ -154,6 +158,7 @@ def _finish(
     if rank() == 0:
         save_backbone(learner.backbone, out / "model.safetensors")
         write_json(out / "run.json", {**record, "status": "finished", "result": result})
+        shutil.rmtree(out / CACHE, ignore_errors=True)
     barrier()
     return result
 
