@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from headway.errors import HeadwayError
 
@@ -73,11 +73,14 @@ class Optim:
         return self.lr * (batch / 256 if batch <= 1024 else 4 * math.sqrt(batch / 1024))
 
 
+Task = TypeVar("Task", bound=TaskConfig)
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Generic[Task]):
     """A task with every choice its paper makes."""
 
-    task: TaskConfig
+    task: Task
     """The game and its settings."""
     optim: Optim = field(default_factory=Optim)
     """How weights are moved."""

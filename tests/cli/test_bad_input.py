@@ -66,7 +66,19 @@ def test_numbers_that_are_none(two, tmp_path, capsys):
 
 
 def test_what_a_backbone_cannot_do_is_refused_by_name(two, tmp_path, capsys):
-    line = refused(capsys, "pretrain", "mae", "--data", two, "--out", tmp_path / "r", "--backbone", "timm:resnet10t", "--steps", "1")
+    line = refused(
+        capsys,
+        "pretrain",
+        "mae",
+        "--data",
+        two,
+        "--out",
+        tmp_path / "r",
+        "--backbone",
+        "timm:resnet10t",
+        "--steps",
+        "1",
+    )
     assert "mae" in line and "keep" in line and "resnet10t" in line and not (tmp_path / "r").exists()
 
 

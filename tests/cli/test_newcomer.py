@@ -55,7 +55,19 @@ def last_json(capsys):
 
 def test_whole_path_by_commands(photos, tmp_path, capsys):
     run, model = tmp_path / "r", tmp_path / "m"
-    words = ["--data", str(photos), "--backbone", "vit_nano", "--stem", "conv", "--patch", "8", "--steps", "2", "--json"]
+    words = [
+        "--data",
+        str(photos),
+        "--backbone",
+        "vit_nano",
+        "--stem",
+        "conv",
+        "--patch",
+        "8",
+        "--steps",
+        "2",
+        "--json",
+    ]
     assert main(["pretrain", "simclr", *words, "--out", str(run), "--recipe.batch", "8"]) == 0
     answer = last_json(capsys)
     assert set(answer) == {"run", "task", "steps", "seconds", "images_per_second", "loss"} and answer["steps"] == 2
@@ -71,7 +83,7 @@ def test_whole_path_by_commands(photos, tmp_path, capsys):
 
     table = tmp_path / "labels.csv"
     assert main(["predict", str(model), "--data", str(photos), "--out", str(table), "--json"]) == 0
-    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     kinds = sorted(path.name for path in photos.iterdir())
     assert list(rows[0]) == ["file", "label", "confidence", *kinds]
     assert len(rows) == last_json(capsys)["pictures"] == sum(1 for _ in photos.rglob("*.png")) - 1
@@ -94,7 +106,7 @@ def test_predicts_exactly_as_in_process_whatever_the_company(model, photos, tmp_
     alone = torch.cat([classifier.probabilities(image[None]) for image in images[:5]])
     assert torch.equal(whole[:5], alone)
     headway.predict(model, data=photos, out=tmp_path / "labels.csv")
-    rows = list(csv.reader((tmp_path / "labels.csv").open(encoding="utf-8")))[1:]
+    rows = list(csv.reader((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()))[1:]
     assert [[float(cell) for cell in row[3:]] for row in rows] == [[round(p, 6) for p in row] for row in whole.tolist()]
 
 
@@ -108,7 +120,7 @@ def test_turned_and_grey_files_are_predicted_like_their_twins(model, tmp_path):
     picture.convert("L").save(tmp_path / "twins" / "c-grey.png")
     picture.convert("L").convert("RGB").save(tmp_path / "twins" / "d-grey-as-rgb.png")
     headway.predict(model, data=tmp_path / "twins", out=tmp_path / "labels.csv")
-    rows = [row[1:] for row in csv.reader((tmp_path / "labels.csv").open(encoding="utf-8"))][1:]
+    rows = [row[1:] for row in csv.reader((tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines())][1:]
     assert rows[0] == rows[1] and rows[2] == rows[3] and rows[0] != rows[2]
 
 

@@ -19,7 +19,9 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     """Parse, call, print. Raises HeadwayError for what the user can mend."""
     module = importlib.import_module(f"headway.cli.{verb}")
     function: Callable[..., dict[str, Any]] = getattr(module, verb)
-    parsed = tyro.cli(_with_options(function, arguments), prog=f"headway {verb}", args=arguments)
+    parsed = tyro.cli(
+        _with_options(function, arguments), prog=f"headway {verb}", args=arguments, config=(tyro.conf.AvoidSubcommands,)
+    )
     as_json = parsed.pop("json")
     answer = function(**parsed)
     if as_json:
@@ -47,7 +49,10 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         parameters = [p for p in parameters if p.name != "recipe" or task]
         if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
             recipe = find_recipe(task)
-            parameters = [p.replace(default=recipe, annotation=Recipe) if p.name == "recipe" else p for p in parameters]
+            parameters = [
+                p.replace(default=recipe, annotation=Recipe[type(recipe.task)]) if p.name == "recipe" else p
+                for p in parameters
+            ]
     help_json = tyro.conf.arg(help="Make the last line of standard output one JSON object.")
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters.append(inspect.Parameter("json", kind, default=False, annotation=Annotated[bool, help_json]))

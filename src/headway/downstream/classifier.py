@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from headway.backbones.weights import load_backbone, save_backbone
-from headway.downstream.features import extract
+from headway.downstream.features import through
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json, write_whole
 from headway.measure.knn import knn_scores
@@ -51,11 +51,10 @@ class Classifier(NamedTuple):
     size: int
     kind: str
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K, rows that sum to one."""
         self.head.eval()
-        return self.head(extract(self.backbone, images, self.size)).softmax(-1)
+        return through(self.backbone, lambda pooled: self.head(pooled).softmax(-1), images, self.size)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Raises HeadwayError where it exists or cannot be written."""

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from headway.data.split import folds as stratified_folds
@@ -119,13 +120,15 @@ def solve(
         return float(loss), gradient.double().flatten().cpu().numpy()
 
     first = torch.zeros_like(scale).expand(-1, classes) if start is None else start / scale
-    found = minimize(
-        value_and_gradient,
-        first.double().flatten().cpu().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"gtol": TOLERANCE[x.dtype], "ftol": 0.0, "maxiter": 1000, "maxcor": 20},
-    )
+    # SciPy's own products are short; its threads and torch's, taking turns at waiting, made this a hundred times slower.
+    with threadpool_limits(1, user_api="blas"):
+        found = minimize(
+            value_and_gradient,
+            first.double().flatten().cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"gtol": TOLERANCE[x.dtype], "ftol": 0.0, "maxiter": 1000, "maxcor": 20},
+        )
     return torch.from_numpy(found.x).to(x).view(-1, classes) * scale  # r+1 K
 
 
