@@ -65,6 +65,10 @@ class Optim:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise HeadwayError(f"optim {name} must be a finite number of 0 or more, got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise HeadwayError(f"optim betas lie in [0, 1), got {self.betas}")
+        if not 0 <= self.final <= 1:
+            raise HeadwayError(f"optim final is a share of the peak in [0, 1], got {self.final}")
         if not 0 <= self.warmup < 1:
             raise HeadwayError(f"optim warmup is a share of the run in [0, 1), got {self.warmup}")
 

@@ -88,13 +88,6 @@ def all_mean(x: Tensor) -> Tensor:
     return total / sum(all_counts(len(x), x.device))
 
 
-def broadcast(x: Tensor) -> Tensor:
-    """Rank 0's x, on every process (in place)."""
-    if world() > 1:
-        dist.broadcast(x, src=0)
-    return x
-
-
 def broadcast_object(thing: Any) -> Any:
     """Rank 0's ``thing`` (plain data), on every process."""
     if world() == 1:

@@ -38,6 +38,14 @@ def hashed(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch's own generators, which initialise weights, start from ``seed``; then as before."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
 class Draws:
     """Random numbers for the B pictures of one (micro-)batch.
 

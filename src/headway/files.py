@@ -46,6 +46,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             sync(file)
@@ -63,12 +64,16 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain data as indented JSON, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_whole(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
 
 
 def read_json(path: Path) -> Any:

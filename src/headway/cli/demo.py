@@ -15,30 +15,36 @@ from headway.backbones.load import architecture, from_architecture
 from headway.backbones.weights import load_backbone
 from headway.cli import command_started
 from headway.cli.screen import counting, name_skipped, note
+from headway.config import Recipe
 from headway.data.arrays import Arrays
 from headway.data.open import open_source
 from headway.data.source import Source
 from headway.data.split import stratified_split
-from headway.data.store import build_store, natural_size
+from headway.data.store import build_store, groups_of, natural_size
 from headway.downstream.supervised import SupervisedTask
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, new_head
+from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
 from headway.pretext import find_recipe
 from headway.protocol import Learner
 from headway.train.choices import measure_step
-from headway.train.job import Job, main_size, seconds_of, stored_side
+from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar
 from headway.train.loop import Plan
+from headway.train.planning import spread
 from headway.train.run import run_job
 from headway.verdict.gain import SCRATCH, Contest, judge
+from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 64
 """Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.55
+PRETRAINING = 0.5
 """Share of the budget that goes into pretraining."""
-PER_CLASS, LABEL_DRAWS, TESTED = 10, 5, 2000
+PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
+BACKBONE, VIEW, PATCH = "vit_nano", 32, 8
+"""A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes."""
 
 
 def demo(
@@ -66,7 +72,7 @@ def demo(
     started, seconds = command_started(), seconds_of(budget)
     folder = _free(Path(out))
     source = open_source(data, labelled=True) if data is not None else samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
-    size, side, patch = _sizes(source)
+    size, side = _sizes(source)
     with counting("reading" if data is not None else "drawing animals") as progress:
         store = build_store(source, side, progress=progress)
     name_skipped(store.skipped)
@@ -81,8 +87,12 @@ def demo(
         raise HeadwayError(
             f"{int((labels < 0).sum())} of {len(labels)} pictures have no label; the demo needs all of them"
         )
-    pool, test = stratified_split(labels, seed=seed, groups=store.groups)
-    test = test[:: max(len(test) // TESTED, 1)][:TESTED]
+    pool, test = stratified_split(labels, seed=seed, groups=groups_of(store))
+    if min(len(pool), len(test)) < 2 or len(store.classes) < 2:
+        raise HeadwayError(
+            f"{len(images)} pictures of {len(store.classes)} classes are too few to learn and to test on"
+        )
+    test = spread(test, TESTED)
     what = "drawn animals (drawn by program, not photographs)" if data is None else "pictures"
     note(
         f"{len(images):,} {what} of {len(store.classes)} kinds: "
@@ -90,7 +100,7 @@ def demo(
     )
 
     job = Job(
-        task="simclr", recipe=find_recipe("simclr"), backbone="vit_micro", stem="conv", patch=patch, size=size,
+        task="simclr", recipe=_recipe(data is None), backbone=BACKBONE, stem="conv", patch=PATCH, size=size,
         seed=seed, budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     with Bar("pretraining (simclr)") as bar:
@@ -159,17 +169,24 @@ def _free(out: Path) -> Path:
     return next(path for n in itertools.count(2) if not (path := out.with_name(f"{out.name}-{n}")).exists())
 
 
-def _sizes(source: Source) -> tuple[int, int, int]:
-    """View, stored side and patch: 4 x 4 patches a view, which a short run has time for."""
+def _sizes(source: Source) -> tuple[int, int]:
+    """Sides of the view and of the stored picture."""
+    natural = natural_size(source)[0]
+    size = max(min(natural, VIEW) // PATCH, 2) * PATCH
+    return size, stored_side(natural, size, find_recipe("simclr").detail)
+
+
+def _recipe(drawn: bool) -> Recipe:
+    """SimCLR at a higher rate, for a run of minutes; drawn animals fill the picture, so crops keep most of it."""
     recipe = find_recipe("simclr")
-    natural = min(natural_size(source)[0], 64)
-    size, _ = main_size(natural // 8 * 8, Job(task="simclr", recipe=recipe, patch=8))
-    return size, stored_side(natural_size(source)[0], size, recipe.detail), size // 4
+    if not drawn:
+        return replace(recipe, optim=replace(recipe.optim, lr=3e-3))
+    task = replace(recipe.task, augment=replace(simclr(VIEW), scale=(0.6, 1.0), grey=0.3))
+    return replace(recipe, optim=replace(recipe.optim, lr=6e-3), task=task)
 
 
 def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return from_architecture(architecture(pretrained))
 
 

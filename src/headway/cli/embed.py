@@ -52,7 +52,6 @@ def embed(run: Positional[str], *, data: str | Path | Source, out: str | Path) -
         with temporary.open("wb") as stream_:
             np.savez(stream_, features=features, files=np.array(names, dtype=np.str_))
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, write)
     name_skipped(skipped)
     return {"out": str(file), "pictures": len(names), "width": int(features.shape[1]), "skipped": len(skipped)}

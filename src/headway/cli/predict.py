@@ -50,7 +50,6 @@ def predict(model: Positional[str], *, data: str | Path | Source, out: str | Pat
                         counts[classifier.classes[best]] += 1
                         rows.writerow([name, classifier.classes[best], *(f"{p:.6f}" for p in (row[best], *row))])
 
-    table.parent.mkdir(parents=True, exist_ok=True)
     write_whole(table, write)
     name_skipped(skipped)
     return {"out": str(table), "pictures": sum(counts.values()), "skipped": len(skipped), "labels": counts}

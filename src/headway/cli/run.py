@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -12,6 +13,8 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from headway.config import Recipe
+from headway.distributed import rank
+from headway.errors import HeadwayError
 from headway.pretext import find_recipe
 
 
@@ -23,13 +26,23 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         _with_options(function, arguments), prog=f"headway {verb}", args=arguments, config=(tyro.conf.AvoidSubcommands,)
     )
     as_json = parsed.pop("json")
+    if verb != "pretrain" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise HeadwayError(f"{verb} works in one process; of the verbs, pretrain alone runs under torchrun")
     answer = function(**parsed)
+    if rank() > 0:
+        return 0
     if as_json:
         print(json.dumps(answer))
     else:
         module.show(answer)
     sys.stdout.flush()
     return 0
+
+
+def _recipe_type(recipe: Recipe) -> Any:
+    """The recipe's type with its task's, so that the task's fields become options."""
+    task: Any = type(recipe.task)
+    return Recipe[task]
 
 
 def _typed(annotation: Any) -> Any:
@@ -50,7 +63,7 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
             recipe = find_recipe(task)
             parameters = [
-                p.replace(default=recipe, annotation=Recipe[type(recipe.task)]) if p.name == "recipe" else p
+                p.replace(default=recipe, annotation=_recipe_type(recipe)) if p.name == "recipe" else p
                 for p in parameters
             ]
     help_json = tyro.conf.arg(help="Make the last line of standard output one JSON object.")
@@ -62,7 +75,7 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         names = [p.name for p in parameters if p.kind is not kind]
         return {**dict(zip(names, given, strict=False)), **named}
 
-    del collect.__wrapped__  # type: ignore[attr-defined]  # or annotations would be read from there
+    del collect.__wrapped__  # or annotations would be read from there
     collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
     collect.__annotations__ = {p.name: p.annotation for p in parameters}
     return collect

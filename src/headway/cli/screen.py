@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from headway.distributed import rank
+
 errors = Console(stderr=True)
 
 
@@ -24,11 +26,13 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with Progress(*columns, console=errors, transient=True, disable=rank() > 0) as progress:
         job = progress.add_task(title, total=None)
 
         def tell(done: int, of: int) -> None:
             progress.update(job, completed=done, total=of)
+            if done >= of:  # what comes after may draw a bar of its own
+                progress.stop()
 
         yield tell
 

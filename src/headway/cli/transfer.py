@@ -9,13 +9,18 @@ from tyro.conf import Positional
 from headway.cli.screen import counting, name_skipped, note
 from headway.data.open import open_source
 from headway.data.source import Source
+from headway.data.store import natural_size
 from headway.downstream.classifier import refuse_existing
 from headway.downstream.labelled import gather_labelled
-from headway.downstream.swap import describe_swap, load_run, view_size
+from headway.downstream.swap import Swap, load_run, view_size
 from headway.downstream.transfer import transfer as change_head
 from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy, wilson
+from headway.train.job import stored_side
 from headway.train.log import Bar
+
+DETAIL = 1.5
+"""Stored side of pictures that crops are cut from / side of the view."""
 
 
 def transfer(
@@ -50,7 +55,10 @@ def transfer(
     source = open_source(data, labelled=True)
     held = open_source(test, labelled=True) if test is not None else None
     with counting("decoding") as progress:
-        pictures = gather_labelled(source, held, size, per_class_count=per_class, seed=seed, progress=progress)
+        side = stored_side(natural_size(source)[0], size, DETAIL) if head == "finetune" else size
+        pictures = gather_labelled(
+            source, held, size, side=side, per_class_count=per_class, seed=seed, progress=progress
+        )
     name_skipped(pictures.skipped)
     if not len(pictures.test_labels):
         raise HeadwayError("no pictures are left to test on; label more, or give --test")
@@ -62,7 +70,7 @@ def transfer(
         classifier = change_head(
             backbone, pictures.images, pictures.labels, pictures.classes, size, head=head, seed=seed, sinks=sinks
         )
-    note(str(describe_swap(cut, classifier.backbone, classifier.head)))
+    note(str(Swap(classifier.backbone, classifier.head, cut)))
     right = classifier.probabilities(pictures.test_images).argmax(1) == pictures.test_labels
     low, high = wilson(int(right.sum()), len(right))
     classifier.save(model)

@@ -47,6 +47,11 @@ class Store(NamedTuple):
         return self.images.shape[-1]
 
 
+def groups_of(store: Store) -> Tensor:
+    """N, int64: pictures of equal number stay on one side of a split; without groups, those of equal pixels do."""
+    return store.hashes if store.groups is None else store.groups
+
+
 def build_store(
     source: Source,
     side: int,
@@ -151,7 +156,8 @@ def _numbered(groups: list[str | None]) -> Tensor:
 
 def _quarter_of_memory() -> int:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each holds pictures of its own
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // processes
     except (AttributeError, ValueError, OSError):  # not POSIX
         return 2 << 30
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -69,7 +68,6 @@ class Classifier(NamedTuple):
             record = {"schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size}
             write_json(temporary / RECORD, record)
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder, write)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headway.data.source import Source
 from headway.data.split import per_class, stratified_split
-from headway.data.store import Store, build_store
+from headway.data.store import Store, build_store, groups_of
 from headway.errors import HeadwayError
 
 Progress = Callable[[int, int], None]
@@ -39,8 +39,9 @@ class Labelled(NamedTuple):
 def gather_labelled(
     source: Source,
     test: Source | None,
-    side: int,
+    size: int,
     *,
+    side: int = 0,
     per_class_count: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -50,7 +51,8 @@ def gather_labelled(
     Args:
         source: Labelled pictures.
         test: Pictures to test on; none: a stratified fifth of ``source`` is set aside.
-        side: Stored side in pixels.
+        size: Side of the view in pixels; the pictures to test on are stored at it, as prediction decodes them.
+        side: Stored side of those to train on, larger where crops are cut from them; 0: the same.
         per_class_count: Labels a class to use, drawn by ``seed``; none: all.
         seed: Of the split and the draw.
         progress: Told how many pictures of how many are decoded.
@@ -58,15 +60,16 @@ def gather_labelled(
     Raises:
         HeadwayError: One class only, a class of the test set that nobody trains on, or too few pictures to split.
     """
-    store = build_store(source, side, progress=progress)
+    store = build_store(source, side or size, progress=progress)
     labels, classes = _labels(store), store.classes
     known = (labels >= 0).nonzero().flatten()
     if test is None:
-        groups = None if store.groups is None else store.groups[known]
+        groups = groups_of(store)[known]
         train, held = (known[part] for part in stratified_split(labels[known], seed=seed, groups=groups))
-        test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
+        exact = store if side in (0, size) else build_store(source, size, progress=progress)
+        test_images, test_labels, skipped = exact.images[held], labels[held], store.skipped
     else:
-        other = build_store(test, side, progress=progress)
+        other = build_store(test, size, progress=progress)
         strange = sorted(set(other.classes) - set(classes))
         if strange:
             raise HeadwayError(f"test pictures are of classes that no training picture has: {', '.join(strange[:5])}")

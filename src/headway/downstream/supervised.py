@@ -18,7 +18,7 @@ from headway.protocol import Backbone, Batch, Clock, Outcome, PretextTask
 from headway.views.augment import Augment
 
 
-class Labelled(NamedTuple):
+class LabelledView(NamedTuple):
     """The deal: B augmented pictures and their labels."""
 
     images: Tensor
@@ -57,11 +57,11 @@ class SupervisedTask(PretextTask):
         self.labels: Tensor
         self.register_buffer("labels", labels, persistent=False)
 
-    def views(self, batch: Batch, draws: Draws) -> Labelled:
+    def views(self, batch: Batch, draws: Draws) -> LabelledView:
         """An augmented view of each picture, with the label that was given."""
-        return Labelled(self.config.augment(batch.images, draws, self.size), self.labels[batch.index])
+        return LabelledView(self.config.augment(batch.images, draws, self.size), self.labels[batch.index])
 
-    def forward(self, backbone: Backbone, views: Labelled, clock: Clock) -> Outcome:
+    def forward(self, backbone: Backbone, views: LabelledView, clock: Clock) -> Outcome:
         """Cross-entropy with smoothed labels."""
         logits = wide(self.head(backbone(views.images).pooled))  # B K
         accuracy = (logits.argmax(1) == views.labels).float().mean()

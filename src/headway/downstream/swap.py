@@ -1,6 +1,7 @@
 """Knowledge transfer by changing the output layer: cut the pretext head, keep the backbone, join a new head."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,49 +13,37 @@ from headway.errors import HeadwayError
 from headway.protocol import Learner
 from headway.train.checkpoint import WEIGHTS, steps
 
+Shapes = Sequence[tuple[str, tuple[int, ...]]]
+
 
 class Swap(NamedTuple):
-    """What a swap did.
+    """A backbone with another output layer, and what was done to get there.
 
     Attributes:
+        backbone: What was kept.
+        head: B D -> B K, what was joined.
         cut: Name and shape of every tensor of the pretext task that was cut.
-        kept: Numbers in the backbone.
-        joined: Name and shape of every tensor of the new head.
     """
 
-    cut: tuple[tuple[str, tuple[int, ...]], ...]
-    kept: int
-    joined: tuple[tuple[str, tuple[int, ...]], ...]
+    backbone: nn.Module
+    head: nn.Module
+    cut: Shapes
 
     def __str__(self) -> str:
         """Three lines a person can read."""
-        return "\n".join(
-            [
-                f"cut    {_count(self.cut):>12,} numbers  {_names(self.cut)}",
-                f"kept   {self.kept:>12,} numbers  backbone",
-                f"joined {_count(self.joined):>12,} numbers  {_names(self.joined)}",
-            ]
-        )
+        kept = [(name, tuple(tensor.shape)) for name, tensor in self.backbone.named_parameters(prefix="backbone")]
+        joined = [(name, tuple(tensor.shape)) for name, tensor in self.head.state_dict(prefix="head.").items()]
+        rows = (("cut", self.cut), ("kept", kept), ("joined", joined))
+        return "\n".join(f"{word:<7}{_count(shapes):>11,} numbers  {_names(shapes)}" for word, shapes in rows)
 
 
-def swap(learner: Learner, head: nn.Module) -> tuple[nn.Sequential, Swap]:
-    """Cut a learner's task and join ``head`` (B D -> B K) to its backbone.
-
-    Returns:
-        A module from features to the new head's answers is not enough for prediction, so what comes back is
-        ``nn.Sequential(backbone, head)`` as named parts ``[0]`` and ``[1]``, and what was done.
-    """
-    cut = [(f"task.{name}", tuple(tensor.shape)) for name, tensor in learner.task.state_dict().items()]
-    return nn.Sequential(learner.backbone, head), describe_swap(cut, learner.backbone, head)
+def swap(learner: Learner, head: nn.Module) -> Swap:
+    """Change the output layer: cut the learner's task, keep its backbone, join ``head``."""
+    cut = tuple((f"task.{name}", tuple(tensor.shape)) for name, tensor in learner.task.state_dict().items())
+    return Swap(learner.backbone, head, cut)
 
 
-def describe_swap(cut: Iterable[tuple[str, tuple[int, ...]]], backbone: nn.Module, head: nn.Module) -> Swap:
-    """What joining ``head`` to ``backbone`` after cutting ``cut`` amounts to."""
-    joined = [(f"head.{name}", tuple(tensor.shape)) for name, tensor in head.state_dict().items()]
-    return Swap(tuple(cut), sum(p.numel() for p in backbone.parameters()), tuple(joined))
-
-
-def load_run(run: Path) -> tuple[nn.Module, tuple[tuple[str, tuple[int, ...]], ...]]:
+def load_run(run: Path) -> tuple[nn.Module, Shapes]:
     """The backbone of a run (or of a file of weights) and the pretext tensors that are left behind.
 
     Raises:
@@ -63,7 +52,7 @@ def load_run(run: Path) -> tuple[nn.Module, tuple[tuple[str, tuple[int, ...]], .
     if not run.is_file() and not (run / "model.safetensors").exists():
         hint = "finish it with --resume" if (run / "run.json").exists() else "give the folder that pretrain wrote"
         raise HeadwayError(f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
-    backbone = load_backbone(run)
+    backbone = load_backbone(run).float()  # heads are float32
     folders = steps(run) if run.is_dir() else []
     if not folders:
         return backbone, ()
@@ -77,16 +66,10 @@ def view_size(backbone: nn.Module) -> int:
     return int(backbone.config.size)  # type: ignore[arg-type]
 
 
-def _count(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
-    total = 0
-    for _, shape in tensors:
-        numbers = 1
-        for side in shape:
-            numbers *= side
-        total += numbers
-    return total
+def _count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for _, shape in shapes)
 
 
-def _names(tensors: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
-    parts = sorted({".".join(name.split(".")[:2]) for name, _ in tensors})
-    return ", ".join(parts) or "nothing"
+def _names(shapes: Shapes) -> str:
+    """The parts that the tensors belong to, two words deep."""
+    return ", ".join(sorted({".".join(name.split(".")[:2]) for name, _ in shapes})) or "nothing"

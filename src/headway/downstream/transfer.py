@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from headway.config import NO_DECAY, Optim, Rule
 from headway.downstream.classifier import Classifier, NearestNeighbours
 from headway.downstream.features import extract
 from headway.downstream.supervised import Supervised, SupervisedTask
+from headway.draws import seeded
 from headway.measure.linear import linear_probe
 from headway.protocol import Learner
 from headway.train.log import Sink
@@ -27,7 +27,7 @@ class FineTune:
 
     task: Supervised = field(default_factory=Supervised)
     """Loss and augmentation."""
-    optim: Optim = field(default_factory=lambda: Optim(lr=1e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999)))
+    optim: Optim = field(default_factory=lambda: Optim(lr=4e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999)))
     """How weights are moved."""
     epochs: int = 50
     """Passes over the labelled pictures, if they make ``least`` steps."""
@@ -40,7 +40,7 @@ class FineTune:
 FROM_SCRATCH = FineTune()
 FINE_TUNE = FineTune(
     optim=Optim(
-        lr=5e-4, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999),
+        lr=2e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999),
         rules=(Rule(r"^task\.head", rate=1.0, decay=0.0), *NO_DECAY),
     )
 )  # fmt: skip
@@ -78,7 +78,7 @@ def transfer(
     if head == "knn":
         return Classifier(backbone, NearestNeighbours(features, labels, len(classes)), classes, size, head)
     probe, _ = linear_probe(features, labels, len(classes), seed=seed)
-    linear = nn.Linear(features.shape[1], len(classes))
+    linear = new_head(features.shape[1], len(classes), seed)
     linear.load_state_dict({"weight": probe.weight.float(), "bias": probe.bias.float()})
     if head == "linear":
         return Classifier(backbone, linear, classes, size, head)
@@ -109,6 +109,5 @@ def supervise(
 
 def new_head(width: int, classes: int, seed: int) -> nn.Linear:
     """A fresh linear output layer, initialised by its own seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Linear(width, classes)

@@ -120,7 +120,7 @@ def solve(
         return float(loss), gradient.double().flatten().cpu().numpy()
 
     first = torch.zeros_like(scale).expand(-1, classes) if start is None else start / scale
-    # SciPy's own products are short; its threads and torch's, taking turns at waiting, made this a hundred times slower.
+    # SciPy's products are short, and its threads waiting beside torch's made this a hundred times slower.
     with threadpool_limits(1, user_api="blas"):
         found = minimize(
             value_and_gradient,

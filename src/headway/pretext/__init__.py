@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import os
+import sys
 
 from headway.config import Recipe
 from headway.errors import HeadwayError, unknown
@@ -29,11 +31,14 @@ def find_recipe(task: str) -> Recipe:
         raise unknown("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
     module_name, _, attribute = task.partition(":")
     try:
+        sys.path.insert(0, os.getcwd())  # a file beside the person who typed its name
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a stranger's file may raise
         raise HeadwayError(
             f"cannot load task '{task}': {error}; it must name an importable module and a Recipe in it"
         ) from error
+    finally:
+        sys.path.remove(os.getcwd())
     if not isinstance(found, Recipe):
         raise HeadwayError(f"cannot load task '{task}': it is a {type(found).__name__}, not a headway.Recipe")
     return found

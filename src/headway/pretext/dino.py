@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from headway.config import Optim, Recipe
 from headway.distributed import all_sum
 from headway.draws import Draws
+from headway.errors import HeadwayError
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
 from headway.nn.teacher import Teacher
@@ -66,6 +67,12 @@ class DINO:
     """Of the centre."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.temperature_warmup <= 1 and 0 <= self.momentum <= 1 and 0 <= self.centre_momentum <= 1):
+            raise HeadwayError("dino temperature_warmup, momentum and centre_momentum lie in [0, 1]")
+        if min(self.student_temperature, *self.teacher_temperature) <= 0:
+            raise HeadwayError("dino temperatures must be above 0")
 
     def build(self, backbone: Backbone, facts: Facts) -> "DINOTask":
         """Make the task: a head, and copies of backbone and head as the teacher."""
@@ -125,7 +132,7 @@ class DINOTask(PretextTask):
 
     def _temperature(self, clock: Clock) -> float:
         start, end = self.config.teacher_temperature
-        return start + (end - start) * min(clock.progress / self.config.temperature_warmup, 1.0)
+        return start + (end - start) * min(clock.progress / max(self.config.temperature_warmup, 1e-9), 1.0)
 
 
 @full_precision

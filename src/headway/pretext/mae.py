@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from headway.backbones.positions import sine_positions
 from headway.config import Optim, Recipe
 from headway.draws import Draws
+from headway.errors import HeadwayError
 from headway.nn.block import Block
 from headway.nn.numerics import wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
@@ -46,6 +47,10 @@ class MAE:
     """Blocks of the decoder (8 in the paper, where the encoder has 24; we keep about that proportion)."""
     scale: tuple[float, float] = (0.35, 1.0)
     """Share of the picture's area that a crop keeps."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise HeadwayError(f"mae ratio is a share of the patches in (0, 1), got {self.ratio}")
 
     def build(self, backbone: Backbone, facts: Facts) -> "MAETask":
         """Make the task: a mask token and a light transformer that paints."""
@@ -90,9 +95,8 @@ class MAETask(PretextTask):
         painted = wide(self.paint(self.norm(tokens)))  # B N p*p*C
         target = normalised(patchify(views.images.to(painted.dtype), self.patch))  # B N p*p*C
         error = (painted - target).square().mean(-1)  # B N
-        loss = error[
-            views.mask
-        ].mean()  # every picture hides equally many, so that a mean over all is one over pictures
+        # Every picture hides equally many patches, so that the mean over patches is one over pictures too.
+        loss = error[views.mask].mean()
         return Outcome(loss, {})
 
 

@@ -52,10 +52,10 @@ def draw(seed: int, index: int, side: int = 64) -> np.ndarray:
 
     large = 2 * side
     picture, horizon, ground = backdrop(large, chance)
-    scale = chance(0.27, 0.43) * large
+    scale = chance(0.31, 0.44) * large
     feet = chance(max(horizon + 0.08, 0.74), 0.95) * large
     place = Place(
-        large, chance(0.36, 0.64) * large, feet - 0.84 * scale, scale, math.radians(chance(-10, 10)), chance(0, 1) < 0.5
+        large, chance(0.4, 0.6) * large, feet - 0.84 * scale, scale, math.radians(chance(-10, 10)), chance(0, 1) < 0.5
     )
     shadow = [place.x - 0.75 * scale, feet - 0.09 * scale, place.x + 0.75 * scale, feet + 0.09 * scale]
     ImageDraw.Draw(picture).ellipse(shadow, fill=tuple(round(0.55 * channel) for channel in ground))

@@ -25,9 +25,9 @@ def backdrop(side: int, chance: Chance) -> tuple[Image.Image, float, Colour]:
         The picture, the height of the horizon as a share of the side from the top, and the colour of the ground.
     """
     horizon = chance(0.35, 0.62)
-    hue = chance(0.5, 0.72) if chance(0, 1) < 0.6 else chance(-0.1, 0.17)  # by day, or with the sun low
-    high, low = hsv(hue, chance(0.15, 0.65), chance(0.6, 0.95)), hsv(hue + chance(-0.06, 0.06), chance(0.0, 0.3), 1.0)
-    ground = hsv(chance(0.05, 0.42), chance(0.15, 0.65), chance(0.35, 0.8))
+    hue = chance(0.53, 0.62) if chance(0, 1) < 0.8 else chance(0.03, 0.12)  # by day, or with the sun low
+    high, low = hsv(hue, chance(0.25, 0.5), chance(0.8, 0.95)), hsv(hue + chance(-0.03, 0.03), chance(0.05, 0.2), 1.0)
+    ground = hsv(chance(0.19, 0.35) if chance(0, 1) < 0.75 else chance(0.07, 0.12), chance(0.3, 0.5), chance(0.5, 0.7))
     rows = np.arange(side, dtype=np.float32)[:, None] / side  # side 1
     sky = high + (np.array(low) - high) * np.minimum(rows / horizon, 1)  # side 3
     land = np.array(ground) * (0.75 + 0.45 * (rows - horizon) / (1 - horizon))  # side 3
@@ -35,10 +35,10 @@ def backdrop(side: int, chance: Chance) -> tuple[Image.Image, float, Colour]:
     picture = Image.fromarray(np.repeat(column[:, None], side, 1))
     draw = ImageDraw.Draw(picture)
     _heavens(draw, side, horizon, chance)
-    for i in range(int(chance(0, 3.5))):
-        _hills(draw, side, horizon, shade(hsv(hue + chance(-0.2, 0.2), 0.3, 0.7), 0.95 - 0.15 * i), chance)
+    for i in range(int(chance(0, 2.5))):
+        _hills(draw, side, horizon, shade(hsv(hue + chance(-0.08, 0.08), 0.25, 0.75), 0.95 - 0.15 * i), chance)
     draw.rectangle([0, horizon * side, side, horizon * side + 2], fill=_whole(shade(ground, 0.7)))
-    for _ in range(int(chance(0, 5))):
+    for _ in range(int(chance(0, 3))):
         _tree(draw, side, horizon, chance)
     for _ in range(int(chance(4, 16))):  # tufts and patches
         x, y = chance(0, 1) * side, chance(horizon + 0.03, 1) * side

@@ -5,6 +5,7 @@ A folder is written under a temporary name, flushed, then renamed, so that a kil
 before is used. Nothing is pickled.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import digest, read_json, write_json, write_whole
 
@@ -52,7 +54,8 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
         save_file(_plain(checkpoint.weights), temporary / WEIGHTS)
         save_file(_plain(checkpoint.moments), temporary / MOMENTS)
         digests = {name: digest(temporary / name) for name in (WEIGHTS, MOMENTS)}
-        write_json(temporary / STATE, {**checkpoint.state, "sha256": digests})
+        state = {**checkpoint.state, "sha256": digests}
+        write_json(temporary / STATE, {**state, "check": _check(state)})
 
     write_whole(folder, write)
     for old in steps(run)[:-KEEP]:
@@ -78,6 +81,8 @@ def latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def _load(folder: Path) -> Checkpoint:
     state = read_json(folder / STATE)
+    if not isinstance(state, dict) or state.pop("check", None) != _check(state):
+        raise HeadwayError(f"{folder / STATE} is damaged (its check is not the recorded one)")
     for name in (WEIGHTS, MOMENTS):
         path = folder / name
         if not path.is_file() or digest(path) != state.get("sha256", {}).get(name):
@@ -86,6 +91,11 @@ def _load(folder: Path) -> Checkpoint:
         return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), state)
     except SafetensorError as error:
         raise HeadwayError(f"cannot read {folder}: {error}") from error
+
+
+def _check(state: dict[str, Any]) -> int:
+    """A number that changes with anything in the state."""
+    return hashed(json.dumps(state, sort_keys=True))
 
 
 def _plain(tensors: Tensors) -> Tensors:

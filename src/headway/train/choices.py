@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ class Memory:
         device = (
             torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
         )
-        parts = (platform.node(), device, threads, world(), torch.__version__, *facts)
+        versions = [version(name) for name in ("headway", "torch", "lightning-fabric", "timm")]
+        parts = (platform.node(), device, threads, world(), versions, *facts)
         self.key = f"{hashed(*[json.dumps(part, sort_keys=True, default=str) for part in parts]):016x}"
 
     def recall(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed", "float64": "32-true"}
 
 
 def make_fabric(precision: str = "float32", accelerator: str = "auto") -> Any:
-    """A launched Fabric: one process, or the processes that ``torchrun`` or SLURM started.
+    """A launched Fabric: one process, or those that ``torchrun`` started.
 
     Args:
         precision: "float32", "bf16" (autocast, weights stay float32) or "float64".

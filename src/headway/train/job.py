@@ -79,6 +79,8 @@ def main_size(natural: int, job: Job) -> tuple[int, int]:
     side = job.size or min(natural, LARGEST)
     own = job.backbone.startswith("timm:")
     patch = TIMM_STRIDE if own else job.patch or auto_patch(side)
+    if own and job.patch:
+        raise HeadwayError(f"{job.backbone} has patches of its own; leave --patch out")
     if own:  # any side will do for most of them; whole strides are what they were made for
         return job.size or max(side // patch, 1) * patch, 0
     if job.size and side % patch:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from headway.errors import HeadwayError
+from headway.files import write_text
+
 
 class Step(NamedTuple):
     """Some steps were taken; numbers are means since the last such event.
@@ -65,13 +68,16 @@ class Jsonl:
                         kept.append(line + "\n")
                 except ValueError:
                     continue
-            self.path.write_text("".join(kept), encoding="utf-8")
+            write_text(self.path, "".join(kept))
 
     def __call__(self, event: Event) -> None:
         """Append the event."""
         record: dict[str, Any] = {"note": event.text} if isinstance(event, Note) else event._asdict()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise HeadwayError(f"cannot write {self.path}: {error.strerror}; make room and add --resume") from error
 
 
 class Bar:

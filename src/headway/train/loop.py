@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from headway.config import Optim
 from headway.data.loader import Loader
-from headway.distributed import all_sum, barrier, rank, world
+from headway.distributed import all_counts, all_sum, barrier, rank, world
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.attention import use_form
@@ -21,7 +21,7 @@ from headway.protocol import Batch, Clock, Learner
 from headway.train import checkpoint
 from headway.train.engine import make_fabric
 from headway.train.log import Event, Note, Probe, Sink, Step
-from headway.train.optim import load_state_by_name, make_optimizer, set_rates, state_by_name
+from headway.train.optim import load_state_by_name, make_optimizer, rate_at, set_rates, state_by_name
 
 ProbeFunction = Callable[[nn.Module], float]
 
@@ -181,13 +181,13 @@ def fit(
             for sink in sinks:
                 sink(event)
 
-    start = _restore(shop, run, tell) if resume and run else 0
+    start, loss = _restore(shop, run, tell) if resume and run else (0, float("nan"))
     for sink in sinks:
         if rank() == 0 and hasattr(sink, "rewind"):
             sink.rewind(start)
     loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world())
     began = mark = time.perf_counter()
-    probing, meter, loss, speed = 0.0, _Meter(), float("nan"), 0.0
+    probing, meter, speed = 0.0, _Meter(), 0.0
     stop = min(plan.steps, stop_after or plan.steps)
     for step, (batch, places) in enumerate(loader.batches(start, stop), start):
         clock = Clock(step, plan.steps, step * plan.batch / len(images))
@@ -200,12 +200,12 @@ def fit(
             loss, speed = numbers.pop("loss"), plan.batch * meter.read / max(now - mark, 1e-9)
             mark = now
             if not torch.isfinite(torch.tensor(loss)):
-                advice = f"try a lower learning rate (--recipe.optim.lr, now {optim.lr:g})"
+                advice = f"try a lower learning rate (recipe.optim.lr is {optim.lr:g})"
                 raise HeadwayError(f"the loss became {loss} at step {done}; {advice}")
-            rate = shop.optimizer.param_groups[0]["lr"]
+            rate = rate_at(optim, plan.batch, clock)
             tell(Step(done, plan.steps, done * plan.batch / len(images), loss, rate, speed, numbers))
         if run and (done == stop or (plan.save_every and done % plan.save_every == 0)):
-            _save(shop, run, done, plan)
+            _save(shop, run, done, plan, loss)
         if probe and (done == plan.steps or (plan.probe_every and done % plan.probe_every == 0)):
             pause = time.perf_counter()
             if rank() == 0:
@@ -238,23 +238,28 @@ class _Meter:
         return named
 
 
-def _save(shop: Workshop, run: Path, step: int, plan: Plan) -> None:
+def _save(shop: Workshop, run: Path, step: int, plan: Plan, loss: float) -> None:
     if rank() == 0:
-        state = {"step": step, "total": plan.steps, "place": step * plan.batch}
+        state = {"step": step, "total": plan.steps, "place": step * plan.batch, "loss": loss}
         moments = state_by_name(shop.learner, _plain_optimizer(shop))
         checkpoint.save(run, checkpoint.Checkpoint(shop.learner.state_dict(), moments, state))
     barrier()
 
 
-def _restore(shop: Workshop, run: Path, tell: Callable[[Event], None]) -> int:
+def _restore(shop: Workshop, run: Path, tell: Callable[[Event], None]) -> tuple[int, float]:
     found, faults = checkpoint.latest(run)
     for fault in faults:
         tell(Note(f"passed over a damaged checkpoint, {fault}"))
+    starts = all_counts(0 if found is None else found.state["step"])
+    if len(set(starts)) > 1:
+        raise HeadwayError(
+            f"the processes see different checkpoints in {run} (steps {starts}); give them one shared folder"
+        )
     if found is None:
-        return 0
+        return 0, float("nan")
     shop.learner.load_state_dict(found.weights)
     load_state_by_name(shop.learner, _plain_optimizer(shop), found.moments)
-    return int(found.state["step"])
+    return int(found.state["step"]), float(found.state["loss"])
 
 
 def _plain_optimizer(shop: Workshop) -> torch.optim.Optimizer:

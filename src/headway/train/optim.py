@@ -27,15 +27,18 @@ def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
     return torch.optim.AdamW(arguments, lr=optim.lr, betas=optim.betas, fused=True)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, optim: Optim, batch: int, clock: Clock) -> float:
-    """Set every group's learning rate and decay for this step; give back the rate before factors."""
-    rate = optim.peak(batch) * warmup_cosine((clock.step + 1) / (clock.total + 1), optim.warmup, optim.final)
-    decay = optim.weight_decay
+def rate_at(optim: Optim, batch: int, clock: Clock) -> float:
+    """The learning rate of the step that the clock stands before, to which rules add their factors."""
+    return optim.peak(batch) * warmup_cosine((clock.step + 1) / (clock.total + 1), optim.warmup, optim.final)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, optim: Optim, batch: int, clock: Clock) -> None:
+    """Set every group's learning rate and decay for this step."""
+    rate, decay = rate_at(optim, batch, clock), optim.weight_decay
     if optim.final_decay is not None:
         decay = cosine(clock.progress, decay, optim.final_decay)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = rate * group["rate"], decay * group["decay"]
-    return rate
 
 
 def state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

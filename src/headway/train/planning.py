@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,18 +12,28 @@ import torch
 from headway.backbones.load import architecture, build_backbone, missing
 from headway.config import describe
 from headway.data.store import Store
+from headway.distributed import broadcast_object
+from headway.draws import seeded
 from headway.protocol import Facts, Inputs, Learner
 from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
 from headway.train.job import Job
 from headway.train.loop import Plan
 
+EVERY = 120.0
+"""Seconds between checkpoints, about."""
 FINISH = 0.5
 """Seconds kept back from a budget for the last files, beside what writing the weights takes."""
 
 
+def spread(images: torch.Tensor, most: int) -> torch.Tensor:
+    """At most so many of N pictures, evenly spread over them."""
+    count = min(most, len(images))
+    return images[torch.arange(count) * len(images) // count]
+
+
 def channel_statistics(images: torch.Tensor) -> Inputs:
     """Mean and deviation of every channel, from at most 2,000 pictures spread evenly over the data (N C H W)."""
-    sample = images[torch.linspace(0, len(images) - 1, min(len(images), 2000)).long()].float()
+    sample = spread(images, 2000).float()
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
     mean = (sample.mean((0, 2, 3)) / scale).tolist()
     std = (sample.std((0, 2, 3)) / scale).clamp_min(1e-3).tolist()
@@ -32,56 +44,75 @@ def make_learner(job: Job, store: Store, size: int, patch: int) -> Learner:
     """Backbone and task, initialised by the job's seed; torch's global generator is left as it was."""
     inputs = channel_statistics(store.images)._replace(grey=job.recipe.grey)
     images = store.images
-
-    def sample(n: int) -> torch.Tensor:
-        return images[torch.linspace(0, len(images) - 1, min(n, len(images))).long()]
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+    with seeded(job.seed):
         backbone: Any = build_backbone(
             job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool
         )
-        task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], sample, size))
+        task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], partial(spread, images), size))
     fault = missing(backbone, task.needs, job.task)
     if fault:
         raise fault
     return Learner(backbone, task)
 
 
-def make_plan(job: Job, store: Store, learner: Learner, batch: int, started: float) -> tuple[Plan, dict[str, Any]]:
-    """Measure, or read back what was measured before, and fix the number of steps."""
+def make_plan(
+    job: Job, store: Store, learner: Learner, batch: int, started: float, say: Callable[[str], None] = lambda text: None
+) -> tuple[Plan, dict[str, Any]]:
+    """Measure, or read back what was measured before, and fix the number of steps, the same on every process.
+
+    Args:
+        job: What was asked for.
+        store: The pictures.
+        learner: Backbone and task.
+        batch: Pictures a step.
+        started: ``time.perf_counter()`` at which the budget began.
+        say: Told what a person should know.
+    """
     optim, images = job.recipe.optim, store.images
-    plan = Plan(steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate)
     limit = min(4.0, 0.08 * job.budget) if job.budget else 4.0
     memory = Memory(
         architecture(learner.backbone), describe(job.recipe), batch, job.accumulate, job.precision, job.compile
     )
     kept = memory.recall()
-    choices: dict[str, Any] = kept.get("plan", {})
-    measured: dict[str, float] = kept.get("measured", {})
+    plan = Plan(steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate)
     precisions = ("float32", "bf16") if job.precision == "auto" else (job.precision,)
-    if not choices:
-        plan, measured = fastest(learner, images, plan, optim, precisions=precisions, limit=limit)
-        choices = {"precision": plan.precision, "form": plan.form, "compile": job.compile == "on"}
-    plan = replace(plan, **choices)
-    seconds = measure_step(learner, images, plan, optim, limit=limit / 2)
-    steps = job.steps or math.ceil((job.epochs or job.recipe.epochs) * len(images) / batch)
-    size = sum(p.numel() for p in learner.parameters())
-    reserve = FINISH + size * 4 * 4 / 200e6  # weights, two moments and the copy, at 200 MB/s
-    length = (job.budget - (time.perf_counter() - started) - reserve) if job.budget else steps * seconds
-    if job.compile == "auto" and "plan" not in kept and length > LONG:
-        plan, more = fastest(
-            learner, images, plan, optim, precisions=(plan.precision,), compiled=(False, True), limit=limit
-        )
-        measured |= more
+
+    def choose(name: str, compiled: tuple[bool, ...]) -> Plan:
+        if name not in kept:
+            found, seconds = fastest(
+                learner, images, plan, optim, precisions=precisions, compiled=compiled, limit=limit
+            )
+            kept[name] = {
+                "precision": found.precision,
+                "form": found.form,
+                "compile": found.compile,
+                "measured": seconds,
+            }
+        return replace(plan, **{key: value for key, value in kept[name].items() if key != "measured"})
+
+    def measure(plan: Plan) -> tuple[float, float]:
+        """Seconds a step, checkpoints included, and seconds that the run may or will take."""
         seconds = measure_step(learner, images, plan, optim, limit=limit / 2)
-        length = (job.budget - (time.perf_counter() - started) - reserve) if job.budget else steps * seconds
+        seconds *= 1 + writing / EVERY
+        left = job.budget - (time.perf_counter() - started) - FINISH - writing if job.budget else steps * seconds
+        return seconds, float(broadcast_object(left))
+
+    writing = sum(p.numel() for p in learner.parameters()) * 4 * 4 / 200e6  # weights, moments and a copy at 200 MB/s
+    steps = job.steps or math.ceil((job.epochs or job.recipe.epochs) * len(images) / batch)
+    name = "plan"
+    chosen = choose(name, (job.compile == "on",))
+    seconds, left = measure(chosen)
+    if job.compile == "auto" and left > LONG:
+        name = "long plan"
+        chosen = choose(name, (False, True))
+        seconds, left = measure(chosen)
     if job.budget:
-        earlier = kept.get("steps", {})
-        steps = steps_for(length, seconds, earlier.get(str(job.budget)))
-        kept = {**kept, "steps": {**earlier, str(job.budget): steps}}
-    choices = {"precision": plan.precision, "form": plan.form, "compile": plan.compile}
-    memory.keep({**kept, "plan": choices, "measured": measured})
-    every = max(round(120 / seconds), 1)  # a checkpoint about every two minutes
-    plan = replace(plan, steps=steps, save_every=every, log_every=max(min(round(1 / seconds), 50), 1))
-    return plan, {"seconds_per_step": seconds, "candidates": measured}
+        if left < seconds:
+            say(f"a budget of {job.budget:g} s is over before the first step: one step is taken; give more")
+        asked = f"steps in {job.budget:g} s"
+        steps = kept[asked] = steps_for(left, seconds, kept.get(asked))
+    memory.keep(kept)
+    log_every = max(min(round(1 / seconds), 50), 1)
+    save_every = max(round(EVERY / seconds / log_every), 1) * log_every  # only states whose loss was looked at are kept
+    chosen = replace(chosen, steps=steps, save_every=save_every, log_every=log_every)
+    return chosen, {"seconds_per_step": seconds, "candidates": kept[name]["measured"]}

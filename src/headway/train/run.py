@@ -1,6 +1,5 @@
 """One pretraining from beginning to end: pictures in, a run folder out."""
 
-import math
 import platform
 import shutil
 import subprocess
@@ -19,10 +18,11 @@ from headway.backbones.weights import save_backbone
 from headway.config import describe
 from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
-from headway.distributed import barrier, rank
+from headway.distributed import barrier, broadcast_object, rank
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 from headway.protocol import Learner
+from headway.train.engine import make_fabric
 from headway.train.job import Job, main_size, stored_side
 from headway.train.log import Jsonl, Note, Sink
 from headway.train.loop import Plan, ProbeFunction, Report, check_batch, fit
@@ -68,7 +68,8 @@ def run_job(
         HeadwayError: Anything that the user can mend, before anything is overwritten.
     """
     started = time.perf_counter() if started is None else started
-    earlier = _earlier(job, out, resume)
+    make_fabric()  # from here on every process knows its number
+    earlier = broadcast_object(_earlier(job, out, resume))
     natural = natural_size(source)[0]
     size, patch = main_size(natural, job)
     side = stored_side(natural, size, job.recipe.detail)
@@ -89,15 +90,15 @@ def run_job(
     if earlier:
         plan, measured = Plan(**earlier["plan"]), earlier["measured"]
     else:
-        plan, measured = make_plan(job, store, learner, batch, started)
+        plan, measured = make_plan(job, store, learner, batch, started, say)
     plan = replace(plan, probe_every=probe_every)
-    record = _record(job, store, learner, plan, measured, size)
+    record = earlier or _record(job, store, learner, plan, measured, size)
     if rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", {**record, "status": "running"})
         for note in notes:
-            log(Note(note))
             say(note)
+            if not earlier:
+                log(Note(note))
     barrier()
     report = fit(
         learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=(*sinks, log), probe=probe
@@ -107,9 +108,12 @@ def run_job(
 
 def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     """The record of the run to resume. Raises HeadwayError where ``out`` is taken or is another run's."""
-    begun = (out / "run.json").exists()
-    if not out.exists() or (resume and not begun) or [path.name for path in out.iterdir()] == [CACHE]:
+    if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= {CACHE}):
         return None  # decoded pictures alone are what an attempt leaves that failed before it began
+    if not (out / "run.json").is_file():
+        raise HeadwayError(
+            f"{out} exists and is no run (it holds no run.json), so --resume cannot help; choose another --out"
+        )
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record: dict[str, Any] = read_json(out / "run.json")
@@ -153,8 +157,8 @@ def _finish(
         "run": str(out), "task": job.task, "steps": report.steps, "seconds": round(seconds, 2),
         "images_per_second": round(report.pictures, 1), "loss": round(report.loss, 6),
     }  # fmt: skip
-    if math.isnan(report.loss) and earlier and earlier.get("result"):  # it had been finished before
-        result = earlier["result"]
+    if earlier and earlier["status"] == "finished":
+        result = earlier["result"]  # nothing was left to do
     if rank() == 0:
         save_backbone(learner.backbone, out / "model.safetensors")
         write_json(out / "run.json", {**record, "status": "finished", "result": result})
@@ -176,8 +180,11 @@ def _device() -> str:
 
 def _commit() -> str | None:
     try:
-        folder = Path(__file__).parent
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5)
+        file = Path(
+            __file__
+        )  # tracked only in a checkout of Headway itself, not where it lies in somebody's environment
+        words = f"git ls-files --error-unmatch {file.name} && git rev-parse HEAD"
+        answer = subprocess.run(words, shell=True, cwd=file.parent, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return answer.stdout.split()[-1] if answer.returncode == 0 else None
