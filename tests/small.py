@@ -9,8 +9,11 @@ import torch
 from headway.backbones.load import build_backbone
 from headway.backbones.vit import ViT, ViTConfig
 from headway.config import Optim
+from headway.downstream.supervised import Supervised, SupervisedTask
+from headway.draws import seeded
 from headway.pretext import TASKS
 from headway.protocol import Facts, Inputs, Learner
+from headway.train.loop import Plan, fit
 
 SIDE, PICTURES = 16, 20
 INPUTS = Inputs((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -44,8 +47,7 @@ def small_learner(task: str, backbone: str = "vit", seed: int = 0, count: int = 
     """A learner for one of TASKS, at a size that trains in moments."""
     recipe = TASKS[task]
     images = pictures(count)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         pool = recipe.pool if backbone == "vit" else "mean"
         network = small_backbone(backbone, pool, **choices)
         config = replace(recipe.task, **SMALLER.get(task, {}))  # type: ignore[type-var]
@@ -57,14 +59,23 @@ def train(
     drop_path: float = 0.0, run: str | None = None, stop_after: int | None = None, resume: bool = False, seed: int = 0,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Train a small learner and give back its weights; the same on any number of processes."""
-    from headway.train.loop import Plan, fit
-
     choices = {"drop_path": drop_path} if drop_path else {}
     learner = small_learner(task, backbone, seed=seed, **choices)
     plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed)  # type: ignore[arg-type]
     optim = Optim(lr=0.02, warmup=0.1)
     where = Path(run) if run else None
     fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
+    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+
+
+def supervised(accumulate: int = 1) -> dict[str, torch.Tensor]:
+    """Train on labels in float64; the same on any number of processes."""
+    with seeded(0):
+        backbone = small_backbone()
+        task = SupervisedTask(torch.nn.Linear(16, 3), torch.arange(PICTURES) % 3, SIDE, Supervised())
+    learner = Learner(backbone, task)
+    plan = Plan(steps=8, batch=11, accumulate=accumulate, precision="float64")
+    fit(learner, pictures(), plan, Optim(lr=0.02, warmup=0.1))
     return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
 
 

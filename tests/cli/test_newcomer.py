@@ -173,9 +173,10 @@ def test_tasks_as_json(capsys):
 def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch, capsys):
     from headway.cli import demo
 
-    monkeypatch.setattr(demo, "DRAWN", 260)
+    monkeypatch.setattr(demo, "DRAWN", 150)
     monkeypatch.setattr(demo, "DRAWN_SIDE", 32)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
+    monkeypatch.setattr(demo, "LEAST", 2)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--budget", "8s", "--json"]) == 0
     answer = last_json(capsys)

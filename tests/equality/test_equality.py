@@ -6,7 +6,7 @@ import torch
 from headway.pretext import TASKS
 from headway.pretext.dino import DINOTask
 from headway.protocol import Outcome
-from tests.small import farthest, small_learner, train
+from tests.small import farthest, small_learner, supervised, train
 
 SPLITTABLE = [task for task in TASKS if not small_learner(task).task.couples_batch]
 
@@ -41,6 +41,12 @@ def test_accumulated_equals_whole_batch(task, workers):
     whole = train(task)
     assert farthest(whole, train(task, accumulate=3)) < 1e-9
     assert farthest(whole, workers(2).run(train, task, 12, 2)[1]) < 1e-9
+
+
+def test_supervised_training_is_one_more_task(workers):
+    whole = supervised()
+    assert farthest(whole, supervised(3)) < 1e-9
+    assert all(farthest(whole, weights) < 1e-9 for weights in workers(2).run(supervised))
 
 
 def test_a_centre_moved_in_forward_would_be_noticed(monkeypatch):

@@ -34,15 +34,17 @@ from headway.train.log import Bar
 from headway.train.loop import Plan
 from headway.train.planning import spread
 from headway.train.run import run_job
-from headway.verdict.gain import SCRATCH, Contest, judge
+from headway.verdict.gain import Contest, judge
 from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 64
 """Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.5
+PRETRAINING = 0.48
 """Share of the budget that goes into pretraining."""
 PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
+SCRATCH, LEAST, MOST = 2, 30, 400
+"""Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
 BACKBONE, VIEW, PATCH = "vit_nano", 32, 8
 """A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes."""
 
@@ -114,7 +116,8 @@ def demo(
     with counting("changing the head") as progress:
         rows, gain, (linear, tuned) = judge(
             contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress,
-            scratch=replace(FROM_SCRATCH, epochs=0, least=steps), fine_tune=replace(FINE_TUNE, epochs=0, least=steps),
+            scratch=replace(FROM_SCRATCH, epochs=0, least=SCRATCH * steps),
+            fine_tune=replace(FINE_TUNE, epochs=0, least=steps),
         )  # fmt: skip
     (tuned if gain.contender.endswith("fine-tuned") else linear).save(folder / "model")
     answer = {
@@ -125,8 +128,8 @@ def demo(
     details = {
         "data": "drawn animals" if data is None else str(data), "generator": samples.VERSION if data is None else None,
         "contender": gain.contender, "labels_per_class": PER_CLASS, "label_draws": LABEL_DRAWS,
-        "test_pictures": len(test), "pool": len(pool), "supervised_steps": steps, "seed": seed,
-        "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
+        "test_pictures": len(test), "pool": len(pool), "fine_tuning_steps": steps, "scratch_steps": SCRATCH * steps,
+        "seed": seed, "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
     write_json(folder / "report.json", {**answer, **details})
     return {**answer, "details": details}
@@ -156,7 +159,7 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
     drawn = " The pictures are drawn by program." if details["data"] == "drawn animals" else ""
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
     return (
-        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against {SCRATCH} on the same "
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch on the same "
         f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
         f"run, not other pretrainings.{drawn}{shuffled}"
     )
@@ -191,11 +194,11 @@ def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
 
 
 def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
-    """Steps for each supervised training so that all of them fit into the remaining seconds; the same for all."""
+    """Steps for each fine-tuning so that all supervised training fits into the remaining seconds."""
     head = new_head(contest.pretrained.embed_dim, len(contest.classes), seed)  # type: ignore[arg-type]
     batch = min(FINE_TUNE.batch, PER_CLASS * len(contest.classes))
     task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
     learner = Learner(contest.untrained, task)
     seconds = measure_step(learner, contest.images, Plan(steps=10, batch=batch, seed=seed), FINE_TUNE.optim, limit=1.5)
-    trainings = 2 * LABEL_DRAWS + 3
-    return int(min(max(0.75 * remaining / trainings / seconds, 30), 400))
+    trainings = (1 + SCRATCH) * LABEL_DRAWS + 3  # in fine-tunings, those on three folds included
+    return int(min(max(0.7 * remaining / trainings / seconds, LEAST), MOST))
