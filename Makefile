@@ -1,5 +1,7 @@
 # Everything a fresh machine needs: `make demo` and `make test` set themselves up.
-PYTHON ?= $(shell for v in 3.13 3.12 3.11 3; do command -v python$$v && break; done)
+# The first Python that runs and is new enough; `make PYTHON=... test` takes another.
+PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -24,7 +26,7 @@ docs: $(READY)          ## rebuild tables and pictures in docs/
 	$(BIN)/python docs/build.py
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Headway needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}"'
+	@test -n "$(PYTHON)" || { echo "Headway needs Python 3.11 or newer, and none was found; install one"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	touch $(READY)
