@@ -61,6 +61,11 @@ def test_numbers_that_are_none(two, tmp_path, capsys):
     assert "exclude" in refused(capsys, "pretrain", "rotation", *words, "--budget", "1m")
     assert "duration" in refused(capsys, "pretrain", "rotation", "--data", two, "--out", "x", "--budget", "soon")
     assert "cannot accumulate" in refused(capsys, "pretrain", "simclr", *words, "--accumulate", "2")
+    assert "epochs" in refused(capsys, "pretrain", "rotation", *words[:-2], "--recipe.epochs", "0")
+    assert "seed" in refused(capsys, "pretrain", "rotation", *words, "--seed", str(2**64))
+    assert "size" in refused(capsys, "pretrain", "rotation", *words, "--size", "-5")
+    assert "ratio" in refused(capsys, "pretrain", "mae", *words, "--recipe.task.ratio", "0")
+    assert "cannot open" in refused(capsys, "pretrain", "rotation", "--data", "x" * 300, "--out", "y", *FAST)
     assert "multiple" in refused(capsys, "pretrain", "rotation", *words, "--size", "30")
     assert not (tmp_path / "r").exists()
 
@@ -88,6 +93,25 @@ def test_a_run_that_exists_is_left_as_it_is(two, tmp_path, capsys):
     (out / "mine.txt").write_text("precious")
     assert "--resume" in refused(capsys, "pretrain", "rotation", "--data", two, "--out", out, *FAST)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_python_calls_are_checked_like_typed_ones(two, tmp_path):
+    run = tmp_path / "r"
+    headway.pretrain("rotation", data=two, out=run, backbone="vit_nano", stem="conv", patch=8, steps=1)
+    with pytest.raises(headway.HeadwayError, match="unknown head 'lora'"):
+        headway.transfer(run, data=two, out=tmp_path / "m", head="lora")
+    with pytest.raises(headway.HeadwayError, match="unknown precision"):
+        headway.pretrain("rotation", data=two, out=tmp_path / "q", precision="float16")
+
+
+def test_a_folder_that_is_no_run_is_not_resumed_into(two, tmp_path, capsys):
+    (tmp_path / "mine" / "cache").mkdir(parents=True)
+    (tmp_path / "mine" / "cache" / "precious").write_text("x")
+    (tmp_path / "mine" / "log.jsonl").write_text("not yours")
+    words = ["--data", two, "--out", tmp_path / "mine", *FAST, "--resume"]
+    assert "is no run" in refused(capsys, "pretrain", "rotation", *words)
+    assert (tmp_path / "mine" / "cache" / "precious").exists()
+    assert (tmp_path / "mine" / "log.jsonl").read_text() == "not yours"
 
 
 def test_transfer_predict_embed_refuse(two, tmp_path, capsys):

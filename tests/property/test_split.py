@@ -80,3 +80,9 @@ def test_faults():
         per_class(labels, 0)
     with pytest.raises(ValueError, match="k must"):
         next(folds(labels, 1))
+
+
+def test_a_giant_group_is_not_set_aside_where_a_small_one_will_do():
+    labels = torch.zeros(100, dtype=torch.int64)
+    groups = torch.tensor([0] * 90 + [1] * 5 + [2] * 5)
+    assert all(len(stratified_split(labels, seed=seed, groups=groups)[1]) <= 10 for seed in range(12))

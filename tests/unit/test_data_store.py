@@ -228,3 +228,11 @@ def test_an_unexpected_fault_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError):
         build_store(Faulty(torch.zeros(3, 3, 4, 4, dtype=torch.uint8)), 4)
+
+
+def test_groups_and_equal_pixels_both_tie_pictures_together():
+    store = build_store(Arrays(torch.zeros(5, 3, 8, 8, dtype=torch.uint8)), 8)
+    hashes, groups = torch.tensor([7, 7, 8, 9, 9]), torch.tensor([0, 1, 1, 2, 3])
+    assert torch.equal(groups_of(store._replace(hashes=hashes)), hashes)
+    tied = groups_of(store._replace(hashes=hashes, groups=groups)).tolist()
+    assert tied[0] == tied[1] == tied[2] != tied[3] == tied[4]

@@ -43,8 +43,11 @@ def test_one_draw_gives_an_interval_over_pictures():
     assert (low, high) == pytest.approx((mean - half, mean + half), rel=1e-4)
 
 
-def test_no_spread_gives_a_point():
-    assert paired_interval(np.ones((3, 10))) == (100, 100, 100)
+def test_without_spread_the_interval_is_as_wide_as_wilson_says():
+    low = wilson(10, 10)[0]
+    assert paired_interval(np.ones((3, 10)), signed=False) == pytest.approx((100, low, 100))
+    assert paired_interval(np.zeros((3, 10)), signed=False) == pytest.approx((0, 0, 100 - low))
+    assert paired_interval(np.zeros((3, 10))) == pytest.approx((0, low - 100, 100 - low))
     with pytest.raises(ValueError, match="label draws x test pictures"):
         paired_interval(np.ones(10))
 

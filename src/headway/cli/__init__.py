@@ -1,6 +1,5 @@
 """The command line: pick the verb, then let its own file say what it takes. ``headway --help`` imports no torch."""
 
-import os
 import sys
 import time
 
@@ -59,8 +58,5 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"headway {verb}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     finally:
         _started = None

@@ -137,12 +137,12 @@ def demo(
 
 def show(answer: dict[str, Any]) -> None:
     """Print the table and one honest sentence."""
-    console, details, gain = Console(highlight=False), answer["details"], answer["gain"]
+    console, details, gain = Console(highlight=False, markup=False), answer["details"], answer["gain"]
     table = Table("", "right, %", "95 %", title=f"{details['labels_per_class']} labels a class")
     for row in answer["rows"]:
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
     console.print(table)
-    console.print(sentence(gain, details), markup=False)
+    console.print(sentence(gain, details))
     console.print(
         f"Everything is in {answer['out']}: the run (run/), the classifier (model/), the numbers (report.json)."
     )

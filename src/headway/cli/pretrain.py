@@ -1,5 +1,6 @@
 """``headway pretrain``: a folder of unlabelled pictures in, a trained backbone out."""
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,11 @@ def pretrain(
         accumulate=accumulate, precision=precision, compile=compile,
     )  # fmt: skip
     source = open_source(data)
-    look = knn_probe(open_source(probe, labelled=True), seed=seed) if probe else None
+    look = None
+    if probe:
+        began = time.perf_counter()
+        look = knn_probe(open_source(probe, labelled=True), seed=seed)
+        started += time.perf_counter() - began  # what is only looked at takes nothing from the budget
     with counting("decoding") as decoding, Bar(task) as bar:
         sinks = [bar] if rank() == 0 else []
         return run_job(
@@ -87,9 +92,9 @@ def pretrain(
 
 def show(answer: dict[str, Any]) -> None:
     """Print the answer as two lines."""
-    print = Console(soft_wrap=True, highlight=False).print
+    print = Console(soft_wrap=True, highlight=False, markup=False).print
     print(
         f"{answer['task']}: {answer['steps']} steps in {answer['seconds']:.0f} s "
         f"({answer['images_per_second']:,.0f} pictures/s), loss {answer['loss']:.3f}; the run is in {answer['run']}"
     )
-    print(f"next: headway transfer {answer['run']} --data LABELLED --head linear --out MODEL", markup=False)
+    print(f"next: headway transfer {answer['run']} --data LABELLED --head linear --out MODEL")

@@ -82,10 +82,10 @@ def transfer(
 
 def show(answer: dict[str, Any]) -> None:
     """Print the answer as two lines."""
-    print = Console(soft_wrap=True, highlight=False).print
+    print = Console(soft_wrap=True, highlight=False, markup=False).print
     print(
         f"{answer['head']}: {answer['accuracy']:.1f} % right (95 %: {answer['low']:.1f} to {answer['high']:.1f}) on "
         f"{answer['test_images']} test pictures, after {answer['labels']} labels; "
         f"the classifier is in {answer['model']}"
     )
-    print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv", markup=False)
+    print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headway.data.source import in_order
 from headway.errors import HeadwayError
 
 
@@ -28,7 +29,7 @@ class Arrays:
         if labels is not None and len(labels) != len(self.images):
             raise HeadwayError(f"{len(self.images)} pictures need as many labels, got {len(labels)}")
         self.labels = labels
-        self.classes = None if labels is None else tuple(sorted(set(labels)))
+        self.classes = None if labels is None else in_order(labels)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -16,6 +16,10 @@ PICTURES = frozenset(
 """Suffixes, in lower case, of files that are looked at; what is inside decides how they are read."""
 
 
+LARGEST_FILE = 1 << 30
+"""Bytes beyond which a file is not read: it would take the memory of thousands of pictures."""
+
+
 class Files:
     """Pictures that are files.
 
@@ -42,8 +46,11 @@ class Files:
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises OSError, or Unreadable for what is no regular file: opening a pipe would hang."""
         path = self.root / self.names[index]
-        if not stat.S_ISREG(path.stat().st_mode):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise Unreadable("not a regular file")
+        if found.st_size > LARGEST_FILE:
+            raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
         return path.read_bytes()
 
     def name(self, index: int) -> str:
@@ -65,6 +72,6 @@ class Files:
             try:
                 found = (self.root / name).stat()
                 digest.update(b"%d %d " % (found.st_size, found.st_mtime_ns))
-            except OSError:
+            except (OSError, ValueError):
                 digest.update(b"none ")
         return digest.hexdigest()

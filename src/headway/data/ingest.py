@@ -78,8 +78,8 @@ def load(source: Source, index: int) -> Tensor:
     draw = getattr(source, "image", None)
     try:
         picture: Tensor = draw(index) if draw else decode(source.read(index))
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:  # a name may hold what no file's name can
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
     return picture
 
 

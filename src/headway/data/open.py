@@ -26,7 +26,7 @@ def open_source(data: str | Path | Source, labelled: bool = False, labels: str |
     """
     labelled = labelled or labels is not None
     if isinstance(data, (str, Path)):
-        source = _open_path(str(data), labelled and labels is None)
+        source = _open(str(data), labelled and labels is None)
     elif isinstance(data, Source):
         source = data
     else:
@@ -36,6 +36,13 @@ def open_source(data: str | Path | Source, labelled: bool = False, labels: str |
     if labels is not None:
         source = with_labels(source, _existing(Path(labels).expanduser()))
     return _labelled(source, labels or data) if labelled else source
+
+
+def _open(text: str, labelled: bool) -> Source:
+    try:
+        return _open_path(text, labelled)
+    except (OSError, RuntimeError, ValueError) as error:  # no right to look, a name too long, no such user, a NUL
+        raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def _open_path(text: str, labelled: bool) -> Source:

@@ -57,7 +57,9 @@ def stamp_of(source: Source) -> str | None:
 def in_order(labels: Sequence[str | None]) -> tuple[str, ...]:
     """The distinct labels, sorted; as numbers where all are numbers, so that 10 follows 9."""
     names = {label for label in labels if label is not None}
-    return tuple(sorted(names, key=int if all(name.isdecimal() for name in names) else None))
+    return tuple(
+        sorted(names, key=(lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else None)
+    )
 
 
 class Chosen:

@@ -53,13 +53,22 @@ def stratified_split(
         target = max(1, round(fraction * total[label]))
         for key in holding[label]:
             group = contents[key]
-            nearer = abs(aside[label] + group[label] - target) < abs(aside[label] - target) or not aside[label]
-            spared = all(total[one] - aside[one] > count for one, count in group.items())
-            if key not in test and aside[label] < target and nearer and spared:
+            nearer = abs(aside[label] + group[label] - target) < abs(aside[label] - target)
+            if key not in test and nearer and _spared(group, total, aside):
                 test.add(key)
                 aside += group
+        spare = [key for key in holding[label] if _spared(contents[key], total, aside)]
+        if not aside[label] and spare:  # every group is far larger than the share: the smallest will do
+            key = min(spare, key=lambda one: contents[one][label])
+            test.add(key)
+            aside += contents[key]
     held = torch.tensor([key in test for key in keys], dtype=torch.bool)  # N
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def _spared(group: Counter[int], total: Counter[int], aside: Counter[int]) -> bool:
+    """Whether every class in the group has pictures left to train on without it."""
+    return all(total[label] - aside[label] > count for label, count in group.items())
 
 
 def per_class(labels: Tensor, n: int, seed: int = 0) -> Tensor:

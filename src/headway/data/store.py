@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from headway.data.cache import Write, cache_name, mapped, passing
@@ -28,6 +30,7 @@ class Store(NamedTuple):
         classes: The names of the K classes.
         groups: N, int64: pictures of equal number belong together; None where the source knows of no groups.
         hashes: N, int64: equal where two pictures have equal pixels, whatever files they lie in.
+        kept: N, the index in the source of each.
         skipped: (name, reason) of pictures that could not be read.
         fingerprint: SHA-256 over side and hashes: the same pictures in the same order at the same size.
     """
@@ -38,6 +41,7 @@ class Store(NamedTuple):
     classes: tuple[str, ...]
     groups: Tensor | None
     hashes: Tensor
+    kept: list[int]
     skipped: list[tuple[str, str]]
     fingerprint: str
 
@@ -48,8 +52,14 @@ class Store(NamedTuple):
 
 
 def groups_of(store: Store) -> Tensor:
-    """N, int64: pictures of equal number stay on one side of a split; without groups, those of equal pixels do."""
-    return store.hashes if store.groups is None else store.groups
+    """N, int64: pictures of equal number stay on one side of a split, being of one group or equal in every pixel."""
+    if store.groups is None:
+        return store.hashes
+    count = len(store.hashes)
+    group, same = (np.unique(keys.numpy(), return_inverse=True)[1] for keys in (store.groups, store.hashes))
+    edges = np.ones(count), (group, count + same)  # a picture ties its group to its pixels
+    _, component = connected_components(coo_array(edges, shape=(2 * count, 2 * count)), directed=False)
+    return torch.from_numpy(component[group].astype(np.int64))  # N
 
 
 def build_store(
@@ -109,7 +119,7 @@ def natural_size(source: Source, sample: int = 200) -> tuple[int, int]:
         try:
             draw = getattr(source, "image", None)
             sides.append(min(draw(index).shape[-2:] if draw else size_of(source.read(index))))
-        except (Unreadable, OSError) as error:
+        except (Unreadable, OSError, ValueError) as error:
             faults.append((source.name(index), str(error)))
     if not sides:
         raise HeadwayError(f"none of {count} pictures could be read{_reasons(faults)}")
@@ -141,6 +151,7 @@ def _describe(source: Source, images: Tensor, record: Record) -> Store:
         classes=classes,
         groups=_numbered(groups) if any(groups) else None,
         hashes=hashes,
+        kept=record.kept,
         skipped=record.skipped,
         fingerprint=hashlib.sha256(
             f"{images.shape[-1]} ".encode() + hashes.numpy().astype("<i8").tobytes()

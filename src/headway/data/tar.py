@@ -103,7 +103,7 @@ def _classes(
         raise HeadwayError(f"cannot read '{listed}': {error}") from error
     if len(set(classes)) < len(classes):
         raise HeadwayError(f"'{listed}' gives one name to two classes")
-    meaning = {str(number): name for number, name in enumerate(classes)} | {name: name for name in classes}
+    meaning = {name: name for name in classes} | {str(number): name for number, name in enumerate(classes)}
     for name, text in zip(names, texts, strict=True):
         if text is not None and text not in meaning:
             raise HeadwayError(

@@ -66,17 +66,24 @@ def gather_labelled(
     if test is None:
         groups = groups_of(store)[known]
         train, held = (known[part] for part in stratified_split(labels[known], seed=seed, groups=groups))
-        exact = store if side in (0, size) else build_store(source, size, progress=progress)
-        test_images, test_labels, skipped = exact.images[held], labels[held], store.skipped
+        test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
+        if side not in (0, size):  # as prediction decodes them, not shrunk from a larger store
+            test_images = build_store(source, size, indices=[store.kept[i] for i in held.tolist()]).images
+            if len(test_images) < len(held):
+                raise HeadwayError("pictures that could be read a moment ago cannot be read any more; try again")
     else:
         other = build_store(test, size, progress=progress)
         strange = sorted(set(other.classes) - set(classes))
         if strange:
             raise HeadwayError(f"test pictures are of classes that no training picture has: {', '.join(strange[:5])}")
-        tested = (_labels(other) >= 0).nonzero().flatten()
+        seen = torch.isin(other.hashes, store.hashes)  # a picture that is trained on tests nothing
+        tested = ((_labels(other) >= 0) & ~seen).nonzero().flatten()
+        left_out = [
+            (name, "is among the training pictures") for name, was in zip(other.names, seen, strict=True) if was
+        ]
         places = torch.tensor([classes.index(name) for name in other.classes])
         train, test_images, test_labels = known, other.images[tested], places[_labels(other)[tested]]
-        skipped = [*store.skipped, *other.skipped]
+        skipped = [*store.skipped, *other.skipped, *left_out]
     if per_class_count is not None:
         if per_class_count < 1:
             raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")

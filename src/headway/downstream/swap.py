@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from headway.backbones.weights import load_backbone
@@ -56,9 +56,16 @@ def load_run(run: Path) -> tuple[nn.Module, Shapes]:
     folders = steps(run) if run.is_dir() else []
     if not folders:
         return backbone, ()
-    with safe_open(folders[-1] / WEIGHTS, framework="pt") as file:
+    try:
+        return backbone, _task_shapes(folders[-1] / WEIGHTS)
+    except (OSError, SafetensorError):  # what was cut is only shown
+        return backbone, ()
+
+
+def _task_shapes(weights: Path) -> Shapes:
+    with safe_open(weights, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith("task.")]  # noqa: SIM118  a safe_open is no dictionary
-        return backbone, tuple((name, tuple(file.get_slice(name).get_shape())) for name in names)
+        return tuple((name, tuple(file.get_slice(name).get_shape())) for name in names)
 
 
 def view_size(backbone: nn.Module) -> int:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -13,6 +13,7 @@ from headway.downstream.classifier import Classifier, NearestNeighbours
 from headway.downstream.features import extract
 from headway.downstream.supervised import Supervised, SupervisedTask
 from headway.draws import seeded
+from headway.errors import unknown
 from headway.measure.linear import linear_probe
 from headway.protocol import Learner
 from headway.train.log import Sink
@@ -73,7 +74,12 @@ def transfer(
         seed: Of folds, order and augmentation.
         fine_tune: Choices of finetune.
         sinks: Take the events of fine-tuning.
+
+    Raises:
+        HeadwayError: A head that there isn't.
     """
+    if head not in get_args(Head):
+        raise unknown("head", head, get_args(Head))
     features = extract(backbone, images, size)  # N D
     if head == "knn":
         return Classifier(backbone, NearestNeighbours(features, labels, len(classes)), classes, size, head)

@@ -40,7 +40,7 @@ def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
-def paired_interval(differences: np.ndarray, level: float = 0.95) -> Interval:
+def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: bool = True) -> Interval:
     """Interval of a mean over label draws *and* test pictures, each a sample of those that might have been drawn.
 
     Entry r i belongs to label draw r and test picture i: draws and pictures are crossed, so that entries which share a
@@ -58,9 +58,10 @@ def paired_interval(differences: np.ndarray, level: float = 0.95) -> Interval:
         differences: R n, per label draw and test picture: right (1) or not (0) of one contender minus that of another,
             in {-1, 0, 1}; or plainly right or not, in {0, 1}.
         level: How often such intervals shall hold the truth.
+        signed: Whether the mean may be negative: differences may, accuracies may not.
 
     Returns:
-        Mean, low and high in points, cut off at the range of the entries.
+        Mean, low and high in points, cut off at what is possible: -100 (0 unless ``signed``) and 100.
 
     Raises:
         ValueError: Where ``differences`` isn't R n with n >= 2.
@@ -72,7 +73,10 @@ def paired_interval(differences: np.ndarray, level: float = 0.95) -> Interval:
         )
     mean, (variance, freedom) = float(entries.mean()), _variance_of_mean(entries)
     half = float(t.ppf(0.5 + level / 2, freedom)) * variance**0.5
-    return Interval(mean, max(mean - half, float(entries.min())), min(mean + half, float(entries.max())))
+    if not variance > 0:  # all alike: as unsure as Wilson is of so many pictures that were all right
+        half = 100.0 - wilson(entries.shape[1], entries.shape[1], level)[0]
+    floor = -100.0 if signed else 0.0
+    return Interval(mean, max(mean - half, floor), min(mean + half, 100.0))
 
 
 def _variance_of_mean(entries: np.ndarray) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from headway.config import Optim, Recipe
 from headway.distributed import all_rows
 from headway.draws import Draws
+from headway.errors import HeadwayError
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
@@ -42,6 +43,13 @@ class SimCLR:
     """Width of z."""
     augment: Augment | None = None
     """How views are made; none: the paper's, without blur where the view is 32 pixels or less (its CIFAR setting)."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or min(self.hidden, self.projection) < 1:
+            raise HeadwayError(
+                "simclr temperature must be above 0, hidden and projection at least 1, "
+                f"got {self.temperature}, {self.hidden}, {self.projection}"
+            )
 
     def build(self, backbone: Backbone, facts: Facts) -> "SimCLRTask":
         """Make the task: a projector of two layers on the pooled features."""

@@ -3,11 +3,11 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from headway.backbones.load import auto_patch
 from headway.config import Recipe
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, unknown
 
 LARGEST = 224
 """Side of the main view where pictures are larger and nothing else is said."""
@@ -52,9 +52,22 @@ class Job:
         }
         if len(lengths) > 1:
             raise HeadwayError(f"{' and '.join('--' + n for n in lengths)} exclude one another; give one of them")
-        for name, value in {**lengths, "recipe.batch": self.recipe.batch, "accumulate": self.accumulate}.items():
+        recipe = self.recipe
+        numbers = {"recipe.batch": recipe.batch, "recipe.epochs": recipe.epochs, "recipe.detail": recipe.detail}
+        for name, value in {**lengths, **numbers, "accumulate": self.accumulate}.items():
             if not (math.isfinite(value) and value > 0):
                 raise HeadwayError(f"--{name} must be a number above 0, got {value}")
+        for name, value, most in (
+            ("size", self.size, 4096),
+            ("patch", self.patch, 4096),
+            ("seed", self.seed, 2**63 - 1),
+        ):
+            if not 0 <= value <= most:
+                raise HeadwayError(f"--{name} must lie in 0..{most}, got {value}")
+        for name in ("stem", "precision", "compile"):
+            allowed = get_args(type(self).__annotations__[name])
+            if getattr(self, name) not in allowed:
+                raise unknown(name, str(getattr(self, name)), allowed)
 
 
 def seconds_of(text: str | float) -> float:

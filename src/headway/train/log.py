@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
+from headway.distributed import all_sum
 from headway.errors import HeadwayError
 from headway.files import write_text
 
@@ -50,6 +53,27 @@ class Note(NamedTuple):
 
 Event = Step | Probe | Note
 Sink = Callable[[Event], None]
+
+
+class Meter:
+    """Means of what steps report, read now and then: reading them every step would make a GPU wait."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.count = self.read = 0
+
+    def add(self, numbers: dict[str, Tensor]) -> None:
+        """Take what one step reports."""
+        self.count += 1
+        for name, value in numbers.items():
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+
+    def means(self) -> dict[str, float]:
+        """Means over steps and processes since the last reading."""
+        total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
+        named = dict(zip(self.totals, total.tolist(), strict=True))
+        self.totals, self.read, self.count = {}, self.count, 0
+        return named
 
 
 class Jsonl:

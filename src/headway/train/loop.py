@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from headway.config import Optim
 from headway.data.loader import Loader
-from headway.distributed import all_counts, all_sum, barrier, rank, world
+from headway.distributed import all_counts, barrier, rank, world
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.attention import use_form
@@ -20,7 +20,7 @@ from headway.nn.batch_norm import BatchNorm
 from headway.protocol import Batch, Clock, Learner
 from headway.train import checkpoint
 from headway.train.engine import make_fabric
-from headway.train.log import Event, Note, Probe, Sink, Step
+from headway.train.log import Event, Meter, Note, Probe, Sink, Step
 from headway.train.optim import load_state_by_name, make_optimizer, rate_at, set_rates, state_by_name
 
 ProbeFunction = Callable[[nn.Module], float]
@@ -187,7 +187,7 @@ def fit(
             sink.rewind(start)
     loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world())
     began = mark = time.perf_counter()
-    probing, meter, speed = 0.0, _Meter(), 0.0
+    probing, meter, speed = 0.0, Meter(), 0.0
     stop = min(plan.steps, stop_after or plan.steps)
     for step, (batch, places) in enumerate(loader.batches(start, stop), start):
         clock = Clock(step, plan.steps, step * plan.batch / len(images))
@@ -216,26 +216,6 @@ def fit(
             mark += time.perf_counter() - pause
     seconds = time.perf_counter() - began - probing
     return Report(stop, seconds, loss, plan.batch * max(stop - start, 0) / max(seconds, 1e-9))
-
-
-class _Meter:
-    """Means of what steps report, read now and then: reading them every step would make a GPU wait."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.count = self.read = 0
-
-    def add(self, numbers: dict[str, Tensor]) -> None:
-        self.count += 1
-        for name, value in numbers.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
-
-    def means(self) -> dict[str, float]:
-        """Means over steps and processes since the last reading."""
-        total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
-        named = dict(zip(self.totals, total.tolist(), strict=True))
-        self.totals, self.read, self.count = {}, self.count, 0
-        return named
 
 
 def _save(shop: Workshop, run: Path, step: int, plan: Plan, loss: float) -> None:

@@ -137,7 +137,7 @@ def judge(
     chosen = per_class(c.labels, per_class_count, seed=seed)
     contender = _better_on_folds(c, c.images[chosen], c.labels[chosen], seed, fine_tune, tick)
     table = {name: torch.stack(rows).float().numpy() for name, rows in right.items()}  # draws n
-    rows = [Row(name, *paired_interval(table[name])) for name in NAMES]
+    rows = [Row(name, *paired_interval(table[name], signed=False)) for name in NAMES]
     gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
     return rows, gain, first
 

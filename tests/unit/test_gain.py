@@ -1,0 +1,62 @@
+"""The comparison with training from scratch: paired, and blind to the test set where it chooses."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headway.downstream.classifier import load_classifier
+from headway.downstream.swap import swap
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, transfer
+from headway.draws import seeded
+from headway.verdict.gain import NAMES, Contest, judge
+from tests.small import SIDE, pictures, small_backbone, small_learner
+
+QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
+
+
+def contest(test_labels):
+    with seeded(0):
+        network = small_backbone()
+    labels = torch.arange(24) % 2
+    images, tests = pictures(24), pictures(len(test_labels), seed=1)
+    return Contest(network, network, images, labels, tests, test_labels, ("a", "b"), SIDE)
+
+
+def test_permuted_test_labels_change_numbers_and_no_choice():
+    labels = torch.arange(30) % 2
+    rows, gain, (linear, tuned) = judge(contest(labels), per_class_count=6, draws=2, seed=0, **QUICK)
+    others, other_gain, _ = judge(contest(1 - labels), per_class_count=6, draws=2, seed=0, **QUICK)
+    assert [row.name for row in rows] == list(NAMES) and gain.contender == other_gain.contender
+    assert linear.kind == "linear" and tuned.kind == "finetune"
+    for row, other in zip(rows, others, strict=True):  # two classes: who was right is now wrong
+        assert row.accuracy == pytest.approx(100 - other.accuracy) and row.low <= row.accuracy <= row.high
+    accuracies = {row.name: row.accuracy for row in rows}
+    assert gain.points == pytest.approx(accuracies[gain.contender] - accuracies["from scratch"])
+
+
+def test_transfer_leaves_the_backbone_as_it_was():
+    network, images, labels = small_backbone(), pictures(12), torch.arange(12) % 2
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tuned = transfer(network, images, labels, ("a", "b"), SIDE, head="finetune", fine_tune=QUICK["fine_tune"])
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert any(not torch.equal(before[name], tensor) for name, tensor in tuned.backbone.state_dict().items())
+
+
+def test_a_saved_classifier_is_the_one_in_process(tmp_path):
+    network, images, labels = small_backbone(), pictures(12), torch.arange(12) % 3
+    for head in ("knn", "linear"):
+        classifier = transfer(network, images, labels, ("a", "b", "c"), SIDE, head=head)
+        classifier.save(tmp_path / head)
+        again = load_classifier(tmp_path / head)
+        assert again.classes == ("a", "b", "c") and again.size == SIDE and again.kind == head
+        assert torch.equal(classifier.probabilities(images), again.probabilities(images))
+
+
+def test_swap_says_what_was_cut_kept_and_joined():
+    learner = small_learner("simclr")
+    head = torch.nn.Linear(16, 3)
+    swapped = swap(learner, head)
+    assert swapped.backbone is learner.backbone and swapped.head is head
+    cut = sum(tensor.numel() for tensor in learner.task.state_dict().values())
+    assert f"{cut:,} numbers  task.projector" in str(swapped) and "51 numbers  head.bias, head.weight" in str(swapped)
