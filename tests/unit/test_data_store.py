@@ -13,7 +13,7 @@ from headway.data.decode import decode, fit
 from headway.data.ingest import content_hash
 from headway.data.loader import Loader
 from headway.data.open import open_source
-from headway.data.store import build_store, natural_size
+from headway.data.store import build_store, groups_of, natural_size
 from headway.errors import HeadwayError
 
 
