@@ -34,7 +34,7 @@ def pair(width=24, heads=3, context_width=None, bias=True):
     return ours, theirs
 
 
-def close(a, b):
+def assert_near(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
@@ -46,15 +46,15 @@ def test_self_attention_and_its_gradients(form, bias):
     x = torch.randn(2, 7, 24, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_()
     out, (reference, weights) = ours(x), theirs(y, y, y, average_attn_weights=False)
-    close(out, reference)
-    close(ours.weights(x), weights)
+    assert_near(out, reference)
+    assert_near(ours.weights(x), weights)
     out.square().sum().backward()
     reference.square().sum().backward()
-    close(x.grad, y.grad)
-    close(ours.qkv.weight.grad, theirs.in_proj_weight.grad)
-    close(ours.output.weight.grad, theirs.out_proj.weight.grad)
+    assert_near(x.grad, y.grad)
+    assert_near(ours.qkv.weight.grad, theirs.in_proj_weight.grad)
+    assert_near(ours.output.weight.grad, theirs.out_proj.weight.grad)
     if bias:
-        close(ours.qkv.bias.grad, theirs.in_proj_bias.grad)
+        assert_near(ours.qkv.bias.grad, theirs.in_proj_bias.grad)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -63,9 +63,9 @@ def test_cross_attention_and_its_gradients(form):
     use_form(ours, form)
     x, context = (torch.randn(2, n, d, dtype=torch.float64, requires_grad=True) for n, d in ((3, 24), (5, 10)))
     out, reference = ours(x, context), theirs(x, context, context, need_weights=False)[0]
-    close(out, reference)
+    assert_near(out, reference)
     for mine, its in zip(*(torch.autograd.grad(o.square().sum(), (x, context)) for o in (out, reference)), strict=True):
-        close(mine, its)
+        assert_near(mine, its)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -76,7 +76,7 @@ def test_masks(form, additive):
     x = torch.randn(2, 6, 24, dtype=torch.float64)
     may = torch.ones(6, 6, dtype=torch.bool).tril()
     mask = torch.zeros(6, 6, dtype=torch.float64).masked_fill(~may, float("-inf")) if additive else may
-    close(ours(x, mask=mask), theirs(x, x, x, attn_mask=~may, need_weights=False)[0])
+    assert_near(ours(x, mask=mask), theirs(x, x, x, attn_mask=~may, need_weights=False)[0])
     assert ours.weights(x, mask=mask)[..., ~may].eq(0).all()
 
 

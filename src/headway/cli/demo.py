@@ -195,7 +195,8 @@ def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
 
 def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
     """Steps for each fine-tuning so that all supervised training fits into the remaining seconds."""
-    head = new_head(contest.pretrained.embed_dim, len(contest.classes), seed)  # type: ignore[arg-type]
+    backbone: Any = contest.pretrained
+    head = new_head(backbone.embed_dim, len(contest.classes), seed)
     batch = min(FINE_TUNE.batch, PER_CLASS * len(contest.classes))
     task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
     learner = Learner(contest.untrained, task)

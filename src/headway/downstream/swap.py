@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -64,13 +64,13 @@ def load_run(run: Path) -> tuple[nn.Module, Shapes]:
 
 def _task_shapes(weights: Path) -> Shapes:
     with safe_open(weights, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("task.")]  # noqa: SIM118  a safe_open is no dictionary
-        return tuple((name, tuple(file.get_slice(name).get_shape())) for name in names)
+        names = file.keys()
+        return tuple((name, tuple(file.get_slice(name).get_shape())) for name in names if name.startswith("task."))
 
 
-def view_size(backbone: nn.Module) -> int:
+def view_size(backbone: Any) -> int:
     """Side in pixels of the square view that a loaded backbone was trained at."""
-    return int(backbone.config.size)  # type: ignore[arg-type]
+    return int(backbone.config.size)
 
 
 def _count(shapes: Shapes) -> int:
