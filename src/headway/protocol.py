@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_c
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from headway.draws import Draws
@@ -74,6 +75,20 @@ class Outcome(NamedTuple):
     loss: Tensor
     metrics: dict[str, Tensor]
     carry: Any = None
+
+
+class Panel(NamedTuple):
+    """One column of the sheet on which a person sees a game: a picture for each sample, and a line below each.
+
+    Attributes:
+        title: What the column shows ("dealt", "the answer", "the truth").
+        images: B C H W in [0, 1], C being 1 or 3; the side may differ from column to column.
+        captions: B lines (the generated label, say), or none.
+    """
+
+    title: str
+    images: Tensor
+    captions: Sequence[str] = ()
 
 
 class Inputs(NamedTuple):
@@ -185,6 +200,21 @@ class PretextTask(nn.Module):
             carries: ``Outcome.carry`` of every micro-batch of the step on this process, in order.
             clock: The clock after the step.
         """
+
+    def panels(self, batch: Batch, views: Any, backbone: Backbone | None = None) -> list[Panel]:
+        """The game for a person to see: what is dealt and which labels are generated. Runs without gradients.
+
+        A task tells its own story by its own method; what stands here lays out every view that is a picture.
+
+        Args:
+            batch: The pictures.
+            views: What ``views`` dealt of them.
+            backbone: The trained network; given, its answer stands beside the truth.
+        """
+        b = len(batch.images)
+        pictures = [leaf for leaf in tree_leaves(views) if isinstance(leaf, Tensor) and leaf.ndim == 4]
+        views_of = [part for leaf in pictures if leaf.shape[1] in (1, 3) for part in leaf.split(b)]  # each B C H W
+        return [Panel(f"view {i}", images.float()) for i, images in enumerate(views_of, 1)]
 
 
 class Learner(nn.Module):

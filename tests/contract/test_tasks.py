@@ -117,6 +117,21 @@ def test_transfer_drops_every_trace_of_the_task(task):
     )
 
 
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_panels_are_pictures_of_the_samples(task, answered):
+    learner = small_learner(task).eval()
+    batch, draws = deal(learner)
+    with torch.no_grad():
+        views = learner.task.views(batch, draws)
+        panels = learner.task.panels(batch, views, learner.backbone if answered else None)
+    assert panels
+    for panel in panels:
+        assert panel.title and panel.images.shape[:1] == (6,) and panel.images.shape[1] in (1, 3)
+        assert panel.images.dtype == torch.float32 and panel.images.min() >= 0 and panel.images.max() <= 1
+        assert len(panel.captions) in (0, 6)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_recipe_is_documented(task):
     recipe = TASKS[task]
