@@ -9,7 +9,7 @@ from headway.downstream.classifier import load_classifier
 from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, transfer
 from headway.draws import seeded
-from headway.verdict.gain import NAMES, Contest, judge
+from headway.verdict.gain import NAMES, Contest, judge, probe_frozen
 from tests.small import SIDE, pictures, small_backbone, small_learner
 
 QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
@@ -23,10 +23,15 @@ def contest(test_labels):
     return Contest(network, network, images, labels, tests, test_labels, ("a", "b"), SIDE)
 
 
+def judged(between):
+    frozen = probe_frozen(between, per_class_count=6, draws=2, seed=0)
+    return judge(between, frozen, per_class_count=6, seed=0, **QUICK)
+
+
 def test_permuted_test_labels_change_numbers_and_no_choice():
     labels = torch.arange(30) % 2
-    rows, gain, (linear, tuned) = judge(contest(labels), per_class_count=6, draws=2, seed=0, **QUICK)
-    others, other_gain, _ = judge(contest(1 - labels), per_class_count=6, draws=2, seed=0, **QUICK)
+    rows, gain, (linear, tuned) = judged(contest(labels))
+    others, other_gain, _ = judged(contest(1 - labels))
     assert [row.name for row in rows] == list(NAMES) and gain.contender == other_gain.contender
     assert linear.kind == "linear" and tuned.kind == "finetune"
     for row, other in zip(rows, others, strict=True):  # two classes: who was right is now wrong

@@ -34,7 +34,7 @@ from headway.train.log import Bar
 from headway.train.loop import Plan
 from headway.train.planning import spread
 from headway.train.run import run_job
-from headway.verdict.gain import Contest, judge
+from headway.verdict.gain import FOLDS, Contest, judge, probe_frozen
 from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 64
@@ -112,10 +112,12 @@ def demo(
     contest = Contest(
         pretrained, untrained, images[pool], labels[pool], images[test], labels[test], store.classes, size
     )
+    with counting("changing the head: linear probes") as progress:
+        frozen = probe_frozen(contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress)
     steps = _affordable_steps(contest, seconds - (time.perf_counter() - started), seed)
-    with counting("changing the head") as progress:
+    with counting("changing the head: training on labels") as progress:
         rows, gain, (linear, tuned) = judge(
-            contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress,
+            contest, frozen, per_class_count=PER_CLASS, seed=seed, progress=progress,
             scratch=replace(FROM_SCRATCH, epochs=0, least=SCRATCH * steps),
             fine_tune=replace(FINE_TUNE, epochs=0, least=steps),
         )  # fmt: skip
@@ -201,5 +203,5 @@ def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
     task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
     learner = Learner(contest.untrained, task)
     seconds = measure_step(learner, contest.images, Plan(steps=10, batch=batch, seed=seed), FINE_TUNE.optim, limit=1.5)
-    trainings = (1 + SCRATCH) * LABEL_DRAWS + 3  # in fine-tunings, those on three folds included
+    trainings = (1 + SCRATCH) * LABEL_DRAWS + FOLDS  # in fine-tunings
     return int(min(max(0.7 * remaining / trainings / seconds, LEAST), MOST))

@@ -83,9 +83,7 @@ def transfer(
     features = extract(backbone, images, size)  # N D
     if head == "knn":
         return Classifier(backbone, NearestNeighbours(features, labels, len(classes)), classes, size, head)
-    probe, _ = linear_probe(features, labels, len(classes), seed=seed)
-    linear = new_head(features.shape[1], len(classes), seed)
-    linear.load_state_dict({"weight": probe.weight.float(), "bias": probe.bias.float()})
+    linear = linear_head(features, labels, len(classes), seed)
     if head == "linear":
         return Classifier(backbone, linear, classes, size, head)
     return supervise(backbone, linear, images, labels, classes, size, seed=seed, choices=fine_tune, sinks=sinks)
@@ -111,6 +109,14 @@ def supervise(
     fit(learner, images, Plan(steps=steps, batch=batch, seed=seed, log_every=25), choices.optim, sinks=sinks)
     learner.eval().cpu()
     return Classifier(learner.backbone, task.head, classes, size, "finetune")
+
+
+def linear_head(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
+    """The linear probe of N D features as an output layer: D -> K."""
+    probe, _ = linear_probe(features, labels, classes, seed=seed)
+    head = new_head(features.shape[1], classes, seed)
+    head.load_state_dict({"weight": probe.weight.float(), "bias": probe.bias.float()})
+    return head
 
 
 def new_head(width: int, classes: int, seed: int) -> nn.Linear:

@@ -33,6 +33,10 @@ SMALL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 3e-5}
 """On the largest slope of f / N in the scaled coordinates: what the numbers can resolve."""
+ROUGHLY = 1e-4
+"""The same while a strength is being chosen, where no held-out picture changes sides for less."""
+PATIENCE = 3
+"""So many strengths in a row that recognise no more end the search: from there on weights only grow."""
 
 
 class LinearProbe(NamedTuple):
@@ -92,7 +96,13 @@ def principal_axes(features: Tensor) -> Axes:
 
 
 def solve(
-    axes: Axes, labels: Tensor, classes: int, strength: float, rows: Tensor | None = None, start: Tensor | None = None
+    axes: Axes,
+    labels: Tensor,
+    classes: int,
+    strength: float,
+    rows: Tensor | None = None,
+    start: Tensor | None = None,
+    tolerance: float = 0.0,
 ) -> Tensor:
     """Weights and biases on the axes, (r + 1) K, that minimise f on some rows.
 
@@ -103,6 +113,7 @@ def solve(
         strength: Inverse of the penalty, scikit-learn's C; two classes count as its one vector, as they do there.
         rows: Indices of the rows that count; none: all.
         start: A solution for another strength.
+        tolerance: Stop at this slope, if that is sooner.
     """
     x, labels = (axes.x, labels) if rows is None else (axes.x[rows], labels[rows])
     count, label = len(labels), labels[:, None]  # N 1
@@ -127,7 +138,7 @@ def solve(
             first.double().flatten().cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
-            options={"gtol": TOLERANCE[x.dtype], "ftol": 0.0, "maxiter": 1000, "maxcor": 20},
+            options={"gtol": max(TOLERANCE[x.dtype], tolerance), "ftol": 0.0, "maxiter": 1000, "maxcor": 20},
         )
     return torch.from_numpy(found.x).to(x).view(-1, classes) * scale  # r+1 K
 
@@ -179,20 +190,25 @@ def choose_strength(
 def _choose(axes: Axes, labels: Tensor, classes: int, strengths: Sequence[float], folds: int, seed: int) -> float:
     if int(labels.bincount().max()) < 2:
         return DEFAULT_STRENGTH
-    strengths = sorted(strengths)
-    right, loss, seen = np.zeros(len(strengths)), np.zeros(len(strengths)), 0
+    parts, seen = [], 0
     for train, held in stratified_folds(labels.cpu(), folds, seed):
-        train, held = train.to(labels.device), held.to(labels.device)
-        solution = None
-        for i, strength in enumerate(strengths):  # each solution starts the next: they lie near one another
-            solution = solve(axes, labels, classes, strength, train, solution)
-            logits = torch.addmm(solution[-1], axes.x[held], solution[:-1])  # n K
-            right[i] += int((logits.argmax(1) == labels[held]).sum())
-            loss[i] += float(F.cross_entropy(logits, labels[held], reduction="sum"))
-        seen += len(held)
-        if seen >= ENOUGH:
+        parts.append((train.to(labels.device), held.to(labels.device)))
+        if (seen := seen + len(held)) >= ENOUGH:
             break
-    return strengths[min(range(len(strengths)), key=lambda i: (-right[i], loss[i]))]
+    solutions: list[Tensor | None] = [None] * len(parts)
+    best, chosen, waited = (-1, 0.0), DEFAULT_STRENGTH, 0
+    for strength in sorted(strengths):
+        right, loss = 0, 0.0
+        for i, (train, held) in enumerate(parts):  # each solution starts the next: they lie near one another
+            solutions[i] = solution = solve(axes, labels, classes, strength, train, solutions[i], ROUGHLY)
+            logits = torch.addmm(solution[-1], axes.x[held], solution[:-1])  # n K
+            right += int((logits.argmax(1) == labels[held]).sum())
+            loss += float(F.cross_entropy(logits, labels[held], reduction="sum"))
+        if (right, -loss) > best:
+            best, chosen, waited = (right, -loss), strength, 0
+        elif (waited := waited + 1) == PATIENCE:
+            break
+    return chosen
 
 
 def linear_probe(features: Tensor, labels: Tensor, classes: int, seed: int = 0) -> tuple[LinearProbe, float]:

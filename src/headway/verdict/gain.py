@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from headway.data.split import folds, per_class
 from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, Head, new_head, supervise, transfer
-from headway.measure.linear import linear_probe
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, linear_head, new_head, supervise
 from headway.measure.metrics import paired_interval
 from headway.views.geometry import centre_resize, to_unit
 
 PIXELS = 32
 """Side to which pictures are brought for the probe on raw pixels."""
+FOLDS = 3
+"""Folds of the training labels that decide between linear probe and fine-tuning."""
+PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
+LINEAR, TUNED = "pretrained linear", "pretrained fine-tuned"
+NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
 
 
 class Row(NamedTuple):
@@ -72,22 +76,71 @@ class Contest(NamedTuple):
     size: int
 
 
-def judge(
+class Frozen(NamedTuple):
+    """Linear probes on features that nobody trains further, over several draws of labels.
+
+    Attributes:
+        right: draws N' for raw pixels, untrained and pretrained linear: whether each test picture was named rightly.
+        heads: The probe on pretrained features of each draw.
+    """
+
+    right: dict[str, Tensor]
+    heads: list[nn.Linear]
+
+
+def probe_frozen(
     contest: Contest,
     *,
     per_class_count: int,
     draws: int,
     seed: int,
-    scratch: FineTune = FROM_SCRATCH,
-    fine_tune: FineTune = FINE_TUNE,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Row], Gain, list[Classifier]]:
-    """Train every contender on several draws of labels and test them all on the same pictures.
+) -> Frozen:
+    """Fit a linear probe to raw pixels, untrained and pretrained features on each draw of labels.
 
     Args:
         contest: Backbones and pictures.
         per_class_count: Labels a class in each draw.
         draws: How many draws.
+        seed: Of the draws.
+        progress: Told how many draws of how many are done.
+    """
+    c = contest
+    describe: dict[str, Callable[[Tensor], Tensor]] = {
+        PIXEL: lambda images: centre_resize(to_unit(images), PIXELS).flatten(1),  # N C*S*S
+        UNTRAINED: lambda images: extract(c.untrained, images, c.size),  # N D
+        LINEAR: lambda images: extract(c.pretrained, images, c.size),  # N D
+    }
+    tests = {name: features(c.test_images) for name, features in describe.items()}
+    right: dict[str, list[Tensor]] = {name: [] for name in describe}
+    heads = []
+    for draw in range(draws):
+        chosen = per_class(c.labels, per_class_count, seed=seed + draw)
+        for name, features in describe.items():
+            head = linear_head(features(c.images[chosen]), c.labels[chosen], len(c.classes), seed)
+            right[name].append(_right(head, tests[name], c.test_labels))
+        heads.append(head)  # of the last name, LINEAR
+        if progress:
+            progress(draw + 1, draws)
+    return Frozen({name: torch.stack(rows) for name, rows in right.items()}, heads)
+
+
+def judge(
+    contest: Contest,
+    frozen: Frozen,
+    *,
+    per_class_count: int,
+    seed: int,
+    scratch: FineTune = FROM_SCRATCH,
+    fine_tune: FineTune = FINE_TUNE,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Row], Gain, list[Classifier]]:
+    """Train from scratch and fine-tune on the same draws of labels, and test everything on the same pictures.
+
+    Args:
+        contest: Backbones and pictures.
+        frozen: What ``probe_frozen`` found with the same count and seed; fine-tuning starts from its heads.
+        per_class_count: Labels a class in each draw.
         seed: Of draws and training.
         scratch: How training from scratch is done.
         fine_tune: How fine-tuning is done.
@@ -96,11 +149,9 @@ def judge(
     Returns:
         The rows, the gain, and the pretrained classifiers of the first draw (linear, fine-tuned).
     """
-    c, classes = contest, len(contest.classes)
-    jobs, done = draws * 2 + 3, 0
-    pixel_test = _pixels(c.test_images)
-    untrained_test, pretrained_test = (extract(net, c.test_images, c.size) for net in (c.untrained, c.pretrained))
-    right: dict[str, list[Tensor]] = {name: [] for name in NAMES}
+    c = contest
+    jobs, done = len(frozen.heads) * 2 + FOLDS, 0
+    trained: dict[str, list[Tensor]] = {SCRATCH: [], TUNED: []}
     first: list[Classifier] = []
 
     def tick() -> None:
@@ -109,46 +160,32 @@ def judge(
         if progress:
             progress(done, jobs)
 
-    for draw in range(draws):
+    for draw, probe in enumerate(frozen.heads):
         chosen = per_class(c.labels, per_class_count, seed=seed + draw)
-        images, labels = c.images[chosen], c.labels[chosen]
-        frozen = (
-            (_pixels(images), pixel_test),
-            (extract(c.untrained, images, c.size), untrained_test),
-            (extract(c.pretrained, images, c.size), pretrained_test),
-        )
-        for name, (features, test) in zip((PIXEL, UNTRAINED, LINEAR), frozen, strict=True):
-            probe, _ = linear_probe(features, labels, classes, seed=seed)
-            right[name].append(probe.logits(test).argmax(1) == c.test_labels)
-        head = new_head(frozen[2][0].shape[1], classes, seed + draw)
-        from_scratch = supervise(
-            c.untrained, head, images, labels, c.classes, c.size, seed=seed + draw, choices=scratch
-        )
-        right[SCRATCH].append(from_scratch.probabilities(c.test_images).argmax(1) == c.test_labels)
-        tick()
-        tuned = transfer(
-            c.pretrained, images, labels, c.classes, c.size, head="finetune", seed=seed + draw, fine_tune=fine_tune
-        )
-        right[TUNED].append(tuned.probabilities(c.test_images).argmax(1) == c.test_labels)
-        tick()
-        if not first:
-            linear = transfer(c.pretrained, images, labels, c.classes, c.size, head="linear", seed=seed)
-            first = [linear, tuned]
+        blank = new_head(probe.in_features, len(c.classes), seed + draw)
+        for name, backbone, head, choices in (
+            (SCRATCH, c.untrained, blank, scratch),
+            (TUNED, c.pretrained, probe, fine_tune),
+        ):
+            classifier = supervise(
+                backbone, head, c.images[chosen], c.labels[chosen], c.classes, c.size, seed=seed + draw,
+                choices=choices,
+            )  # fmt: skip
+            trained[name].append(classifier.probabilities(c.test_images).argmax(1) == c.test_labels)
+            tick()
+        first = first or [Classifier(c.pretrained, probe, c.classes, c.size, "linear"), classifier]
     chosen = per_class(c.labels, per_class_count, seed=seed)
     contender = _better_on_folds(c, c.images[chosen], c.labels[chosen], seed, fine_tune, tick)
-    table = {name: torch.stack(rows).float().numpy() for name, rows in right.items()}  # draws n
+    right = frozen.right | {name: torch.stack(rows) for name, rows in trained.items()}
+    table = {name: rows.float().numpy() for name, rows in right.items()}  # draws n
     rows = [Row(name, *paired_interval(table[name], signed=False)) for name in NAMES]
     gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
     return rows, gain, first
 
 
-PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
-LINEAR, TUNED = "pretrained linear", "pretrained fine-tuned"
-NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return centre_resize(to_unit(images), PIXELS).flatten(1)  # N C*S*S
+def _right(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
+    with torch.no_grad():
+        return head(features).argmax(1) == labels  # n
 
 
 def _better_on_folds(
@@ -156,13 +193,13 @@ def _better_on_folds(
 ) -> str:
     """Linear probe or fine-tuning: whichever is right more often on held-out folds of these training labels."""
     right = {LINEAR: 0, TUNED: 0}
-    heads: dict[str, Head] = {LINEAR: "linear", TUNED: "finetune"}
-    for train, held in folds(labels, 3, seed=seed):
-        for name, head in heads.items():
-            classifier = transfer(
-                c.pretrained, images[train], labels[train], c.classes, c.size, head=head, seed=seed,
-                fine_tune=fine_tune,
-            )  # fmt: skip
-            right[name] += int((classifier.probabilities(images[held]).argmax(1) == labels[held]).sum())
+    features = extract(c.pretrained, images, c.size)  # n D
+    for train, held in folds(labels, FOLDS, seed=seed):
+        probe = linear_head(features[train], labels[train], len(c.classes), seed)
+        right[LINEAR] += int(_right(probe, features[held], labels[held]).sum())
+        tuned = supervise(
+            c.pretrained, probe, images[train], labels[train], c.classes, c.size, seed=seed, choices=fine_tune
+        )
+        right[TUNED] += int((tuned.probabilities(images[held]).argmax(1) == labels[held]).sum())
         tick()
     return max(right, key=right.__getitem__)
