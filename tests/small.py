@@ -18,9 +18,23 @@ from headway.train.loop import Plan, fit
 SIDE, PICTURES = 16, 20
 INPUTS = Inputs((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 SMALLER: dict[str, dict[str, Any]] = {
+    "relative_position": {"hidden": 16},
+    "jigsaw": {"permutations": 5, "projection": 8, "hidden": 16},
     "simclr": {"hidden": 16, "projection": 8},
     "mae": {"width": 32, "depth": 1},
+    "colorization": {"bin": 20.0, "width": 8},
+    "inpainting": {"width": 8, "adversary": 0.1},
     "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
+    "moco_v3": {"hidden": 16, "projection": 8},
+    "byol": {"hidden": 16, "projection": 8},
+    "simsiam": {"projection": 16, "bottleneck": 8},
+    "barlow_twins": {"projection": 16},
+    "vicreg": {"projection": 16},
+    "swav": {"prototypes": 12, "hidden": 16, "projection": 8, "small_crops": 2, "queue": 17, "freeze": 0.2},
+    "ijepa": {"width": 32, "depth": 1},
+    "ibot": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
+    "dinov2": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
+    "lejepa": {"directions": 16, "hidden": 16, "projection": 8, "small_crops": 2},
 }
 
 

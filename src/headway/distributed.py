@@ -4,6 +4,7 @@ The gradient of a sum over processes is again a sum over processes: the engine w
 of the batch and DDP averages, so that what comes out is the gradient of the whole batch's loss.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,6 +87,21 @@ def all_mean(x: Tensor) -> Tensor:
     """The mean over the rows of all processes, differentiable: B *rest -> *rest."""
     total = all_sum(x.sum(0))
     return total / sum(all_counts(len(x), x.device))
+
+
+def carried_sum(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``carried_mean`` wants of one micro-batch: the sum over rows (B *rest -> *rest), and their number."""
+    return rows.detach().sum(0), torch.tensor(len(rows), device=rows.device)
+
+
+def carried_mean(carries: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mean over the rows of a whole step, of all micro-batches and processes: *rest.
+
+    Args:
+        carries: ``carried_sum`` of every micro-batch on this process.
+    """
+    total = all_sum(torch.stack([rows for rows, _ in carries]).sum(0))
+    return total / all_sum(torch.stack([count for _, count in carries]).sum())
 
 
 def broadcast_object(thing: Any) -> Any:

@@ -133,6 +133,7 @@ class Backbone(Protocol):
         inputs: Owns normalisation and greying: images come in [0, 1].
         can: Which of ``keep``, ``mask``, ``place`` and ``layers`` it understands.
         fill_dim: Length of a ``fill`` vector: D for tokens, the number of channels where masked pixels are painted.
+        depth: How many ``layers`` there are; 0 where ``can`` doesn't name them.
     """
 
     embed_dim: int
@@ -140,6 +141,7 @@ class Backbone(Protocol):
     inputs: Inputs
     can: frozenset[str]
     fill_dim: int
+    depth: int
 
     def __call__(
         self,

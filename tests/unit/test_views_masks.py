@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from headway.draws import Draws
-from headway.views.masks import block_masks, keep_indices, random_masks, rectangles, upscale
+from headway.views.masks import (
+    block_masks,
+    central_masks,
+    keep_indices,
+    random_masks,
+    rectangles,
+    region_masks,
+    upscale,
+)
 
 MANY = Draws(0, torch.arange(2000))
 
@@ -53,3 +61,22 @@ def test_upscale_repeats_each_patch():
     assert fine.shape == (1, 8, 12)
     assert torch.equal(fine[:, ::4, ::4].flatten(1), mask)
     assert fine.sum() == 16 * mask.sum()
+
+
+def test_the_middle_is_the_middle():
+    mask = central_masks(Draws(0, torch.arange(3)), (8, 8), 0.25).view(3, 8, 8)
+    assert mask[:, 2:6, 2:6].all() and mask.sum() == 3 * 16
+
+
+def test_regions_hide_equally_many_anywhere_and_hang_together():
+    regions, blocks = (kind(MANY, (14, 14), 0.25) for kind in (region_masks, block_masks))
+    assert (regions.sum(1) == 49).all()
+    assert regions.any(0).all() and len(regions.unique(dim=0)) > 0.9 * len(regions)  # no two alike, but for a few discs
+
+    def neighbours(mask):
+        grid = mask.view(-1, 14, 14)
+        return (grid[:, 1:] & grid[:, :-1]).sum() + (grid[:, :, 1:] & grid[:, :, :-1]).sum()
+
+    assert neighbours(regions) > 0.9 * neighbours(blocks)
+    half = regions.view(-1, 14, 14).float().mean(0)
+    assert abs(half[:7].mean() - half[7:].mean()) < 0.02 and abs(half[:, :7].mean() - half[:, 7:].mean()) < 0.02

@@ -87,6 +87,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config, self.inputs = config, config.inputs
         self.embed_dim, self.fill_dim, self.patch_size = config.width, config.width, config.patch_size
+        self.depth = config.depth
         self.drop_path = config.drop_path  # a teacher sets it to 0
         side = config.size // config.patch_size
         self.prepare = Prepare(config.inputs)

@@ -73,8 +73,7 @@ class PrototypeHead(nn.Module):
 
         Args:
             x: ... D.
-            freeze: Hold the prototypes still: their gradient is scaled to zero. (They keep one, which is what DDP waits
-                for; decay shrinks their lengths, and lengths don't count.)
+            freeze: Hold the prototypes still. (Decay shrinks their lengths meanwhile, and lengths don't count.)
 
         Returns:
             ... K.
@@ -82,10 +81,12 @@ class PrototypeHead(nn.Module):
         for linear in self.linears[:-1]:
             x = F.gelu(linear(x))
         x = self.linears[-1](x)
-        prototypes: Tensor = self.prototypes
-        if freeze:
-            prototypes = prototypes.detach() + 0.0 * (prototypes - prototypes.detach())
-        return cosines(x, prototypes)
+        return cosines(x, held(self.prototypes) if freeze else self.prototypes)
+
+
+def held(parameter: Tensor) -> Tensor:
+    """The parameter standing still: its gradient is scaled to zero, but it keeps one, which is what DDP waits for."""
+    return parameter.detach() + 0.0 * (parameter - parameter.detach())
 
 
 @full_precision

@@ -22,6 +22,11 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     return F.normalize(wide(x), dim=dim, eps=1e-12)
 
 
+def likeness(first: Tensor, second: Tensor) -> Tensor:
+    """The cosine between each row and its counterpart: ... D and ... D -> ..., in [-1, 1], in float32 at least."""
+    return (unit(first) * unit(second)).sum(-1)
+
+
 def full_precision(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A function whose products are not rounded to bf16 by autocast, as the arithmetic of a loss must not be."""
 

@@ -7,18 +7,58 @@ import sys
 
 from headway.config import Recipe
 from headway.errors import HeadwayError, unknown
-from headway.pretext import dino, mae, rotation, simclr
+from headway.pretext import (
+    barlow_twins,
+    byol,
+    colorization,
+    data2vec,
+    diet,
+    dino,
+    dinov2,
+    ibot,
+    ijepa,
+    inpainting,
+    jigsaw,
+    lejepa,
+    mae,
+    moco_v3,
+    relative_position,
+    rotation,
+    simclr,
+    simmim,
+    simsiam,
+    swav,
+    vicreg,
+)
+from headway.pretext.combined import combine
 
 TASKS: dict[str, Recipe] = {
     "rotation": rotation.RECIPE,
+    "relative_position": relative_position.RECIPE,
+    "jigsaw": jigsaw.RECIPE,
+    "colorization": colorization.RECIPE,
+    "inpainting": inpainting.RECIPE,
     "simclr": simclr.RECIPE,
     "mae": mae.RECIPE,
     "dino": dino.RECIPE,
+    "moco_v3": moco_v3.RECIPE,
+    "byol": byol.RECIPE,
+    "simsiam": simsiam.RECIPE,
+    "barlow_twins": barlow_twins.RECIPE,
+    "vicreg": vicreg.RECIPE,
+    "swav": swav.RECIPE,
+    "ibot": ibot.RECIPE,
+    "dinov2": dinov2.RECIPE,
+    "ijepa": ijepa.RECIPE,
+    "simmim": simmim.RECIPE,
+    "data2vec": data2vec.RECIPE,
+    "lejepa": lejepa.RECIPE,
+    "diet": diet.RECIPE,
 }
 
 
 def find_recipe(task: str) -> Recipe:
-    """The recipe called ``task``: a name in TASKS, or a user's own as ``my_package.my_file:RECIPE``.
+    """The recipe called ``task``: a name in TASKS, a user's own as ``my_package.my_file:RECIPE``, or ``a+b`` of them.
 
     Raises:
         HeadwayError: Where no such task, module or recipe exists.
@@ -26,7 +66,10 @@ def find_recipe(task: str) -> Recipe:
     if task in TASKS:
         return TASKS[task]
     if "+" in task:
-        raise HeadwayError(f"cannot train '{task}': combinations of tasks are not built yet; name one task")
+        names = task.split("+")
+        if len(set(names)) < len(names):
+            raise HeadwayError(f"cannot train '{task}': a combination names each task once")
+        return combine({name.partition(":")[0].rpartition(".")[2]: find_recipe(name) for name in names})
     if ":" not in task:
         raise unknown("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
     module_name, _, attribute = task.partition(":")

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from headway.config import Optim, Recipe
-from headway.distributed import all_sum
+from headway.distributed import carried_mean, carried_sum
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
 from headway.nn.teacher import Teacher
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.schedule import cosine
-from headway.views.crops import multi_crop
+from headway.schedule import ramp, teacher_momentum
+from headway.views.crops import multi_crop, small_side
 
 
 class Crops(NamedTuple):
@@ -86,10 +86,8 @@ class DINOTask(PretextTask):
         super().__init__()
         assert isinstance(backbone, nn.Module)
         self.config = config
-        self.prototypes = config.prototypes or 2 ** min(max(round(math.log2(max(facts.count, 1) / 16)), 8), 16)
-        patch = backbone.patch_size
-        small = max(round(facts.size * 96 / 224 / patch), 2) * patch  # the paper's 96 beside 224, in whole patches
-        self.large_side, self.small_side = facts.size, min(small, facts.size)
+        self.prototypes = config.prototypes or prototypes_for(facts.count)
+        self.large_side, self.small_side = facts.size, small_side(facts.size, backbone.patch_size)
         self.head = PrototypeHead(backbone.embed_dim, self.prototypes, config.hidden, config.bottleneck)
         self.teacher, self.teacher_head = Teacher(backbone), Teacher(self.head)
         self.centre: Tensor
@@ -113,26 +111,35 @@ class DINOTask(PretextTask):
         frozen = clock.progress < self.config.freeze
         logits = wide(self.head(torch.cat(pooled), freeze=frozen)) / self.config.student_temperature  # V*B K
         loss = cross_view_entropy(teacher, logits.log_softmax(-1).reshape(-1, count, self.prototypes))
-        entropy = -(teacher * teacher.clamp_min(1e-12).log()).sum(-1).mean()
-        spread = teacher.mean((0, 1))
-        used = -(spread * spread.clamp_min(1e-12).log()).sum()
-        carry = (answers.sum(0), torch.tensor(len(answers), device=answers.device))
-        return Outcome(loss, {"teacher_entropy": entropy, "prototype_entropy": used}, carry)
+        entropy, used = entropies(teacher)
+        return Outcome(loss, {"teacher_entropy": entropy, "prototype_entropy": used}, carried_sum(answers))
 
     def after_step(self, backbone: Backbone, carries: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> None:
         """Move the teacher after the student and the centre after the teacher's answers."""
         assert isinstance(backbone, nn.Module)
-        remembered = max(clock.total / 40, 1.0)
-        momentum = cosine(clock.progress, min(self.config.momentum, 1 - 1 / remembered), 1.0)
+        momentum = teacher_momentum(clock, self.config.momentum)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
-        total = all_sum(torch.stack([answers for answers, _ in carries]).sum(0))
-        count = all_sum(torch.stack([count for _, count in carries]).sum())
-        self.centre.lerp_((total / count).to(self.centre.dtype), 1 - self.config.centre_momentum)
+        self.centre.lerp_(carried_mean(carries).to(self.centre.dtype), 1 - self.config.centre_momentum)
 
     def _temperature(self, clock: Clock) -> float:
-        start, end = self.config.teacher_temperature
-        return start + (end - start) * min(clock.progress / max(self.config.temperature_warmup, 1e-9), 1.0)
+        return ramp(clock.progress, self.config.temperature_warmup, *self.config.teacher_temperature)
+
+
+def prototypes_for(count: int) -> int:
+    """K for so many pictures: the power of two nearest to a sixteenth of them, from 256 to 65,536."""
+    return int(2 ** min(max(round(math.log2(max(count, 1) / 16)), 8), 16))
+
+
+def entropies(answers: Tensor) -> tuple[Tensor, Tensor]:
+    """How a teacher fares, from its answers (... K, probabilities): two numbers in nats, from 0 to log K.
+
+    Returns:
+        The mean entropy of an answer: log K where all are uniform, so that nothing can be learned from them. And the
+        entropy of the mean answer: 0 where every picture gets the same prototype.
+    """
+    mean = answers.flatten(0, -2).mean(0)  # K
+    return torch.special.entr(answers).sum(-1).mean(), torch.special.entr(mean).sum()
 
 
 @full_precision

@@ -107,6 +107,12 @@ def patchify(images: Tensor, patch: int) -> Tensor:
     return tiles.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)  # B N p*p*C
 
 
+def unpatchify(pixels: Tensor, patch: int, rows: int) -> Tensor:
+    """The picture that ``patchify`` cut, of as many rows as columns of patches: B N p*p*C -> B C H W."""
+    tiles = pixels.unflatten(1, (rows, rows)).unflatten(3, (patch, patch, -1))  # B rows columns p p C
+    return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # B C H W
+
+
 def normalised(pixels: Tensor) -> Tensor:
     """Each patch at mean 0 and variance 1, which makes local contrast count: B N pixels -> the same."""
     mean, variance = pixels.mean(-1, keepdim=True), pixels.var(-1, keepdim=True)

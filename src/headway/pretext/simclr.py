@@ -9,7 +9,7 @@ Chen, Kornblith, Norouzi and Hinton, "A simple framework for contrastive learnin
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,7 @@ from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
 from headway.views.augment import Augment, simclr
-
-
-class Pair(NamedTuple):
-    """The deal: both views of B pictures as 2*B rows, view-major."""
-
-    images: Tensor
+from headway.views.pair import Pair, deal_pair
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,7 @@ class SimCLRTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two independent crops of each picture."""
-        first = self.augment(batch.images, draws.fork("first"), self.size)
-        second = self.augment(batch.images, draws.fork("second"), self.size)
-        return Pair(torch.cat([first, second]))  # 2*B C H W
+        return deal_pair(batch.images, draws, self.size, self.augment, self.augment)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """NT-Xent over the views of all processes."""

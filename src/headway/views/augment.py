@@ -97,6 +97,12 @@ def simclr(side: int, strength: float | None = None) -> Augment:
     return Augment(brightness=reach, contrast=reach, saturation=reach, hue=0.2 * s, blur=0.0 if small else 0.5)
 
 
+def simsiam(side: int) -> Augment:
+    """SimSiam's views: milder crops and jitter than SimCLR's; no blur up to 32 pixels."""
+    blur = 0.0 if side <= 32 else 0.5
+    return Augment(scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=blur)
+
+
 def byol(side: int) -> tuple[Augment, Augment]:
     """BYOL's two kinds of views (its table 6): always blurred, and seldom blurred but sometimes solarised.
 

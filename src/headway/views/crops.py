@@ -6,11 +6,14 @@ Caron et al., "Unsupervised learning of visual features by contrasting cluster a
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from headway.draws import Draws
 from headway.views.augment import Augment, byol
+from headway.views.masks import block_masks, hidden_count
 from headway.views.pixels import to_unit
 
 
@@ -62,3 +65,55 @@ def dino_augments(side: int) -> tuple[Augment, Augment, Augment]:
     """
     first, second = byol(side)
     return first, second, replace(first, blur=first.blur / 2)
+
+
+def small_side(large: int, patch: int) -> int:
+    """Side of the local views beside global ones of side ``large``, in pixels.
+
+    The papers' 96 beside 224, in whole patches: at least two a side, and no larger than ``large``.
+    """
+    return min(max(round(large * 96 / 224 / patch), 2) * patch, large)
+
+
+class MaskedCrops(NamedTuple):
+    """Crops with holes, as rows, view-major.
+
+    Attributes:
+        large: 2*B C S S.
+        small: V*B C s s; V may be 0.
+        mask: 2*B N, bool: the patches of the large crops that are hidden.
+    """
+
+    large: Tensor
+    small: Tensor
+    mask: Tensor
+
+
+def masked_crops(
+    images: Tensor, draws: Draws, sides: tuple[int, int], grid: tuple[int, int], small_crops: int,
+    scales: tuple[tuple[float, float], tuple[float, float]], ratio: tuple[float, float],
+) -> MaskedCrops:  # fmt: skip
+    """Deal crops, and hide patches in one large crop of each picture.
+
+    The papers hide patches in a crop with probability 1/2. Here one of a picture's two large crops is chosen, and the
+    number of patches is drawn once a step: so every picture hides equally many, and batches can be split.
+
+    Args:
+        images: B C H W.
+        draws: Chance: how many patches from ``draws.step``, which crop and which patches per picture.
+        sides: Of large and of small crops, in pixels.
+        grid: Rows and columns of patches in a large crop.
+        small_crops: How many a picture.
+        scales: Share of the area in a large and in a small crop.
+        ratio: Share of the patches to hide, uniform in this range.
+    """
+    large, small = multi_crop(
+        images, draws, *sides, locals_=small_crops, global_scale=scales[0], local_scale=scales[1]
+    )  # lists of B C S S and B C s s
+    patches = grid[0] * grid[1]
+    hidden = hidden_count(patches, draws.step.uniform(*ratio))
+    mask = block_masks(draws, grid, hidden / patches)  # B N
+    first = draws.chance(0.5)[:, None]  # B 1
+    return MaskedCrops(
+        torch.cat(large), torch.cat(small) if small else large[0][:0], torch.cat([mask & first, mask & ~first])
+    )

@@ -1,0 +1,165 @@
+"""I-JEPA: from one block of a picture, predict what your own slow average makes of four others.
+
+With s_p the teacher's token of patch p in the whole picture, at mean 0 and variance 1, and B_1..B_M the targets,
+
+    loss = mean_{i, p in B_i} || g(f(context), p)_p - s_p ||^2 / D
+
+f sees the context's patches alone; g, a narrow transformer, is told where the target's patches lie. Targets are taken
+out of the context, so that nothing can be copied. The teacher's weights are a moving average of f's. (Tokens are
+brought to one mean and variance, lest shrinking be a way to win.)
+
+Assran, Duval, Misra, Bojanowski, Vincent, Rabbat, LeCun and Ballas, "Self-supervised learning from images with a
+joint-embedding predictive architecture", 2023 (https://arxiv.org/abs/2301.08243).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.backbones.positions import sine_positions
+from headway.config import Optim, Recipe
+from headway.draws import Draws
+from headway.errors import HeadwayError
+from headway.measure.health import spread
+from headway.nn.block import Block
+from headway.nn.numerics import wide
+from headway.nn.teacher import Teacher
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
+from headway.schedule import teacher_momentum
+from headway.views.blocks import context_and_targets
+from headway.views.geometry import random_resized_crop
+from headway.views.masks import covered, grid_for
+
+
+class Parts(NamedTuple):
+    """The deal: B whole pictures, the patches that the student sees (B K) and those of each target (B M T)."""
+
+    images: Tensor
+    context: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class IJEPA:
+    """Choices of I-JEPA."""
+
+    targets: int = 4
+    """M."""
+    target_scale: tuple[float, float] = (0.15, 0.2)
+    """Area of a target as a share of the picture's."""
+    target_shape: tuple[float, float] = (0.75, 1.5)
+    """Height / width of a target."""
+    context_scale: tuple[float, float] = (0.85, 1.0)
+    """Area of the context before targets are taken out of it."""
+    width: int = 0
+    """Width of the predictor; 0: half the backbone's, rounded to whole attention heads of 32."""
+    depth: int = 3
+    """Blocks of the predictor (half as many as the paper's encoders have or fewer)."""
+    scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the picture's area that a crop keeps."""
+    momentum: float = 0.996
+    """Of the teacher at the start; rises to 1. Short runs use less, by ``memory``."""
+    memory: float = 0.25
+    """Share of the run that the teacher remembers at the start, at most. Nothing but its slowness keeps targets from
+    collapsing, so it is slower than DINO's."""
+
+    def __post_init__(self) -> None:
+        if self.targets < 1 or self.depth < 1 or not 0 <= self.momentum <= 1:
+            raise HeadwayError("ijepa needs one target and one block at least, and a momentum in [0, 1]")
+        for name in ("target_scale", "context_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise HeadwayError(f"ijepa {name} needs 0 < low <= high <= 1, got {low}, {high}")
+        if self.target_scale[1] >= self.context_scale[0]:
+            raise HeadwayError("ijepa targets must be smaller than the context that they are taken out of")
+
+    def build(self, backbone: Backbone, facts: Facts) -> "IJEPATask":
+        """Make the task: a narrow transformer as predictor, and a copy of the backbone as the teacher."""
+        return IJEPATask(self, backbone, facts)
+
+
+class IJEPATask(PretextTask):
+    """Predict parts from a part, in features and not in pixels."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"keep"})
+
+    def __init__(self, config: IJEPA, backbone: Backbone, facts: Facts):
+        super().__init__()
+        assert isinstance(backbone, nn.Module)
+        self.config, self.size = config, facts.size
+        self.grid = grid_for(facts.size, backbone.patch_size)
+        width = config.width or max(backbone.embed_dim // 2 // 32, 1) * 32
+        self.join = nn.Linear(backbone.embed_dim, width)
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, max(width // 32, 1)) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, backbone.embed_dim)
+        self.teacher = Teacher(backbone)
+        self.positions: Tensor
+        self.register_buffer("positions", sine_positions(*self.grid, width).flatten(0, 1), persistent=False)  # N W
+
+    def views(self, batch: Batch, draws: Draws) -> Parts:
+        """Crop each picture and lay its blocks: sizes once a step, places per picture."""
+        config = self.config
+        images = random_resized_crop(batch.images, draws, self.size, scale=config.scale)
+        shapes = (config.targets, config.target_scale, config.target_shape, config.context_scale)
+        return Parts(images, *context_and_targets(draws, self.grid, *shapes))
+
+    def forward(self, backbone: Backbone, views: Parts, clock: Clock) -> Outcome:
+        """Mean squared error of predicted tokens, each target predicted on its own."""
+        tokens = self._tokens(views.images)  # B N D
+        loss = F.mse_loss(self._predicted(backbone, views), at(tokens, views.targets))
+        return Outcome(loss, {"target_spread": spread(tokens.flatten(1))})  # over pictures, place by place
+
+    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
+        """Move the teacher after the student."""
+        assert isinstance(backbone, nn.Module)
+        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, memory=self.config.memory))
+
+    def panels(self, batch: Batch, views: Parts, backbone: Backbone | None = None) -> list[Panel]:
+        """The picture, the context, and each target; with the network, how near its predictions are."""
+        everything = torch.ones(len(views.images), self.grid[0] * self.grid[1], dtype=torch.bool)  # B N
+        everything = everything.to(views.images.device)
+        captions: list[list[str]] = [[]] * self.config.targets
+        if backbone is not None:
+            guess, truth = self._predicted(backbone, views), at(self._tokens(views.images), views.targets)  # B M T D
+            alike = F.cosine_similarity(guess, truth, dim=-1).mean(2).T  # M B
+            captions = [[f"prediction and target alike: {a:.2f}" for a in row] for row in alike.tolist()]
+        shown = [Panel("the teacher sees", views.images)]
+        parts = [views.context, *views.targets.unbind(1)]  # B K, then M times B T
+        lines = [[f"{views.context.shape[1]} patches"] * len(views.images), *captions]
+        titles = ["context: the student sees", *[f"target {i}" for i in range(1, len(parts))]]
+        for title, patches, line in zip(titles, parts, lines, strict=True):
+            hidden = everything.scatter(1, patches, False)  # B N
+            shown.append(Panel(title, covered(views.images, hidden, self.grid), line))
+        return shown
+
+    def _predicted(self, backbone: Backbone, views: Parts) -> Tensor:
+        """g(f(context), p) of each target's patches: B M T D, float32 or wider."""
+        b, m, t = views.targets.shape
+        seen = self.join(backbone(views.images, keep=views.context).patches)  # B K W
+        positions = self.positions.to(seen.dtype)  # N W
+        seen = (seen + positions[views.context]).repeat_interleave(m, 0)  # B*M K W
+        asked = self.mask_token.to(seen.dtype) + positions[views.targets.flatten(0, 1)]  # B*M T W
+        tokens = torch.cat([seen, asked], 1)  # B*M K+T W
+        for block in self.blocks:
+            tokens = block(tokens)
+        return wide(self.predict(self.norm(tokens[:, -t:]))).unflatten(0, (b, m))  # B M T D
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """The teacher's tokens s: B N D, float32 or wider."""
+        tokens = wide(self.teacher(images).patches)  # B N D
+        return F.layer_norm(tokens, tokens.shape[-1:])
+
+
+def at(tokens: Tensor, places: Tensor) -> Tensor:
+    """The tokens (B N D) at the places of each target (B M T): B M T D."""
+    index = places.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])  # B M*T D
+    return tokens.gather(1, index).unflatten(1, places.shape[1:])  # B M T D
+
+
+RECIPE = Recipe(task=IJEPA(), optim=Optim(lr=1e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256)

@@ -1,0 +1,114 @@
+"""Combinations: each game as it would be alone, balanced, and equal however the batch is cut."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headway.config import Optim
+from headway.draws import Draws, seeded
+from headway.errors import HeadwayError
+from headway.pretext import find_recipe
+from headway.protocol import Batch, Clock, Facts, Learner
+from headway.train.loop import Plan, fit
+from tests.small import PICTURES, SIDE, SMALLER, farthest, pictures, small_backbone
+
+CLOCK = Clock(5, 1000, 0.0)
+
+
+def combined(name, weights=(), seed=0):
+    recipe = find_recipe(name)
+    smaller = {part: replace(config, **SMALLER.get(part, {})) for part, config in recipe.task.parts.items()}
+    config = replace(recipe.task, weights=weights, **smaller)
+    with seeded(seed):
+        backbone = small_backbone(pool=recipe.pool)
+        return Learner(backbone, config.build(backbone, Facts(PICTURES, 3, lambda n: pictures()[:n], SIDE)))
+
+
+def deal(count=6):
+    return Batch(pictures(count), torch.arange(count)), Draws(0, torch.arange(count))
+
+
+def train(name, accumulate=1, batch=12, steps=8):
+    learner = combined(name)
+    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision="float64")
+    fit(learner, pictures(), plan, Optim(lr=0.02, warmup=0.1))
+    return {key: tensor.detach().clone() for key, tensor in learner.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["rotation+mae", "dino+simmim", "lejepa+data2vec"])
+@pytest.mark.parametrize(("processes", "batch"), [(2, 12), (3, 11)])
+def test_processes_equal_one(name, processes, batch, workers):
+    alone = train(name, batch=batch)
+    for weights in workers(processes).run(train, name, 1, batch):
+        assert farthest(alone, weights) < 1e-9
+    assert not torch.equal(alone["task.scales"], torch.ones(2, dtype=torch.float64))
+
+
+def test_accumulated_equals_whole_batch(workers):
+    whole = train("rotation+mae")
+    assert farthest(whole, train("rotation+mae", 3)) < 1e-9
+    assert farthest(whole, workers(2).run(train, "rotation+mae", 2)[1]) < 1e-9
+
+
+def test_loss_is_the_weighted_sum_in_units_of_the_beginning():
+    learner = combined("rotation+mae", weights=(1.0, 3.0)).double()
+    with torch.no_grad():
+        learner.task.scales.copy_(torch.tensor([2.0, 0.5]))
+        batch, draws = deal()
+        outcome = learner(batch, draws, CLOCK)
+        losses = [
+            game(learner.backbone, game.views(batch, draws.fork(name)), CLOCK).loss
+            for name, game in learner.task.games.items()
+        ]
+    assert float(outcome.loss) == pytest.approx(float(losses[0] / 2 + 3 * losses[1] / 0.5), rel=1e-12)
+    assert {"rotation.loss", "rotation.accuracy", "mae.loss"} <= set(outcome.metrics)
+
+
+def test_scales_are_means_over_the_first_hundredth_and_then_stand():
+    learner = combined("rotation+mae").double()
+    seen = []
+    with torch.no_grad():
+        for step in range(14):
+            outcome = learner(*deal(), Clock(step, 1000, 0.0))
+            seen.append(torch.stack([outcome.metrics["rotation.loss"], outcome.metrics["mae.loss"]]))
+            learner.task.after_step(learner.backbone, [outcome.carry], Clock(step + 1, 1000, 0.0))
+            learner.backbone.norm.weight.mul_(1.1)  # so that losses change
+    assert torch.allclose(learner.task.scales, torch.stack(seen[:10]).mean(0), rtol=1e-12)
+
+
+def test_every_game_is_what_it_is_alone():
+    pair = combined("rotation+dino")
+    assert pair.task.couples_batch is False and pair.task.needs == frozenset()
+    assert combined("simclr+mae").task.couples_batch and combined("simclr+mae").task.minimum_batch == 2
+    assert combined("ijepa+simmim").task.needs == {"keep", "mask"}
+    before = pair.task.games["dino"].centre.clone()
+    outcome = pair(*deal(), CLOCK)
+    outcome.loss.backward()
+    assert all(p.grad is not None for p in pair.parameters() if p.requires_grad)
+    with torch.no_grad():
+        pair.task.after_step(pair.backbone, [outcome.carry], CLOCK)
+    assert not torch.equal(pair.task.games["dino"].centre, before)
+    with torch.no_grad():
+        batch, draws = deal()
+        titles = [panel.title for panel in pair.task.panels(batch, pair.task.views(batch, draws))]
+    assert any(title.startswith("rotation: ") for title in titles)
+    assert any(title.startswith("dino: ") for title in titles)
+
+
+def test_recipe_takes_from_each_part():
+    both = find_recipe("mae+dino")
+    mae, dino = find_recipe("mae"), find_recipe("dino")
+    assert both.optim == mae.optim and both.pool == "class" and both.epochs == max(mae.epochs, dino.epochs)
+    assert both.task.mae == mae.task and both.task.dino == dino.task
+
+
+@pytest.mark.parametrize("name", ["rotation+rotation", "rotation+", "rotation+nonsense", "+"])
+def test_what_cannot_be_combined_is_refused(name):
+    with pytest.raises(HeadwayError):
+        find_recipe(name)
+
+
+def test_weights_must_fit():
+    with pytest.raises(HeadwayError, match="2 weights"):
+        replace(find_recipe("rotation+mae").task, weights=(1.0, 2.0, 3.0))
