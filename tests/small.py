@@ -16,6 +16,8 @@ from headway.protocol import Facts, Inputs, Learner
 from headway.train.loop import Plan, fit
 
 SIDE, PICTURES = 16, 20
+LARGE = 64
+"""Side of the view for timm's networks, whose cells are 32 pixels wide."""
 INPUTS = Inputs((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 SMALLER: dict[str, dict[str, Any]] = {
     "relative_position": {"hidden": 16},
@@ -45,27 +47,29 @@ def pictures(count: int = PICTURES, side: int = SIDE + 8, seed: int = 0) -> torc
     return (fine * 255).to(torch.uint8)
 
 
-def small_backbone(name: str = "vit", pool: str = "mean", **choices: Any) -> torch.nn.Module:
+def small_backbone(name: str = "vit", pool: str = "mean", side: int = SIDE, **choices: Any) -> torch.nn.Module:
     """A ViT of width 16, or whatever ``build_backbone`` makes of the name."""
     if name == "vit":
         token = pool == "class"
         config = ViTConfig(
-            width=16, depth=2, attention_heads=2, patch_size=4, size=SIDE, inputs=INPUTS, pool=pool,
+            width=16, depth=2, attention_heads=2, patch_size=4, size=side, inputs=INPUTS, pool=pool,
             class_token=token, **choices,
         )  # fmt: skip
         return ViT(config)
-    return build_backbone(name, size=SIDE, inputs=INPUTS, **choices)
+    return build_backbone(name, size=side, inputs=INPUTS, **choices)
 
 
-def small_learner(task: str, backbone: str = "vit", seed: int = 0, count: int = PICTURES, **choices: Any) -> Learner:
+def small_learner(
+    task: str, backbone: str = "vit", seed: int = 0, count: int = PICTURES, side: int = SIDE, **choices: Any
+) -> Learner:
     """A learner for one of TASKS, at a size that trains in moments."""
     recipe = TASKS[task]
-    images = pictures(count)
+    images = pictures(count, side + 8)
     with seeded(seed):
         pool = recipe.pool if backbone == "vit" else "mean"
-        network = small_backbone(backbone, pool, **choices)
+        network = small_backbone(backbone, pool, side, **choices)
         config = replace(recipe.task, **SMALLER.get(task, {}))  # type: ignore[type-var]
-        return Learner(network, config.build(network, Facts(count, 3, lambda n: images[:n], SIDE)))
+        return Learner(network, config.build(network, Facts(count, 3, lambda n: images[:n], side)))
 
 
 def train(

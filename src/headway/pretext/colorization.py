@@ -49,9 +49,8 @@ class Colorization:
     """Bins among which a colour is shared."""
     sigma: float = 5.0
     """Width of the Gaussian in ab that shares a colour, and that smooths the frequencies of bins."""
-    uniform: float = 0.9
-    """lambda above: 1 weighs all colours alike, 0 by their rarity alone. The paper's 0.5 paints more vividly; in short
-    runs features become better with less of it (docs/tasks/colorization.md)."""
+    uniform: float = 0.5
+    """lambda above: 1 weighs all colours alike, 0 by their rarity alone."""
     temperature: float = 0.38
     """Of the annealed mean that makes a picture of probabilities: 1 the mean, towards 0 the likeliest bin."""
     cell: int = 4

@@ -32,7 +32,7 @@ class Hands(NamedTuple):
     """The deal: what each game dealt, in the order of the games, and the number of pictures."""
 
     dealt: tuple[Any, ...]
-    count: int  # type: ignore[assignment]  # hides tuple.count
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class CombinedTask(PretextTask):
         for name, outcome in zip(self.names, played, strict=True):
             metrics[f"{name}.loss"] = outcome.loss.detach()
             metrics.update({f"{name}.{metric}": value for metric, value in outcome.metrics.items()})
-        sums = (losses.detach() * views.count, torch.tensor(views.count, device=losses.device))
+        sums = (losses.detach() * views.pictures, torch.tensor(views.pictures, device=losses.device))
         carry = ([outcome.carry for outcome in played], sums)
         return Outcome((weights * losses / self.scales.to(losses.dtype)).sum(), metrics, carry)
 

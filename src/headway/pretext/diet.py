@@ -33,7 +33,7 @@ class Datum(NamedTuple):
     """The deal: one view of each of B pictures, and each picture's position in the data (B, int64)."""
 
     images: Tensor
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody asks a deal for
+    number: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class DIETTask(PretextTask):
     def forward(self, backbone: Backbone, views: Datum, clock: Clock) -> Outcome:
         """Smoothed cross-entropy over all pictures of the data."""
         features = backbone(views.images).pooled  # B D
-        loss, accuracy = index_loss(features, self.head.weight, views.index, self.smoothing)
+        loss, accuracy = index_loss(features, self.head.weight, views.number, self.smoothing)
         return Outcome(loss, {"accuracy": accuracy, "spread": spread(features)})
 
     def panels(self, batch: Batch, views: Datum, backbone: Backbone | None = None) -> list[Panel]:
         """The view and the number that is its label; beside it the number that the network gives."""
-        panels = [Panel("dealt", views.images, [f"picture {number}" for number in views.index.tolist()])]
+        panels = [Panel("dealt", views.images, [f"picture {number}" for number in views.number.tolist()])]
         if backbone is not None:
             guesses = self.head(backbone(views.images).pooled).argmax(1).tolist()  # B
             panels.append(Panel("the answer", views.images, [f"picture {guess}" for guess in guesses]))

@@ -15,7 +15,6 @@ transformers", 2021 (https://arxiv.org/abs/2104.14294).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +28,7 @@ from headway.nn.numerics import full_precision, wide
 from headway.nn.teacher import Teacher
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
 from headway.schedule import ramp, teacher_momentum
-from headway.views.crops import multi_crop, small_side
-
-
-class Crops(NamedTuple):
-    """The deal: large and small crops as rows, view-major: 2*B C S S and V*B C s s."""
-
-    large: Tensor
-    small: Tensor
+from headway.views.crops import Crops, deal_crops, small_side
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ class DINOTask(PretextTask):
         assert isinstance(backbone, nn.Module)
         self.config = config
         self.prototypes = config.prototypes or prototypes_for(facts.count)
-        self.large_side, self.small_side = facts.size, small_side(facts.size, backbone.patch_size)
+        self.sides = facts.size, small_side(facts.size, backbone.patch_size)
         self.head = PrototypeHead(backbone.embed_dim, self.prototypes, config.hidden, config.bottleneck)
         self.teacher, self.teacher_head = Teacher(backbone), Teacher(self.head)
         self.centre: Tensor
@@ -96,11 +88,8 @@ class DINOTask(PretextTask):
     def views(self, batch: Batch, draws: Draws) -> Crops:
         """Two large crops and several small ones of each picture."""
         config = self.config
-        large, small = multi_crop(
-            batch.images, draws, self.large_side, self.small_side, locals_=config.small_crops,
-            global_scale=config.large_scale, local_scale=config.small_scale,
-        )  # fmt: skip
-        return Crops(torch.cat(large), torch.cat(small) if small else large[0][:0])
+        scales = (config.large_scale, config.small_scale)
+        return deal_crops(batch.images, draws, self.sides, config.small_crops, scales)
 
     def forward(self, backbone: Backbone, views: Crops, clock: Clock) -> Outcome:
         """Cross-entropy of the student's answers under the teacher's, over all pairs of different crops."""

@@ -27,7 +27,7 @@ from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit, wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.crops import multi_crop, small_side
+from headway.views.crops import deal_crops, small_side
 
 REACH, KNOTS = 5.0, 17
 """T is integrated from -REACH to REACH by the trapezoid rule with so many knots, an odd number (the paper's)."""
@@ -84,11 +84,9 @@ class LeJEPATask(PretextTask):
     def views(self, batch: Batch, draws: Draws) -> Views:
         """Two large crops and several small ones of each picture; directions are the same on every process."""
         config = self.config
-        large, small = multi_crop(
-            batch.images, draws, *self.sides, locals_=config.small_crops,
-            global_scale=config.large_scale, local_scale=config.small_scale,
-        )  # fmt: skip
-        return Views(torch.cat(large), torch.cat(small) if small else large[0][:0], draws.step.getrandbits(62))
+        scales = (config.large_scale, config.small_scale)
+        crops = deal_crops(batch.images, draws, self.sides, config.small_crops, scales)
+        return Views(*crops, draws.step.getrandbits(62))
 
     def forward(self, backbone: Backbone, views: Views, clock: Clock) -> Outcome:
         """Agreement of a picture's views, and the Gaussian test of each view over all processes."""

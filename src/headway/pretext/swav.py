@@ -28,10 +28,10 @@ from headway.measure.health import spread, usage
 from headway.nn.heads import cosines, held, projector
 from headway.nn.numerics import unit
 from headway.nn.sinkhorn import sinkhorn
-from headway.pretext.dino import Crops, cross_view_entropy
+from headway.pretext.dino import cross_view_entropy
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
 from headway.views.augment import Augment, simclr
-from headway.views.crops import multi_crop, small_side
+from headway.views.crops import Crops, deal_crops, small_side
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SwAVTask(PretextTask):
     def __init__(self, config: SwAV, backbone: Backbone, facts: Facts):
         super().__init__()
         self.config = config
-        self.large_side, self.small_side = facts.size, small_side(facts.size, backbone.patch_size)
+        self.sides = facts.size, small_side(facts.size, backbone.patch_size)
         self.augment = config.augment or simclr(facts.size)
         self.projector = projector([backbone.embed_dim, config.hidden, config.projection])
         count = config.prototypes or max(round(3000 * math.sqrt(facts.count / 1_281_167)), 32)
@@ -97,11 +97,8 @@ class SwAVTask(PretextTask):
     def views(self, batch: Batch, draws: Draws) -> Crops:
         """Two large crops and several small ones of each picture."""
         config = self.config
-        large, small = multi_crop(
-            batch.images, draws, self.large_side, self.small_side, locals_=config.small_crops,
-            global_scale=config.large_scale, local_scale=config.small_scale, augment=self.augment,
-        )  # fmt: skip
-        return Crops(torch.cat(large), torch.cat(small) if small else large[0][:0])
+        scales = (config.large_scale, config.small_scale)
+        return deal_crops(batch.images, draws, self.sides, config.small_crops, scales, self.augment)
 
     def forward(self, backbone: Backbone, views: Crops, clock: Clock) -> Outcome:
         """Cross-entropy of every crop's answer under the codes of the other large crops."""

@@ -75,6 +75,38 @@ def small_side(large: int, patch: int) -> int:
     return min(max(round(large * 96 / 224 / patch), 2) * patch, large)
 
 
+class Crops(NamedTuple):
+    """Large and small crops as rows, view-major.
+
+    Attributes:
+        large: 2*B C S S.
+        small: V*B C s s; V may be 0.
+    """
+
+    large: Tensor
+    small: Tensor
+
+
+def deal_crops(
+    images: Tensor, draws: Draws, sides: tuple[int, int], small_crops: int,
+    scales: tuple[tuple[float, float], tuple[float, float]], augment: Augment | None = None,
+) -> Crops:  # fmt: skip
+    """Two large crops and several small ones of each picture.
+
+    Args:
+        images: B C H W.
+        draws: Chance, per picture.
+        sides: Of large and of small crops, in pixels.
+        small_crops: How many a picture.
+        scales: Share of the area in a large and in a small crop.
+        augment: As for ``multi_crop``.
+    """
+    large, small = multi_crop(
+        images, draws, *sides, locals_=small_crops, global_scale=scales[0], local_scale=scales[1], augment=augment
+    )  # lists of B C S S and B C s s
+    return Crops(torch.cat(large), torch.cat(small) if small else large[0][:0])
+
+
 class MaskedCrops(NamedTuple):
     """Crops with holes, as rows, view-major.
 
@@ -107,13 +139,9 @@ def masked_crops(
         scales: Share of the area in a large and in a small crop.
         ratio: Share of the patches to hide, uniform in this range.
     """
-    large, small = multi_crop(
-        images, draws, *sides, locals_=small_crops, global_scale=scales[0], local_scale=scales[1]
-    )  # lists of B C S S and B C s s
+    crops = deal_crops(images, draws, sides, small_crops, scales)
     patches = grid[0] * grid[1]
     hidden = hidden_count(patches, draws.step.uniform(*ratio))
     mask = block_masks(draws, grid, hidden / patches)  # B N
     first = draws.chance(0.5)[:, None]  # B 1
-    return MaskedCrops(
-        torch.cat(large), torch.cat(small) if small else large[0][:0], torch.cat([mask & first, mask & ~first])
-    )
+    return MaskedCrops(*crops, torch.cat([mask & first, mask & ~first]))
