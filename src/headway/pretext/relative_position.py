@@ -26,7 +26,7 @@ from headway.nn.numerics import wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.views.tiles import CENTRE, GRID, Tiles, board, drop_channels, project_colours, tile_side
 
-SIDES = ("above left", "above", "above right", "left", "right", "below left", "below", "below right")
+SIDES = ("above left", "above", "above right", "to the left", "to the right", "below left", "below", "below right")
 """The eight answers: where the neighbour is, seen from the centre; row by row."""
 
 
@@ -117,7 +117,7 @@ class RelativePositionTask(PretextTask):
         if backbone is None:
             return [*dealt, truth]
         answer = self._logits(backbone, views).argmax(1)[row]  # B
-        marks = [f"{SIDES[a]}: {'right' if a == s else 'wrong'}" for a, s in zip(answer, side, strict=True)]
+        marks = [f"{SIDES[a]}, {'right' if a == s else 'wrong'}" for a, s in zip(answer, side, strict=True)]
         return [*dealt, laid("the answer", answer, marks), truth]
 
 
