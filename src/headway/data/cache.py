@@ -23,7 +23,7 @@ Write = Callable[[Tensor], None]
 
 
 def cache_name(source: Source, indices: Sequence[int], side: int, form: Form = RGB) -> str | None:
-    """The name under which these pictures are kept; another picture, size, form or time gives another. None: never kept."""
+    """The name under which these pictures are kept, another for other pictures, sizes and times. None: never kept."""
     stamp = stamp_of(source)
     if stamp is None:
         return None

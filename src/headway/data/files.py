@@ -18,7 +18,7 @@ PICTURES = frozenset(
 )
 """Suffixes, in lower case, of files that are looked at; what is inside decides how they are read."""
 
-RAW = frozenset(f".{kind}" for kind in "cr2 cr3 nef arw dng raf orf rw2 pef srw".split())
+RAW = frozenset(f".{kind}" for kind in ["cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2", "pef", "srw"])
 """Suffixes of what cameras record before they make a picture of it."""
 LARGEST_FILE = 1 << 30
 """Bytes beyond which a file is not read: it would take the memory of thousands of pictures."""

@@ -3,7 +3,7 @@
     8 bits     stay 8 bits: uint8
     more       x = clip((value - low) / (high - low), 0, 1), float32, with one (low, high) for the whole data set
 
-Where a single deeper picture lies in a data set of 8 bits it is scaled by its own range: 0 stays black, and white is the
+Where a single deeper picture lies in a data set of 8 bits it is scaled by its own range: 0 stays black, white is the
 end of the smallest of the ranges 8, 10, 12, 14, 16 bits that holds its brightest pixel; floats within [0, 1] are taken
 as they are; any other numbers are stretched from their smallest to their largest. What is no finite number is black.
 """
@@ -164,6 +164,11 @@ def _as(kind: type[np.generic], values: np.ndarray) -> np.ndarray:
 
 def _by_rows(change: Callable[..., np.ndarray], *pictures: np.ndarray) -> np.ndarray:
     """``change(*pictures)``, a few rows at a time: what it holds meanwhile does not grow with the picture."""
+    with np.errstate(all="ignore"):  # damaged floats: what is no finite number is dealt with
+        return _rows_of(change, *pictures)
+
+
+def _rows_of(change: Callable[..., np.ndarray], *pictures: np.ndarray) -> np.ndarray:
     height, rows = len(pictures[0]), max(AT_ONCE // max(math.prod(pictures[0].shape[1:]), 1), 1)
     first = change(*(picture[:rows] for picture in pictures))
     result = np.empty((height, *first.shape[1:]), first.dtype)

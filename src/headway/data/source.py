@@ -13,10 +13,10 @@ class Unreadable(Exception):
 class Source(Protocol):
     """Pictures as they lie: encoded, named, labelled or not.
 
-    Beside these members a source may offer ``image(i)``, the decoded picture (C H W, any numbers), which is used instead
-    of decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one animal, one
-    camera); ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache is kept; and
-    ``passed``, (name, reason) of what lay beside the pictures and is none.
+    Beside these members a source may offer ``image(i)``, the decoded picture (C H W, any numbers), which is used
+    instead of decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one
+    animal, one camera); ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache
+    is kept; and ``passed``, (name, reason) of what lay beside the pictures and is none.
 
     Attributes:
         classes: The names of the K classes; None where nothing is labelled.

@@ -25,7 +25,8 @@ class Store(NamedTuple):
     """Decoded pictures.
 
     Attributes:
-        images: N C side side, uint8 or float32 in [0, 1], as ``data.decode.fit`` makes them; may be a mapped file: never write to it.
+        images: N C side side, uint8 or float32 in [0, 1], as ``data.decode.fit`` makes them; may be a mapped file:
+            never write to it.
         names: N, as the source calls them.
         labels: N, int64 in 0..K-1, -1 where a picture has none; None where nothing is labelled.
         classes: The names of the K classes.

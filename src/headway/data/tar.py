@@ -22,7 +22,6 @@ from headway.data.shard import Index, Member, index_tar, read_member
 from headway.data.source import in_order
 from headway.errors import HeadwayError
 
-
 LONGEST = 4096
 """Bytes of a label, at most."""
 BESIDE = frozenset((".cls", ".json", ".txt", ".caption"))
