@@ -12,21 +12,22 @@ from headway.data.tar import Tar
 from headway.errors import HeadwayError
 
 
-def open_source(data: str | Path | Source, labelled: bool = False, labels: str | Path | None = None) -> Source:
+def open_source(data: str | Path | Source, labelled: bool | None = False, labels: str | Path | None = None) -> Source:
     """Open pictures by what they are.
 
     Args:
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV with a column "file", one picture,
             or any object that is a ``Source``.
-        labelled: Only pictures that have a label, of at least two classes. Without it no label is looked at.
+        labelled: Only pictures that have a label, of at least two classes. Without it no label is looked at; None:
+            every picture, with its label where it has one.
         labels: A CSV with the columns file and label that labels the pictures by name; implies ``labelled``.
 
     Raises:
         HeadwayError: The path is missing, holds no pictures, or the labels do.
     """
-    labelled = labelled or labels is not None
+    labelled = labelled if labels is None else True
     if isinstance(data, (str, Path)):
-        source = _open(str(data), labelled and labels is None)
+        source = _open(str(data), labelled if labels is None else False)
     elif isinstance(data, Source):
         source = data
     else:
@@ -38,27 +39,27 @@ def open_source(data: str | Path | Source, labelled: bool = False, labels: str |
     return _labelled(source, labels or data) if labelled else source
 
 
-def _open(text: str, labelled: bool) -> Source:
+def _open(text: str, labelled: bool | None) -> Source:
     try:
         return _open_path(text, labelled)
     except (OSError, RuntimeError, ValueError) as error:  # no right to look, a name too long, no such user, a NUL
         raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open_path(text: str, labelled: bool) -> Source:
+def _open_path(text: str, labelled: bool | None) -> Source:
     path = Path(text).expanduser()
     if "{" in text and not path.exists():
-        return Tar([_existing_file(Path(name).expanduser()) for name in expand(text)], labelled)
+        return Tar([_existing_file(Path(name).expanduser()) for name in expand(text)], labelled is not False)
     _existing(path)
     if path.is_dir():
-        return open_folder(path, labelled)
+        return open_folder(path, labelled is not False)
     _existing_file(path)
     if path.name.endswith(TARS):
-        return Tar([path], labelled)
+        return Tar([path], labelled is not False)
     if path.suffix.lower() in (".csv", ".tsv"):
         return open_table(path, labelled)
     if path.suffix.lower() in PICTURES:
-        return Files(path.parent, [path.name], [None] if labelled else None)
+        return Files(path.parent, [path.name], [None] if labelled is not False else None)
     raise HeadwayError(f"'{text}' is no folder, tar ({', '.join(TARS)}), table (.csv, .tsv) or picture")
 
 

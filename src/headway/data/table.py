@@ -17,10 +17,15 @@ class Row(NamedTuple):
     group: str | None
 
 
-def open_table(path: Path, labelled: bool = False) -> Files:
-    """The pictures that a table lists, by paths relative to it. Raises HeadwayError as ``read_rows`` does."""
-    rows = read_rows(path, labelled)
-    labels = [row.label for row in rows] if labelled else None
+def open_table(path: Path, labelled: bool | None = False) -> Files:
+    """The pictures that a table lists, by paths relative to it. Raises HeadwayError as ``read_rows`` does.
+
+    Args:
+        path: The table.
+        labelled: Whether there must be labels; None: they are taken where there are any.
+    """
+    rows = read_rows(path, bool(labelled))
+    labels = [row.label for row in rows] if labelled is not False else None
     return Files(path.parent, [row.file for row in rows], labels, [row.group for row in rows])
 
 
