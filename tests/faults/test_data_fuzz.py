@@ -74,7 +74,8 @@ def whole_files(kind: str) -> list[bytes]:
     if kind == "TIFF":
         bands, colour = np.stack([deep] * 5, -1), np.stack([deep] * 3, -1)
         return [
-            tiff(bands, photometric="minisblack", planarconfig="contig"), tiff(colour, photometric="rgb", compression="zlib", predictor=True),
+            tiff(bands, photometric="minisblack", planarconfig="contig"),
+            tiff(colour, photometric="rgb", compression="zlib", predictor=True),
             tiff(grey.astype(np.float32), tile=(16, 16)), tiff(np.stack([grey] * 5), photometric="minisblack"),
             tiff(grey.astype(np.float64), bigtiff=True), pillow(picture, kind, compression="tiff_lzw"),
             pillow(picture, kind, compression="jpeg"), pillow(picture, kind, exif=exif, **more),

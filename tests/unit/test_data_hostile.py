@@ -46,6 +46,11 @@ REASONS = {
     "links/no_entry/": "no permission",
     "links/pipe.jpg": "not a regular file",
 }
+COLOURED = {
+    *(f"modes/{name}" for name in ("cmyk.jpg", "icc_profile.jpg", "palette.png", "multipage.tif")),
+    *(f"formats/{name}" for name in ("animated.gif", "plain.bmp", "plain.ppm", "plain.webp", "plain.avif")),
+    "links/to_good.jpg",
+}
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOTES = {
     "modes/gray16.png": "0 became black and 65535 white",
@@ -122,9 +127,7 @@ def test_pictures_show_what_was_drawn(read):
     """Red at the top left, sky above ground: neither black nor white, nor upside down, nor inverted."""
     _, store = read
     pictures = dict(zip(store.names, store.images.float(), strict=True))
-    coloured = [name for name in pictures if name.startswith(("good", "names", "exif")) or name in (
-        "modes/cmyk.jpg", "modes/icc_profile.jpg", "modes/palette.png", "modes/multipage.tif", "formats/animated.gif",
-        "formats/plain.bmp", "formats/plain.ppm", "formats/plain.webp", "formats/plain.avif", "links/to_good.jpg")]  # fmt: skip
+    coloured = [name for name in pictures if name.startswith(("good", "names", "exif")) or name in COLOURED]
     for name in coloured:
         red, green, _ = pictures[name][:, 12, 4:8].mean(1)  # the blob, cut at the left by the central square
         assert red > 150 and green < 100, name
@@ -149,8 +152,9 @@ from headway.data.decode import decode
 from headway.data.source import Unreadable
 from PIL import Image
 def chunk(tag, data): return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
-def png(w, h, depth, kind, data): return (b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth,
-    kind, 0, 0, 0)) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+def png(w, h, depth, kind, data):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, kind, 0, 0, 0))
+    return b"\\x89PNG\\r\\n\\x1a\\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 def patched(kind, find, put):
     file = io.BytesIO(); Image.new("RGB", (77, 88)).save(file, kind); data = file.getvalue()
     assert find in data; return data.replace(find, put, 1)
@@ -162,7 +166,7 @@ cases = [png(30000, 30000, 1, 0, zeros), png(20000, 20000, 16, 6, zeros), png(12
     patched("PPM", b"77 88", b"77000 88000"),
     patched("TIFF", struct.pack("<HII", 4, 1, 77), struct.pack("<HII", 4, 1, 77000)).replace(
         struct.pack("<HII", 4, 1, 88), struct.pack("<HII", 4, 1, 88000)),
-    b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\\xff\\x3f\\0\\xff\\x3f\\0" + bytes(80),
+    b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + b"\\xff\\x3f\\0" * 2 + bytes(80),
     b"\\x93NUMPY\\x01\\0v\\0" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (90000, 90000), }".ljust(117) + b"\\n"]
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for number, data in enumerate(cases):
@@ -177,10 +181,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
 
 
 def test_a_progressive_jpeg_of_endless_scans_is_refused():
-    from tests.unit.test_data_decode import encoded, scene
-
     from headway.data.decode import LARGEST, SCANS, decode
     from headway.data.source import Unreadable
+    from tests.unit.test_data_decode import encoded, scene
 
     data = encoded(scene(3000, 2000), "JPEG", progressive=True, quality=30)
     scan = data.index(b"\xff\xda")
@@ -193,8 +196,9 @@ def test_float_and_deep_pictures_are_never_all_black_or_white(tmp_path):
     from headway.data.decode import decode
 
     grey = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64)
-    for values in (grey * 4000, grey * 1e-4 - 5e-5, grey * 1e6 - 3e5, (grey * 900).astype(np.uint16),
-                   (grey * 2**31).astype(np.uint32), (grey * 3000 - 1500).astype(np.int16), grey.astype(np.float64)):  # fmt: skip
+    floats = (grey * 4000, grey * 1e-4 - 5e-5, grey * 1e6 - 3e5, grey.astype(np.float64))
+    whole = ((grey * 900).astype(np.uint16), (grey * 2**31).astype(np.uint32), (grey * 3000 - 1500).astype(np.int16))
+    for values in (*floats, *whole):
         np.save(tmp_path / "x.npy", values)
         pixels = decode((tmp_path / "x.npy").read_bytes())
         assert int(pixels.min()) < 10 and int(pixels.max()) > 200 and 60 < float(pixels.float().mean()) < 200

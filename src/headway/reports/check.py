@@ -122,39 +122,44 @@ def findings(found: dict[str, Any]) -> list[str]:
     """What somebody should look at, in sentences; an empty list means that the data are clean."""
     told = []
 
-    def tell(count: int, sentence: str) -> None:
+    def tell(what: str, count: int, more: str = "") -> None:
         if count:
-            told.append(f"{count:,} {sentence}")
+            told.append(f"{what}: {count:,}{more}")
 
-    tell(found["unreadable"], f"of {found['files']:,} files cannot be read")
-    tell(sum(row["reason"] == EMPTY for row in found["skipped"]), "folders hold no pictures")
-    tell(_extra(found["exact_duplicates"]), "pictures are copies of others, equal in every pixel")
-    tell(len(found["contradictions"]), "pictures lie in more than one class")
-    tell(_extra(found["near_duplicates"]), "pictures look nearly like others")
-    tell(len(found["tiny"]), f"pictures are smaller than {TINY} pixels")
-    tell(len(found["extreme"]), f"pictures are more than {LONG:g} times as long as wide: most of each is cut away")
-    tell(len(found["plain"]), "pictures show hardly more than one colour")
+    tell("unreadable", found["unreadable"], f" of {found['files']:,} files")
+    tell("folders without pictures", sum(row["reason"] == EMPTY for row in found["skipped"]))
+    tell("copies of other pictures, equal in every pixel", _extra(found["exact_duplicates"]))
+    tell("equal pictures in different classes", len(found["contradictions"]))
+    tell("nearly like other pictures", _extra(found["near_duplicates"]))
+    tell(f"very small, below {TINY} pixels", len(found["tiny"]))
+    tell(f"over {LONG:g} times as long as wide, most of it cut away", len(found["extreme"]))
+    tell("hardly more than one colour", len(found["plain"]))
     classes = found["classes"]
-    if len(classes) > 1:
+    if classes:
         small = [name for name, count in classes.items() if count < FEW]
-        tell(len(small), f"classes have fewer than {FEW} pictures: {', '.join(small[:5])}{' ...' if small[5:] else ''}")
+        tell(f"classes of fewer than {FEW} pictures", len(small), f" ({_some(small)})")
         most, least = max(classes.values()), min(classes.values())
         if least and most > UNEVEN * least:
-            told.append(f"the largest class has {most / least:.0f} times the pictures of the smallest")
+            told.append(f"uneven classes: the largest has {most / least:.0f} times the pictures of the smallest")
     leaked = found.get("leakage")
     if leaked:
-        tell(len(leaked["exact"]), "test pictures are also among the data, equal in every pixel: they test nothing")
-        tell(len(leaked["near"]), "test pictures look nearly like some of the data")
-        tell(len(leaked["groups"]), "groups are on both sides")
-        strange = sorted(set(found["test"]["classes"]) - set(classes)) if classes else []
-        tell(len(strange), f"classes of the test set are not among the data's: {', '.join(strange[:5])}")
-        tell(found["test"]["unreadable"], f"of {found['test']['files']:,} test files cannot be read")
+        tested = found["test"]
+        tell("test pictures that are among the data, equal in every pixel", len(leaked["exact"]))
+        tell("test pictures that look nearly like some of the data", len(leaked["near"]))
+        tell("groups that are on both sides", len(leaked["groups"]), f" ({_some(leaked['groups'])})")
+        strange = sorted(set(tested["classes"]) - set(classes)) if classes else []
+        tell("classes of the test set that the data have not", len(strange), f" ({_some(strange)})")
+        tell("unreadable in the test set", tested["unreadable"], f" of {tested['files']:,} files")
     return told
 
 
 def plainly(name: str) -> str:
     """A name that can be printed anywhere: control characters and bytes that are no text are written as escapes."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _extra(families_: list[list[str]]) -> int:

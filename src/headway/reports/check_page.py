@@ -33,11 +33,13 @@ table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem 1.
   vertical-align: top; overflow-wrap: anywhere } th { color: var(--faint); font-weight: normal; white-space: nowrap }
 .findings li { margin: .3rem 0 } .clean { color: var(--right) }
 .sheet { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-end }
-.sheet figure { width: 112px } .sheet img { image-rendering: auto; margin: 0 }
+.sheet figure { width: 112px } .sheet img { image-rendering: auto; margin: 0;
+  outline: 1px solid var(--line) }
 .sheet figcaption { min-height: 0; margin-top: .2rem; overflow: hidden; font-size: .7rem; text-overflow: ellipsis;
   white-space: nowrap }
 .family { margin-bottom: .75rem; padding-bottom: .75rem; border-bottom: 1px solid var(--line) }
-.bar { height: .8rem; min-width: 1px; border-radius: 2px; background: var(--faint) } .bars td:last-child { width: 24rem }
+.bar { height: .8rem; min-width: 1px; border-radius: 2px; background: var(--faint) }
+.bars td:last-child { width: 24rem }
 .more { color: var(--faint) }
 """
 
@@ -96,17 +98,20 @@ def _section(title: str, body: str, note: str = "") -> str:
 
 def _facts(part: dict[str, Any]) -> str:
     def counted(name: str) -> str:
-        return ", ".join(f"{key}: {count:,}" for key, count in part[name].items())
+        return ", ".join(f"{count:,} x {key}" for key, count in part[name].items())
 
     def spread(values: dict[str, float]) -> str:
         return f"{values['least']:g} to {values['most']:g}, median {values['median']:g}" if values else ""
+
+    def spread_of(span: tuple[float, float] | None) -> str:
+        return f"{span[0]:g} and {span[1]:g}" if span else ""
 
     mean, std = (", ".join(f"{value:.3f}" for value in part[name]) for name in ("mean", "std"))
     rows = {
         "formats": counted("formats"), "width in pixels": spread(part["sizes"]["width"]),
         "height in pixels": spread(part["sizes"]["height"]), "longer side / shorter side": spread(part["aspect"]),
         "channels": counted("channels"), "bits a channel": counted("bits"),
-        "range that is stored": "8 bits" if part["stored"]["span"] is None else "{:g} to {:g}".format(*part["stored"]["span"]),
+        "values that become 0 and 1": spread_of(part["stored"]["span"]),
         "mean of each channel": mean, "deviation of each channel": std,
         "turned upright by EXIF orientation": counted("orientation"), "groups": part["groups"] or "",
     }  # fmt: skip
