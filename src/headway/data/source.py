@@ -16,7 +16,8 @@ class Source(Protocol):
     Beside these members a source may offer ``image(i)``, the decoded picture (C H W, any numbers), which is used
     instead of decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one
     animal, one camera); ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache
-    is kept; and ``passed``, (name, reason) of what lay beside the pictures and is none.
+    is kept; ``passed``, (name, reason) of what lay beside the pictures and is none; and ``form``, the channels and
+    range (``data.form.Form``) in which its pictures are wanted.
 
     Attributes:
         classes: The names of the K classes; None where nothing is labelled.
@@ -91,6 +92,7 @@ class Chosen:
         indices: Which of them, in order.
         labels: One a chosen picture, in place of the source's.
         groups: One a chosen picture, in place of the source's.
+        form: Channels and range, in place of the source's.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class Chosen:
         indices: Sequence[int],
         labels: Sequence[str] | None = None,
         groups: Sequence[str | None] | None = None,
+        form: object = None,
     ):
         self.source, self.indices, self.labels, self.groups = source, indices, labels, groups
+        self.form, self.passed = form or getattr(source, "form", None), passed_of(source)
         self.classes = source.classes if labels is None else in_order(labels)
         decoded = getattr(source, "image", None)
         if decoded:

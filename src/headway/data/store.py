@@ -17,7 +17,7 @@ from headway.data.form import RGB, Form
 from headway.data.ingest import Record, ingest
 from headway.data.source import Source, group_of
 from headway.data.survey import natural_size as natural_size
-from headway.data.survey import reasons
+from headway.data.survey import reasons, surveyed
 from headway.errors import HeadwayError
 
 
@@ -72,7 +72,7 @@ def build_store(
     source: Source,
     side: int,
     *,
-    form: Form = RGB,
+    form: Form | None = None,
     indices: Sequence[int] | None = None,
     cache: Path | None = None,
     memory_limit: int | None = None,
@@ -85,7 +85,8 @@ def build_store(
     Args:
         source: The pictures.
         side: Stored side in pixels, 1 or more.
-        form: Channels and range of all pictures; what cannot take it is skipped.
+        form: Channels and range of all pictures, what cannot take it is skipped; none: the source's own, or as most of
+            its pictures have.
         indices: Which of them; none: all.
         cache: Folder for a mapped file, used where the pictures exceed the limit; none: a temporary one.
         memory_limit: Bytes that pictures may take in memory; none: a quarter of the machine's.
@@ -100,6 +101,7 @@ def build_store(
     if side < 1:
         raise ValueError(f"side must be 1 or more, got {side}")
     chosen = range(len(source)) if indices is None else indices
+    form = form or _form(source, allow_empty)
 
     def fill(write: Write) -> Record:
         return ingest(source, chosen, side, write, progress, workers, form)
@@ -113,6 +115,15 @@ def build_store(
     if not record.kept and not allow_empty:
         raise HeadwayError(f"none of {len(chosen)} pictures could be read{reasons(record.skipped)}")
     return _describe(source, images, record, form)
+
+
+def _form(source: Source, allow_empty: bool) -> Form:
+    try:
+        return surveyed(source).form
+    except HeadwayError:
+        if allow_empty or getattr(source, "form", None):
+            return getattr(source, "form", None) or RGB
+        raise
 
 
 def _in_memory(count: int, side: int, form: Form, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:

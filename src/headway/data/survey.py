@@ -1,9 +1,11 @@
 """A first look at a data set: how large its pictures are, and the form in which they will be stored."""
 
+import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from headway.data.decode import LARGEST, look, read_raw
 from headway.data.form import RGB, Form, Raw, extremes, span_of
@@ -14,6 +16,7 @@ SAMPLE = 200
 """Pictures that are looked at, spread evenly over the data."""
 MOST = 512
 """Channels, at most."""
+_known: WeakKeyDictionary[Source, "Survey"] = WeakKeyDictionary()
 
 
 class Survey(NamedTuple):
@@ -72,13 +75,23 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
     return Survey(statistics.median_low(sides), len(sides), Form(most, span))
 
 
-def natural_size(source: Source, sample: int = SAMPLE) -> tuple[int, int]:
+def surveyed(source: Source) -> Survey:
+    """As ``survey``, once a source; where the source has a form of its own, in that."""
+    form: Form | None = getattr(source, "form", None)
+    with contextlib.suppress(TypeError):  # what cannot be remembered is looked at again
+        if source not in _known:
+            _known[source] = survey(source, *(form or ()))
+        return _known[source]
+    return survey(source, *(form or ()))
+
+
+def natural_size(source: Source) -> tuple[int, int]:
     """The median short side in pixels, and how many pictures of a sample spread evenly over the data it was taken of.
 
     Raises:
         HeadwayError: Not one of them could be read.
     """
-    found = survey(source, span=(0.0, 1.0), sample=sample)
+    found = surveyed(source)
     return found.natural, found.looked
 
 

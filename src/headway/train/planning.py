@@ -42,7 +42,7 @@ def channel_statistics(images: torch.Tensor) -> Inputs:
 
 def make_learner(job: Job, store: Store, size: int, patch: int) -> Learner:
     """Backbone and task, initialised by the job's seed; torch's global generator is left as it was."""
-    inputs = channel_statistics(store.images)._replace(grey=job.recipe.grey)
+    inputs = channel_statistics(store.images)._replace(grey=job.recipe.grey, span=store.form.span)
     images = store.images
     with seeded(job.seed):
         backbone: Any = build_backbone(
