@@ -45,8 +45,8 @@ def transfer(
         head: knn (nothing is trained), linear (the backbone stays as it is), or finetune (everything moves).
         test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside and never trained on.
         per_class: Labels a class to use; none: all.
-        group_by: What keeps pictures of one animal, patient or camera on one side of the split: a column of the table, or
-            a regular expression on names, whose first parentheses are the group.
+        group_by: What keeps pictures of one animal, patient or camera on one side of the split: a column of the table,
+            or a regular expression on names, whose first parentheses are the group.
         seed: Of the split, the draw of labels and the training.
 
     Returns:
