@@ -17,7 +17,7 @@ from headway.data.source import Source, stamp_of
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json, write_whole
 
-FORMAT = 2
+FORMAT = 3
 """Of the two files; goes into their names."""
 Write = Callable[[Tensor], None]
 

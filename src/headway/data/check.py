@@ -10,10 +10,12 @@ from torch import Tensor
 
 from headway.data.decode import Look, look, read_picture
 from headway.data.form import LUMA, Form
-from headway.data.ingest import TOGETHER, ahead, content_hash, load
+from headway.data.ingest import TOGETHER, ahead, content_hash, load, patiently
 from headway.data.source import Source, Unreadable, reason_of
 from headway.data.twins import GRID, look_hash
 
+SIDE = 128
+"""Pixels that the shorter side of a picture must have to be looked at."""
 SAMPLED = 64
 """Rows and columns of each picture, spread evenly, that its channel statistics are taken of."""
 
@@ -138,18 +140,19 @@ def _one(source: Source, index: int, form: Form, side: int) -> _One | str:
             channels, height, width = picture.pixels.shape
             header = Look("array", height, width, channels, picture.pixels.element_size() * 8)
         else:
-            data = source.read(index)
-            picture, header = read_picture(data, form), look(data)
+            data = patiently(lambda: source.read(index))
+            picture, header = read_picture(data, form, SIDE), look(data)
     except Unreadable as error:
         return str(error)
     except (OSError, ValueError) as error:
         return reason_of(error)
     except MemoryError:
         return "too large for the memory of this machine"
-    pixels = picture.pixels
-    height, width = pixels.shape[1:]
+    pixels, long, short = picture.pixels, *sorted((header.height, header.width), reverse=True)
+    height, width = (long, short) if pixels.shape[1] > pixels.shape[2] else (short, long)  # upright
     shown = thumbnail(pixels, side) if side else None
-    return _One(header, height, width, content_hash(pixels), _lightness(pixels), _sums(pixels), picture.notes, shown)
+    same = content_hash(picture.same)
+    return _One(header, height, width, same, _lightness(pixels), _sums(pixels), picture.notes, shown)
 
 
 def thumbnail(pixels: Tensor, side: int) -> Tensor:

@@ -1,13 +1,16 @@
 """Decode many pictures at once, in threads, in order."""
 
+import errno
 import hashlib
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +23,12 @@ Made = TypeVar("Made")
 
 TOGETHER = 32
 """Pictures a thread decodes at a time."""
-ROWS = 128
-"""Rows of a picture, spread evenly, that its content hash covers at least (all, where there are fewer)."""
+ROWS = 48
+"""Rows of a picture, spread evenly, that its content hash takes at least (all, where there are fewer)."""
+TRIES, PATIENCE = 3, 0.2
+"""How often a file is read that a disk or network fails to give, and seconds of waiting before the second try."""
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET, errno.EINTR}
+"""Faults that may be gone a moment later."""
 
 
 class Record(NamedTuple):
@@ -79,12 +86,22 @@ def ingest(
     return record
 
 
-def load(source: Source, index: int, form: Form = RGB) -> Picture:
-    """One picture, decoded: C H W in the form asked for, with notes. Raises Unreadable."""
+def load(source: Source, index: int, form: Form = RGB, side: int = 0) -> Picture:
+    """One picture, decoded: C H W in the form asked for, with notes.
+
+    Args:
+        source: The pictures.
+        index: Which of them.
+        form: Channels and range.
+        side: Pixels that its shorter side must have; 0: all that there are.
+
+    Raises:
+        Unreadable: With the reason.
+    """
     draw = getattr(source, "image", None)
     try:
         if not draw:
-            return read_picture(source.read(index), form)
+            return read_picture(patiently(lambda: source.read(index)), form, side)
         pixels: Tensor = draw(index)
         if pixels.dtype == torch.uint8 and form == RGB and len(pixels) == RGB.channels:
             return Picture(pixels)
@@ -93,15 +110,30 @@ def load(source: Source, index: int, form: Form = RGB) -> Picture:
         raise Unreadable(reason_of(error)) from error
 
 
-def content_hash(picture: Tensor) -> int:
-    """A signed 64-bit number that equal pictures share whatever files they lie in: SHA-256, cut short, of C H W.
+def patiently(read: Callable[[], Made]) -> Made:
+    """What ``read`` gives, tried again where a disk or network may only have stumbled. Raises the last try's OSError."""
+    for tried in range(1, TRIES):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            time.sleep(PATIENCE * tried)
+    return read()
 
-    At least ROWS rows spread over the picture count, so that large photographs cost no more than small ones.
+
+def content_hash(picture: Tensor) -> int:
+    """A signed 64-bit number that equal pictures share whatever files they lie in, and hardly any others.
+
+    SHA-256, cut short, of at least ROWS rows of C H W spread over the picture, and of the sum of all its bytes taken as
+    64-bit words: every pixel counts, and photographs cost a few per cent of their decoding.
     """
     height, width = picture.shape[-2:]
-    rows = picture[:, :: max(height // ROWS, 1)].permute(1, 2, 0).contiguous()  # rows W C
-    digest = hashlib.sha256(f"{height}x{width}".encode())
-    digest.update(rows.numpy().data)
+    pixels = picture.permute(1, 2, 0).contiguous().numpy()  # H W C
+    flat = pixels.reshape(-1).view(np.uint8)
+    words = flat[: len(flat) // 8 * 8].view(np.uint64)
+    digest = hashlib.sha256(f"{height}x{width} {int(words.sum(dtype=np.uint64))}".encode())
+    digest.update(np.ascontiguousarray(pixels[:: max(height // ROWS, 1)]).data)
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
 
@@ -112,8 +144,8 @@ def _read(
     results: list[tuple[Tensor, int, tuple[str, ...]] | str] = []
     for index in indices:
         try:
-            picture = load(source, index, form)
-            results.append((fit(picture.pixels, side), content_hash(picture.pixels), picture.notes))
+            picture = load(source, index, form, side)
+            results.append((fit(picture.pixels, side), content_hash(picture.same), picture.notes))
         except Unreadable as error:
             results.append(str(error))
         except MemoryError:
