@@ -128,15 +128,21 @@ def test_a_brace_pattern_joins_tars_in_order(tmp_path):
 def test_nothing_in_a_tar_reaches_outside(tmp_path):
     path = tmp_path / "evil.tar"
     with tarfile.open(path, "w") as tar:
-        for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.FIFOTYPE, "pipe.png"), (tarfile.DIRTYPE, "d.png")):
+        kinds = [(tarfile.SYMTYPE, "link.png"), (tarfile.FIFOTYPE, "pipe.png"), (tarfile.DIRTYPE, "d.png")]
+        for kind, name in (*kinds, (tarfile.LNKTYPE, "hard.png"), (tarfile.CHRTYPE, "device.png")):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-        info = tarfile.TarInfo("../../escape.png")
-        info.size = len(png(5))
-        tar.addfile(info, io.BytesIO(png(5)))
+        for name in ("../../escape.png", "/etc/absolute.png"):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(5))
+            tar.addfile(info, io.BytesIO(png(5)))
     source = open_source(path)
-    assert names(source) == ["evil.tar/../../escape.png"] and source.read(0) == png(5)
+    assert names(source) == ["evil.tar/../../escape.png", "evil.tar//etc/absolute.png"]
+    assert source.read(0) == source.read(1) == png(5)
+    assert {name: "links are not followed" in reason for name, reason in source.passed} == {
+        f"evil.tar/{name}": True for name in ("link.png", "pipe.png", "hard.png", "device.png")
+    }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["evil.tar"]
 
 
@@ -202,7 +208,7 @@ def test_what_lies_beside_pictures_is_named(tmp_path):
         (tmp_path / "pics" / name).write_text("x")
     assert dict(open_source(tmp_path / "pics").passed) == {
         ".hidden.png": "hidden", "up/pics": "a link to a folder that is counted already",
-        "drawing.svg": "SVG draws with lines; convert it to PNG", "notes.txt": ".txt is no picture's suffix",
+        "drawing.svg": "SVG draws with lines; convert it to PNG", "notes.txt": ".txt is no suffix of a picture that is read",
         "photo.NEF": "a camera's raw data; develop it to JPEG, PNG or TIFF",
         "README": "no suffix; pictures are known by theirs", "b": "a folder without pictures",
         "b/c": "a folder without pictures", "up": "a folder without pictures",

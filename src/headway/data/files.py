@@ -36,7 +36,7 @@ def why_passed(name: str) -> str:
         return "SVG draws with lines; convert it to PNG"
     if suffix in RAW:
         return "a camera's raw data; develop it to JPEG, PNG or TIFF"
-    return f"{suffix} is no picture's suffix" if suffix else "no suffix; pictures are known by theirs"
+    return f"{suffix} is no suffix of a picture that is read" if suffix else "no suffix; pictures are known by theirs"
 
 
 def read_whole(path: Path) -> bytes:

@@ -81,10 +81,19 @@ def span_of(low: float, high: float, whole: bool) -> tuple[float, float]:
 
 
 def extremes(values: np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest finite value; (0, 0) where there is none."""
+    """The smallest and the largest finite value. Raises Unreadable where there is none."""
+    least, most, _ = _finite_extremes(values)
+    return least, most
+
+
+def _finite_extremes(values: np.ndarray) -> tuple[float, float, int]:
+    """The smallest and the largest finite value, and how many are not finite."""
+    count = values.size
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not values.size:
+        raise Unreadable("damaged: not one number in it is finite")
+    return float(values.min()), float(values.max()), count - values.size
 
 
 def bring(raw: Raw, form: Form) -> tuple[Tensor, tuple[str, ...]]:
@@ -125,13 +134,14 @@ def _scale(values: np.ndarray, form: Form) -> tuple[np.ndarray, tuple[str, ...]]
         values = values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return (values, ()) if form.span is None else (values.astype(np.float32) / 255, ())
-    least, most = extremes(values)
+    least, most, odd = _finite_extremes(values)
+    notes = (f"{odd:,} numbers that are not finite became black",) if odd else ()
     if form.span is None:
         low, high = span_of(least, most, values.dtype.kind in "iu")
-        return _stretched(values, low, high, np.uint8), (f"{low:g} became black and {high:g} white",)
+        return _stretched(values, low, high, np.uint8), (*notes, f"{low:g} became black and {high:g} white")
     low, high = form.span
     lost = least < low or most > high
-    return _stretched(values, low, high, np.float32), (("clipped to the data set's range",) if lost else ())
+    return _stretched(values, low, high, np.float32), (*notes, *(["clipped to the data set's range"] if lost else []))
 
 
 def _stretched(values: np.ndarray, low: float, high: float, kind: type[np.generic]) -> np.ndarray:
