@@ -208,7 +208,8 @@ def test_what_lies_beside_pictures_is_named(tmp_path):
         (tmp_path / "pics" / name).write_text("x")
     assert dict(open_source(tmp_path / "pics").passed) == {
         ".hidden.png": "hidden", "up/pics": "a link to a folder that is counted already",
-        "drawing.svg": "SVG draws with lines; convert it to PNG", "notes.txt": ".txt is no suffix of a picture that is read",
+        "drawing.svg": "SVG draws with lines; convert it to PNG",
+        "notes.txt": ".txt is no suffix of a picture that is read",
         "photo.NEF": "a camera's raw data; develop it to JPEG, PNG or TIFF",
         "README": "no suffix; pictures are known by theirs", "b": "a folder without pictures",
         "b/c": "a folder without pictures", "up": "a folder without pictures",

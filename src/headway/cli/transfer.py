@@ -55,8 +55,8 @@ def transfer(
     model = refuse_existing(Path(out))
     backbone, cut = load_run(Path(run))
     size = view_size(backbone)
-    source = open_source(data, labelled=True, group_by=group_by, inputs=backbone.inputs)
-    held = open_source(test, labelled=True, inputs=backbone.inputs) if test is not None else None
+    source = open_source(data, labelled=True, group_by=group_by, like=backbone)
+    held = open_source(test, labelled=True, like=backbone) if test is not None else None
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL) if head == "finetune" else size
         pictures = gather_labelled(

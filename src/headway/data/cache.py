@@ -95,8 +95,8 @@ def _kept(pixels: Path, notes: Path, picture: int) -> Record | None:
         whole = pixels.stat().st_size == len(record.kept) * picture
     except (HeadwayError, OSError, TypeError):
         return None
-    pairs = {field: [(name, text) for name, text in getattr(record, field)] for field in ("skipped", "notes")}
-    return record._replace(**pairs) if whole else None
+    skipped, notes_ = ([(name, text) for name, text in pairs] for pairs in (record.skipped, record.notes))
+    return record._replace(skipped=skipped, notes=notes_) if whole else None
 
 
 def _map(path: Path, count: int, side: int, form: Form) -> Tensor:

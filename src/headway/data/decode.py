@@ -248,7 +248,7 @@ def _tiff(data: bytes, channels: int) -> Raw | None:
             return Raw(np.concatenate(planes, 2), False, (f"its {channels} pages became channels",))  # H W C
         if first.plain:
             return None
-        notes = ("the first of several pages",) if len(found) > 1 else ()
+        notes: tuple[str, ...] = ("the first of several pages",) if len(found) > 1 else ()
         if first.orientation > 1:
             notes += (f"turned upright by its EXIF orientation {first.orientation}",)
         with _turn(first.height * first.width * first.samples // 3):

@@ -82,9 +82,9 @@ def open_items(data: Any, labelled: bool) -> Items:
     given = next((getattr(data, name) for name in ("targets", "labels", "_labels") if hasattr(data, name)), None)
     labels: list[str | None] | None = None
     if labelled and given is not None and len(given) == len(data):
-        classes = getattr(data, "classes", None)
+        classes = getattr(data, "classes", ())
         numbers = torch.as_tensor(given).flatten().tolist()
-        named = classes is not None and max(numbers, default=0) < len(classes)
+        named = max(numbers, default=0) < len(classes)
         labels = [str(classes[number]) if named else str(number) for number in numbers]
     return Items(data, type(data).__name__, labels)
 

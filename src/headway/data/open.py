@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +20,6 @@ from headway.data.survey import survey
 from headway.data.table import TABLES, columns_of, open_table, with_labels
 from headway.data.tar import Tar
 from headway.errors import HeadwayError
-from headway.protocol import Inputs
 
 
 def open_source(
@@ -30,7 +30,7 @@ def open_source(
     group_by: str = "",
     channels: int = 0,
     span: tuple[float, float] | None = None,
-    inputs: Inputs | None = None,
+    like: Any = None,
 ) -> Source:
     """Open pictures by what they are.
 
@@ -45,7 +45,7 @@ def open_source(
             that is searched in their names, its first parentheses being the group.
         channels: C of every picture; 0: as most have. With C, C equal pages of a TIFF are one picture.
         span: The values that become 0 and 1; none: measured where the pictures have more than 8 bits.
-        inputs: Of a trained backbone, whose channels and span it is then.
+        like: A trained backbone: channels and span are then those of its ``inputs``.
 
     Raises:
         HeadwayError: The path is missing, holds no pictures, or the labels do.
@@ -63,7 +63,9 @@ def open_source(
     if group_by and not column:
         source = grouped(source, group_by)
     source = _labelled(source, labels or data) if labelled else source
-    form = form_of(inputs) if inputs else survey(source, channels, span).form if channels or span else None
+    form = (
+        form_of(like.inputs) if like is not None else survey(source, channels, span).form if channels or span else None
+    )
     return Chosen(source, range(len(source)), form=form) if form else source
 
 

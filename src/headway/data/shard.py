@@ -130,7 +130,7 @@ def _frugal(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """A tar's entries; it would remember them all, at a kilobyte each."""
     while (info := tar.next()) is not None:
         yield info
-        tar.members.clear()
+        tar.members.clear()  # type: ignore[attr-defined]  # public, but not in the stubs
 
 
 def _unpack(stream: gzip.GzipFile, spool: BinaryIO, most: int, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pictures and labels from a table: CSV or Parquet with the columns file, label (optional) and group (optional)."""
 
 import csv
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -103,12 +104,11 @@ def _csv(path: Path) -> Iterator[list[str]]:
 def _parquet(path: Path) -> Iterator[list[str]]:
     """As ``_csv``. Raises HeadwayError where pyarrow, which reads it, is not there."""
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
+        pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError as error:
         raise HeadwayError(f"'{path}' is Parquet, which pyarrow reads: pip install pyarrow; or give a CSV") from error
     try:
-        with ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
             yield [name.strip().lower() for name in names]
             for batch in file.iter_batches():
@@ -116,5 +116,5 @@ def _parquet(path: Path) -> Iterator[list[str]]:
                 yield from (
                     ["" if cell is None else str(cell) for cell in cells] for cells in zip(*columns, strict=True)
                 )
-    except (OSError, ArrowException) as error:
+    except (OSError, pyarrow.ArrowException) as error:
         raise HeadwayError(f"cannot read the table '{path}': {' '.join(str(error).split())[:200]}") from error

@@ -7,7 +7,7 @@ like) are read where that is installed, and named where it is not.
 import io
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -96,7 +96,7 @@ def page_values(page: Page) -> np.ndarray:
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     """H W C made upright by its EXIF orientation, 1 to 8; other numbers say nothing."""
-    turns = {
+    turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
         6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: np.rot90,
     }  # fmt: skip
