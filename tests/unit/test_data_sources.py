@@ -157,7 +157,7 @@ def test_a_thousand_tars_keep_few_descriptors_and_close_them_with_the_source(tmp
     assert all(packed.read(index) == plain.read(index) == png(index % 256) for index in range(300))
     if before:
         assert len(os.listdir("/proc/self/fd")) - before <= (os.cpu_count() or 1)
-    source, descriptor = packed, packed.members[0].shard.spool
+    source, descriptor = packed, packed.shards[0].spool
     os.fstat(descriptor)
     del packed
     del source

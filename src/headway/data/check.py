@@ -26,7 +26,7 @@ class Seen(NamedTuple):
     Attributes:
         kept: Index in the source.
         kinds: Formats, by content.
-        heights: Upright, in pixels; int32.
+        heights: Upright, in pixels.
         widths: Likewise.
         channels: As the file has them, opacity not counted.
         bits: A channel.
@@ -70,6 +70,12 @@ class _One(NamedTuple):
     notes: tuple[str, ...]
     shown: Tensor | None
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What is counted of it."""
+        header = self.header
+        return self.height, self.width, header.channels, header.bits, header.orientation, self.content
+
 
 def inspect(
     source: Source,
@@ -96,12 +102,10 @@ def inspect(
     def work(part: Iterable[int]) -> list[_One | str]:
         return [_one(source, index, form, side if index in wanted else 0) for index in part]
 
-    found, kept, skipped = list[tuple[object, ...]](), list[int](), list[tuple[str, str]]()
-    notes, sheet, shown, sums = list[tuple[str, str]](), list[Tensor](), list[int](), torch.zeros(3, form.channels)
-    looks = list[np.ndarray]()
-    sums = sums.double()
+    kept, skipped, notes = list[int](), list[tuple[str, str]](), list[tuple[str, str]]()
+    kinds, numbers, looks = list[str](), [np.empty((0, 6), np.int64)], [np.empty(0, np.uint64)]
+    sheet, shown, sums = list[Tensor](), list[int](), torch.zeros(3, form.channels, dtype=torch.float64)
     for part, results in zip(parts, ahead(work, parts, workers), strict=True):
-        read = [one for one in results if not isinstance(one, str)]
         for index, one in zip(part, results, strict=True):
             if isinstance(one, str):
                 skipped.append((source.name(index), one))
@@ -110,25 +114,22 @@ def inspect(
                 sheet.append(one.shown)
                 shown.append(len(kept))
             kept.append(index)
+            kinds.append(one.header.kind)
             notes.extend((source.name(index), note) for note in one.notes)
-            header = one.header
-            found.append(
-                (header.kind, one.height, one.width, header.channels, header.bits, header.orientation, one.content)
-            )
             sums += one.sums
+        read = [one for one in results if not isinstance(one, str)]
         if read:
-            looks.append(look_hash(np.stack([one.lightness for one in read])))
+            numbers.append(np.array([one.numbers for one in read], np.int64))  # n 6
+            looks.append(look_hash(np.stack([one.lightness for one in read])))  # n
         if progress:
             progress(part.stop, count)
-    kinds, heights, widths, channels, bits, turns, contents = zip(*found, strict=True) if found else ((),) * 7
-    total = sums[0].clamp_min(1)
+    total = sums[0].clamp_min(1)  # C
     mean = sums[1] / total  # C
     std = (sums[2] / total - mean**2).clamp_min(0).sqrt()  # C
+    heights, widths, channels, bits, turns, contents = np.concatenate(numbers).T  # n each
     return Seen(
-        kept, list(kinds), np.array(heights, np.int32), np.array(widths, np.int32), np.array(channels, np.int16),
-        np.array(bits, np.int16), np.array(turns, np.int8), np.array(contents, np.int64),
-        np.concatenate([np.empty(0, np.uint64), *looks]), mean.tolist(), std.tolist(),
-        sheet, shown, skipped, notes,
+        kept, kinds, heights, widths, channels, bits, turns, contents, np.concatenate(looks), mean.tolist(),
+        std.tolist(), sheet, shown, skipped, notes,
     )  # fmt: skip
 
 

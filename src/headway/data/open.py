@@ -63,10 +63,11 @@ def open_source(
     if group_by and not column:
         source = grouped(source, group_by)
     source = _labelled(source, labels or data) if labelled else source
-    form = (
-        form_of(like.inputs) if like is not None else survey(source, channels, span).form if channels or span else None
-    )
-    return Chosen(source, range(len(source)), form=form) if form else source
+    if like is not None:
+        return Chosen(source, range(len(source)), form=form_of(like.inputs))
+    if channels or span:
+        return Chosen(source, range(len(source)), form=survey(source, channels, span).form)
+    return source
 
 
 def _open_object(data: object, labelled: bool) -> Source:

@@ -95,9 +95,9 @@ def pillow_pixels(image: Image.Image) -> Raw:
 
     Colours of other kinds (palettes, inks, lightness and hues) become red, green and blue; opacity is kept apart.
     """
-    notes: tuple[str, ...] = (
-        ("the first of several " + ("pages" if image.format == "TIFF" else "frames"),) if several(image) else ()
-    )
+    notes: tuple[str, ...] = ()
+    if several(image):
+        notes += ("the first of several pages" if image.format == "TIFF" else "the first of several frames",)
     orientation = orientation_of(image)
     image.load()
     if image.mode == "CMYK":

@@ -37,7 +37,6 @@ class Member(NamedTuple):
     """A file in a tar: its name there, and which bytes it is."""
 
     name: str
-    shard: Shard
     offset: int
     size: int
 
@@ -45,6 +44,7 @@ class Member(NamedTuple):
 class Index(NamedTuple):
     """What a tar holds: its files in order, and (name, reason) of what is none."""
 
+    shard: Shard
     members: list[Member]
     passed: list[tuple[str, str]]
 
@@ -84,32 +84,32 @@ def index_tar(path: Path, room: Callable[[], BinaryIO]) -> Index:
         raise HeadwayError(f"cannot read '{path}': {error.strerror or error}{hint if packed else ''}") from error
 
 
-def read_member(member: Member) -> bytes:
-    """The member's bytes.
+def read_bytes(shard: Shard, offset: int, size: int) -> bytes:
+    """A member's bytes.
 
     Raises:
         Unreadable: The tar ends before they do or has changed since it was indexed, or they are too many for a picture.
+        OSError: The tar cannot be read.
     """
-    if member.size > LARGEST_FILE:
-        raise Unreadable(f"{member.size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
-    shard = member.shard
+    if size > LARGEST_FILE:
+        raise Unreadable(f"{size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
     if shard.spool is not None:
-        data = _read_at(shard.spool, member.size, member.offset)
+        data = _read_at(shard.spool, size, offset)
     else:
         with shard.path.open("rb", buffering=0) as file:
             found = os.fstat(file.fileno())
             if (found.st_size, found.st_mtime_ns) != shard.stamp:
                 raise Unreadable("its tar has changed since it was opened")
-            file.seek(member.offset)
-            data = file.read(member.size)
-    if len(data) < member.size:
+            file.seek(offset)
+            data = file.read(size)
+    if len(data) < size:
         raise Unreadable("the tar ends within it")
     return data
 
 
 def _index(file: BinaryIO, shard: Shard) -> Index:
     """The regular files that are not hidden; whatever else there is has a reason."""
-    index = Index([], [])
+    index = Index(shard, [], [])
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for info in _frugal(tar):
             if info.isdir():
@@ -119,7 +119,7 @@ def _index(file: BinaryIO, shard: Shard) -> Index:
             elif os.path.basename(info.name).startswith("."):
                 index.passed.append((info.name, "hidden"))
             else:
-                index.members.append(Member(info.name, shard, info.offset_data, info.size))
+                index.members.append(Member(info.name, info.offset_data, info.size))
         file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # Python ends quietly where an entry is damaged
             raise tarfile.ReadError(f"the entry at byte {tar.offset:,} is damaged")

@@ -1,5 +1,6 @@
 """Pictures decoded once: square, in one form, in memory, or in a mapped file where memory is short."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -170,10 +171,19 @@ def _numbered(groups: list[str | None]) -> Tensor:
     return torch.from_numpy(np.unique(keys, return_inverse=True)[1].astype(np.int64))
 
 
+def _container_memory() -> int:
+    """Bytes that this container may take, where Linux says so; else more than anybody has."""
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # none, or "max"
+            return int(Path(file).read_text())
+    return 1 << 62
+
+
 def quarter_of_memory() -> int:
     """Bytes that pictures may take in memory."""
     try:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each holds pictures of its own
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // processes
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min(physical, _container_memory()) // 4 // processes
     except (AttributeError, ValueError, OSError):  # not POSIX
         return 2 << 30

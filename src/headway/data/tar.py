@@ -17,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from headway.data.files import PICTURES, suffix_of, why_passed
-from headway.data.shard import Index, Member, index_tar, read_member
+from headway.data.shard import Index, Member, Shard, index_tar, read_bytes
 from headway.data.source import in_order
 from headway.errors import HeadwayError
 
@@ -41,20 +43,24 @@ class Tar:
 
     def __init__(self, paths: Sequence[Path], labelled: bool = False):
         self.paths = paths
-        self.members: list[Member] = []
+        self.shards: list[Shard] = []
         self.names: list[str] = []
         self.passed: list[tuple[str, str]] = []
         texts: list[str | None] = []
-        for path, (found, passed) in zip(paths, self._index(paths), strict=True):
+        where = [np.empty((0, 3), np.int64)]
+        for path, (shard, found, passed) in zip(paths, self._index(paths), strict=True):
             pictures = [member for member in found if suffix_of(member.name) in PICTURES]
             others = [(member.name, why_passed(member.name)) for member in found if _odd(member.name)]
             self.passed += [(f"{path.name}/{name}", reason) for name, reason in (*passed, *others)]
-            self.members += pictures
             self.names += [f"{path.name}/{member.name}" for member in pictures]
+            places = [(len(self.shards), member.offset, member.size) for member in pictures]
+            where.append(np.array(places, np.int64).reshape(-1, 3))
+            self.shards.append(shard)
             if labelled:
                 given = {_key(member.name): member for member in found if member.name.endswith(".cls")}
-                texts += [_text(given.get(_key(member.name))) for member in pictures]
-        if not self.members:
+                texts += [_text(shard, given.get(_key(member.name))) for member in pictures]
+        self.where = np.concatenate(where)  # N 3: which shard, offset, size; 24 MB a million
+        if not self.names:
             raise HeadwayError(f"no pictures in {', '.join(map(repr, map(str, paths[:3])))}")
         self.classes: tuple[str, ...] | None = None
         self.labels: Sequence[str | None] = texts
@@ -81,11 +87,12 @@ class Tar:
         return (parts[place % workers][place // workers] for place in range(len(paths)))
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.names)
 
     def read(self, index: int) -> bytes:
         """The member's bytes. Raises Unreadable where the tar ends before they do."""
-        return read_member(self.members[index])
+        shard, offset, size = self.where[index].tolist()
+        return read_bytes(self.shards[shard], offset, size)
 
     def name(self, index: int) -> str:
         """TAR/MEMBER."""
@@ -117,12 +124,14 @@ def _key(name: str) -> str:
     return f"{folder}/{base.split('.', 1)[0]}"
 
 
-def _text(member: Member | None) -> str | None:
+def _text(shard: Shard, member: Member | None) -> str | None:
     if member and member.size > LONGEST:
         raise HeadwayError(
             f"the label '{member.name}' has {member.size:,} bytes; a class's name has at most {LONGEST:,}"
         )
-    return read_member(member).decode("utf-8", "replace").strip() or None if member else None
+    if member is None:
+        return None
+    return read_bytes(shard, member.offset, member.size).decode("utf-8", "replace").strip() or None
 
 
 def _classes(

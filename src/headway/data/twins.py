@@ -22,6 +22,8 @@ GRID, LOW = 32, 8
 """Pixels a side that the hash looks at, and frequencies that it keeps along each side."""
 RADIUS = 4
 """Bits of 64 in which near pictures may differ."""
+CROWD = 1000
+"""Hashes with which each is compared, at most, in one band: those next to it in order, where thousands share a band."""
 PLAIN = 3.0
 """Deviation (of 255) of the 32 x 32 pixels below which a picture shows too little to be compared."""
 
@@ -67,10 +69,10 @@ def near_pairs(hashes: np.ndarray, radius: int = RADIUS) -> np.ndarray:
 def _within(hashes: np.ndarray, low: int, high: int, radius: int) -> np.ndarray:
     """P 2: pairs that are equal in bits low..high-1 and differ in few of all."""
     band = hashes >> np.uint64(low) & np.uint64((1 << (high - low)) - 1)
-    order = np.argsort(band, kind="stable")
+    order = np.lexsort((hashes, band))
     band, ranked = band[order], hashes[order]
     first, pairs = np.arange(len(order)), [np.empty((0, 2), int)]
-    for step in range(1, len(order)):
+    for step in range(1, min(len(order), CROWD + 1)):
         first = first[first + step < len(order)]
         first = first[band[first] == band[first + step]]  # a run of equal bands ends once and for all
         if not len(first):
