@@ -17,8 +17,9 @@ import tifffile
 import torch
 from PIL import Image
 
-from headway.data.decode import decode, look
+from headway.data.decode import decode
 from headway.data.form import Form
+from headway.data.look import look
 from headway.data.source import Unreadable
 
 COUNT = int(os.environ.get("HEADWAY_FUZZ", "60"))

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from headway.data import decode as decoding
 from headway.data import jpeg, pillow
-from headway.data.decode import decode, fit, look
+from headway.data.decode import decode, fit
+from headway.data.look import look
 from headway.data.source import Unreadable
 
 

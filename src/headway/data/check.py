@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.data.decode import Look, look, read_picture
+from headway.data.decode import read_picture
 from headway.data.form import LUMA, Form
 from headway.data.ingest import TOGETHER, ahead, content_hash, load, patiently
+from headway.data.look import Look, look
 from headway.data.source import Source, Unreadable, reason_of
 from headway.data.twins import GRID, look_hash
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from headway.data.decode import LARGEST, look, read_raw
+from headway.data.decode import LARGEST, read_raw
 from headway.data.form import RGB, Form, Raw, extremes, span_of
+from headway.data.look import look
 from headway.data.source import Source, Unreadable
 from headway.errors import HeadwayError
 

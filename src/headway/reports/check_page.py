@@ -33,10 +33,11 @@ table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem 1.
   vertical-align: top; overflow-wrap: anywhere } th { color: var(--faint); font-weight: normal; white-space: nowrap }
 .findings li { margin: .3rem 0 } .clean { color: var(--right) }
 .sheet { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-end }
-.sheet figure { width: 112px } .sheet img { image-rendering: auto; margin: 0;
+.sheet figure { width: 112px } .sheet img { margin: 0;
   outline: 1px solid var(--line) }
 .sheet figcaption { min-height: 0; margin-top: .2rem; overflow: hidden; font-size: .7rem; text-overflow: ellipsis;
   white-space: nowrap }
+.pairs { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin-bottom: 1rem }
 .family { margin-bottom: .75rem; padding-bottom: .75rem; border-bottom: 1px solid var(--line) }
 .bar { height: .8rem; min-width: 1px; border-radius: 2px; background: var(--faint) }
 .bars td:last-child { width: 24rem }
@@ -53,7 +54,7 @@ def write_check_page(answer: dict[str, Any], looked: Looked, tested: Looked | No
         tested: The test set, where there is one.
         pictures: Whether pictures are shown.
     """
-    told = answer["findings"]
+    told, shown = answer["findings"], tested if pictures else None
     listed = "".join(f"<li>{_safe(sentence)}</li>" for sentence in told)
     head = f'<ul class="findings">{listed}</ul>' if told else '<p class="clean">Nothing to see to.</p>'
     parts = [
@@ -71,8 +72,8 @@ def write_check_page(answer: dict[str, Any], looked: Looked, tested: Looked | No
         ]
     leaked = answer.get("leakage") or {"exact": [], "near": []}
     parts += [
-        _section("In the test set and in the data, equal in every pixel", _table(leaked["exact"])),
-        _section("In the test set and nearly in the data", _table(leaked["near"])),
+        _section("In the test set and in the data, equal in every pixel", _both(looked, shown, leaked["exact"])),
+        _section("In the test set and nearly in the data", _both(looked, shown, leaked["near"])),
         _section("Unreadable", _table(answer["skipped"][: answer["unreadable"]])),
         _section("Passed over", _table(answer["skipped"][answer["unreadable"] :])),
         "" if pictures else _section("Equal in every pixel", _names(answer["exact_duplicates"])),
@@ -81,7 +82,7 @@ def write_check_page(answer: dict[str, Any], looked: Looked, tested: Looked | No
         _section("Extreme shapes", _names(answer["extreme"])),
         _section("Hardly more than one colour", _names(answer["plain"])),
         _section("Notes", _table(answer["notes"])),
-        f"</main><footer><p>{_safe(answer['kept'])}</p></footer>",
+        f"</main><footer><p>{_safe(answer['kept'][:1].upper() + answer['kept'][1:])}.</p></footer>",
     ]
     return framed(f"{plainly(answer['data'])}: a look at the data", "\n".join(parts), STYLE)
 
@@ -164,6 +165,18 @@ def _families(looked: Looked, families: list[list[int]]) -> str:
     return "".join(rows) + _rest(len(families), FAMILIES) if rows else ""
 
 
+def _both(looked: Looked, tested: Looked | None, rows: list[dict[str, str]]) -> str:
+    """Pictures of the test set beside those of the data, where pictures are shown, and all their names."""
+    if tested is None or not rows:
+        return _table(rows)
+    here, there = looked.names, tested.names
+    pairs = []
+    for row in rows[:FAMILIES]:
+        figures = _again(tested, there.index(row["test"])) + _again(looked, here.index(row["data"]))
+        pairs.append(f'<div class="sheet pair">{figures}</div>')
+    return f'<div class="pairs">{"".join(pairs)}</div>{_table(rows)}'
+
+
 def _again(looked: Looked, place: int) -> str:
     name = looked.source.name(looked.seen.kept[place])
     try:
@@ -179,8 +192,9 @@ def _figure(name: str, picture: Tensor) -> str:
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
     data, safe = base64.b64encode(buffer.getvalue()).decode(), _safe(name)
     height, width = pixels.shape[:2]
+    larger = max(THUMBNAIL // max(height, width), 1)  # by a whole factor, so that no pixel is blurred
     return (
-        f'<figure><img width="{width}" height="{height}" alt="" src="data:image/jpeg;base64,{data}">'
+        f'<figure><img width="{larger * width}" height="{larger * height}" alt="" src="data:image/jpeg;base64,{data}">'
         f'<figcaption title="{safe}">{safe}</figcaption></figure>'
     )
 
