@@ -19,6 +19,7 @@ from headway.data.form import RGB, Form
 from headway.data.open import open_source
 from headway.data.source import Unreadable
 from headway.data.store import build_store
+from headway.errors import HeadwayError
 
 ROWS, COLUMNS = np.mgrid[0:60, 0:80]
 SCENE = np.stack([COLUMNS * 3, ROWS * 4, ROWS + COLUMNS], -1).astype(np.uint8)
@@ -131,6 +132,15 @@ def test_files_are_read_as_numbers_in_one_range_for_the_data_set(tmp_path):
     assert store.names[1] == "dark.tif" and len(store.images[1].unique()) == 60  # 8 bits would have left a quarter
     wide = build_store(open_source(tmp_path, span=(0, 1000)), 60)
     assert ("bright.tif", "clipped to the data set's range") in wide.notes and float(wide.images.max()) == 1
+
+
+def test_a_span_is_for_deep_pictures_alone(tmp_path):
+    IMAGE.save(tmp_path / "1.png")
+    with pytest.raises(HeadwayError, match="--span is for pictures of more than 8 bits"):
+        open_source(tmp_path, span=(0, 100))
+    for channels, span, message in ((-1, None, "--channels must lie in"), (0, (5, 5), "the first is smaller")):
+        with pytest.raises(HeadwayError, match=message):
+            open_source(tmp_path, channels=channels, span=span)
 
 
 # ---- reduced JPEGs

@@ -65,9 +65,12 @@ def open_source(
     source = _labelled(source, labels or data) if labelled else source
     if like is not None:
         return Chosen(source, range(len(source)), form=form_of(like.inputs))
-    if channels or span:
-        return Chosen(source, range(len(source)), form=survey(source, channels, span).form)
-    return source
+    if not channels and not span:
+        return source
+    found = survey(source, channels, span)
+    if span and 2 * found.deep <= found.looked:
+        raise HeadwayError("--span is for pictures of more than 8 bits, and most of these have 8; leave it out")
+    return Chosen(source, range(len(source)), form=found.form)
 
 
 def _open_object(data: object, labelled: bool) -> Source:

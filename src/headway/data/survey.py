@@ -26,11 +26,13 @@ class Survey(NamedTuple):
     Attributes:
         natural: Median short side in pixels.
         looked: Pictures of the sample that could be read.
+        deep: How many of them have more than 8 bits a channel.
         form: Channels and range of the data set.
     """
 
     natural: int
     looked: int
+    deep: int
     form: Form
 
 
@@ -73,7 +75,7 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
     most = channels or max(sorted(kinds), key=lambda kind: kinds[kind])
     if span is None and 2 * len(deep) > len(sides):
         span = _span(source, deep, most)
-    return Survey(statistics.median_low(sides), len(sides), Form(most, span))
+    return Survey(statistics.median_low(sides), len(sides), len(deep), Form(most, span))
 
 
 def surveyed(source: Source) -> Survey:
