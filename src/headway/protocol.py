@@ -99,12 +99,14 @@ class Inputs(NamedTuple):
         std: Per channel, divided by.
         channels: How many channels go in.
         grey: True where the network sees lightness alone (it was trained to guess the colours, say).
+        span: The values in the files that became 0 and 1, where they have more than 8 bits; None: 0 and 255.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int = 3
     grey: bool = False
+    span: tuple[float, float] | None = None
 
 
 class Facts(NamedTuple):

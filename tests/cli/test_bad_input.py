@@ -158,7 +158,7 @@ def test_help_and_import_need_no_torch_and_little_time():
     assert time.perf_counter() - began < 5  # a gross bound: it is some 0.05 s; torch alone would take seconds
 
 
-@pytest.mark.parametrize("verb", ["demo", "tasks", "pretrain", "transfer", "predict", "embed"])
+@pytest.mark.parametrize("verb", ["demo", "tasks", "check", "pretrain", "transfer", "predict", "embed"])
 def test_every_verb_has_help_with_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -13,8 +13,9 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image, ImageOps
 
 from headway.data import decode as decoding
-from headway.data import jpeg
-from headway.data.decode import decode, fit, size_of
+from headway.data import jpeg, pillow
+from headway.data.decode import decode, fit
+from headway.data.look import look
 from headway.data.source import Unreadable
 
 
@@ -136,7 +137,8 @@ def test_floats_of_any_range_are_stretched_and_holes_are_black():
     assert int(pixels[0, 0]) == int(pixels[0, 1]) == 0 and int(pixels.max()) == 255
     assert (pixels[1:].flatten().diff().int() >= 0).all()
     constant = np.full((8, 8), np.nan, np.float32)
-    assert int(decode(encoded(Image.fromarray(constant), "TIFF")).max()) == 0
+    with pytest.raises(Unreadable, match="not one number in it is finite"):
+        decode(encoded(Image.fromarray(constant), "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
@@ -152,9 +154,13 @@ def test_a_truncated_file_is_never_a_half_grey_picture(kind):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"This is a text." * 20, "no picture format"),
-        (b"<svg></svg>", "no picture format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture format"),
+        (b"This is a text." * 20, "a text, no picture"),
+        (b"<svg></svg>", "SVG draws with lines"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript, which is a program"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"8BPS\0\1", "Photoshop"),
+        (bytes(range(1, 200)), "no picture format"),
+        (bytes(300), "nothing but zeros"),
         (struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"\xff\xd8\xff", "damaged|no picture"),
         (png_header(30_000, 30_000), "too many pixels"),
@@ -176,16 +182,16 @@ def test_a_jpeg_of_too_many_pixels_is_refused_by_its_header(monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": with_orientation(6)}, {"comment": b"x" * 999}])
 def test_the_size_is_read_from_the_header(options):
     data = encoded(scene(), "JPEG", **options)
-    assert jpeg.jpeg_size(data) == size_of(data) == (30, 40)
-    assert jpeg.jpeg_size(data[:20]) is None and size_of(encoded(scene(), "PNG")) == (30, 40)
+    assert jpeg.jpeg_facts(data)[:2] == look(data)[1:3] == (30, 40)
+    assert jpeg.jpeg_facts(data[:20]) is None and look(encoded(scene(), "PNG"))[1:3] == (30, 40)
 
 
-def test_jpeg_size_ends_on_any_bytes():
+def test_jpeg_facts_end_on_any_bytes():
     generator = np.random.default_rng(1)
     for _ in range(300):
         data = b"\xff\xd8\xff" + generator.choice([0, 1, 0xC0, 0xE1, 0xFF], 200).astype(np.uint8).tobytes()
-        size = jpeg.jpeg_size(data)
-        assert size is None or min(size) > 0
+        facts = jpeg.jpeg_facts(data)
+        assert facts is None or min(facts[:2]) > 0
 
 
 def test_warnings_of_pillow_do_not_leak_from_any_thread():
@@ -221,4 +227,4 @@ def test_a_very_thin_picture_costs_little_memory():
 
 
 def test_no_format_that_starts_a_program_is_tried():
-    assert {"EPS", "WMF", "PDF"}.isdisjoint(decoding.FORMATS) and {"JPEG", "PNG", "TIFF"} <= set(decoding.FORMATS)
+    assert {"EPS", "WMF", "PDF"}.isdisjoint(pillow.FORMATS) and {"JPEG", "PNG", "TIFF"} <= set(pillow.FORMATS)

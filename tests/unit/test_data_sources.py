@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from headway.data import shard
 from headway.data.braces import contract, expand
 from headway.data.open import open_source
 from headway.data.source import Chosen, Source, Unreadable, in_order
@@ -127,25 +128,96 @@ def test_a_brace_pattern_joins_tars_in_order(tmp_path):
 def test_nothing_in_a_tar_reaches_outside(tmp_path):
     path = tmp_path / "evil.tar"
     with tarfile.open(path, "w") as tar:
-        for kind, name in ((tarfile.SYMTYPE, "link.png"), (tarfile.FIFOTYPE, "pipe.png"), (tarfile.DIRTYPE, "d.png")):
+        kinds = [(tarfile.SYMTYPE, "link.png"), (tarfile.FIFOTYPE, "pipe.png"), (tarfile.DIRTYPE, "d.png")]
+        for kind, name in (*kinds, (tarfile.LNKTYPE, "hard.png"), (tarfile.CHRTYPE, "device.png")):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-        info = tarfile.TarInfo("../../escape.png")
-        info.size = len(png(5))
-        tar.addfile(info, io.BytesIO(png(5)))
+        for name in ("../../escape.png", "/etc/absolute.png"):
+            info = tarfile.TarInfo(name)
+            info.size = len(png(5))
+            tar.addfile(info, io.BytesIO(png(5)))
     source = open_source(path)
-    assert names(source) == ["evil.tar/../../escape.png"] and source.read(0) == png(5)
+    assert names(source) == ["evil.tar/../../escape.png", "evil.tar//etc/absolute.png"]
+    assert source.read(0) == source.read(1) == png(5)
+    assert {name: "links are not followed" in reason for name, reason in source.passed} == {
+        f"evil.tar/{name}": True for name in ("link.png", "pipe.png", "hard.png", "device.png")
+    }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["evil.tar"]
 
 
-def test_descriptors_of_a_tar_are_closed_with_it(tmp_path):
-    source = open_source(make_tar(tmp_path / "x.tar.gz", pair("0", 1, "a"), "w:gz"))
-    descriptor = source.members[0].descriptor
+def test_a_thousand_tars_keep_few_descriptors_and_close_them_with_the_source(tmp_path):
+    for number in range(300):
+        make_tar(tmp_path / f"{number:03d}.tar.gz", pair("0", number % 256, "a"), "w:gz")
+        make_tar(tmp_path / f"plain-{number:03d}.tar", pair("0", number % 256, "a"))
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    packed = open_source(f"{tmp_path}/{{000..299}}.tar.gz")
+    plain = open_source(f"{tmp_path}/plain-{{000..299}}.tar")
+    assert len(packed) == len(plain) == 300
+    assert all(packed.read(index) == plain.read(index) == png(index % 256) for index in range(300))
+    if before:
+        assert len(os.listdir("/proc/self/fd")) - before <= (os.cpu_count() or 1)
+    source, descriptor = packed, packed.shards[0].spool
     os.fstat(descriptor)
+    del packed
     del source
     with pytest.raises(OSError):
         os.fstat(descriptor)
+
+
+def test_a_tar_that_changes_or_asks_too_much_is_refused(tmp_path, monkeypatch):
+    path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), *pair("1", 2, "b")])
+    source = open_source(path)
+    monkeypatch.setattr(shard, "LARGEST_FILE", 10)
+    with pytest.raises(Unreadable, match="too many for a picture"):
+        source.read(0)
+    monkeypatch.undo()
+    path.write_bytes(path.read_bytes() + bytes(512))
+    with pytest.raises(Unreadable, match="has changed"):
+        source.read(0)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        source.read(0)
+
+
+def test_a_gzipped_bomb_and_an_endless_label_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard, "LEAST", 1 << 16)
+    path = make_tar(tmp_path / "x.tar.gz", [("0.png", bytes(1 << 20))], "w:gz")
+    with pytest.raises(HeadwayError, match="100 times its size"):
+        open_source(path)
+    path = make_tar(tmp_path / "y.tar", [("0.png", png(1)), ("0.cls", b"x" * 5000)])
+    assert len(open_source(path)) == 1
+    with pytest.raises(HeadwayError, match=r"label '0\.cls' has 5,000 bytes"):
+        open_source(path, labelled=True)
+
+
+def test_a_damaged_entry_within_a_tar_is_not_taken_for_its_end(tmp_path):
+    path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), *pair("1", 2, "b"), *pair("2", 3, "c")])
+    data = bytearray(path.read_bytes())
+    data[4 * 512 + 148] ^= 0x7F  # the checksum of the third entry
+    path.write_bytes(data)
+    with pytest.raises(HeadwayError, match=r"no whole tar: the entry at byte 2,048 is damaged"):
+        open_source(path)
+
+
+def test_what_lies_beside_pictures_is_named(tmp_path):
+    write(tmp_path / "pics", "a/1.png", ".hidden.png")
+    (tmp_path / "pics" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "pics" / "up").symlink_to("..", target_is_directory=True)
+    for name in ("drawing.svg", "photo.NEF", "README", "notes.txt"):
+        (tmp_path / "pics" / name).write_text("x")
+    assert dict(open_source(tmp_path / "pics").passed) == {
+        ".hidden.png": "hidden", "up/pics": "a link to a folder that is counted already",
+        "drawing.svg": "SVG draws with lines; convert it to PNG",
+        "notes.txt": ".txt is no suffix of a picture that is read",
+        "photo.NEF": "a camera's raw data; develop it to JPEG, PNG or TIFF",
+        "README": "no suffix; pictures are known by theirs", "b": "a folder without pictures",
+        "b/c": "a folder without pictures", "up": "a folder without pictures",
+    }  # fmt: skip
+    path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), (".1.png", b""), ("2.svg", b"<svg>"), ("3.json", b"{}")])
+    assert dict(open_source(path).passed) == {
+        "x.tar/.1.png": "hidden", "x.tar/2.svg": "SVG draws with lines; convert it to PNG"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.9])

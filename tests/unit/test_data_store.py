@@ -119,7 +119,7 @@ def test_nothing_readable_is_an_error_with_reasons(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "b.jpg").write_text("text")
     source = open_source(tmp_path)
-    with pytest.raises(HeadwayError, match=r"none of 2 pictures could be read; a\.png: empty file; b\.jpg: no picture"):
+    with pytest.raises(HeadwayError, match=r"none of 2 pictures could be read; a\.png: empty file; b\.jpg: a text"):
         build_store(source, 8)
     with pytest.raises(HeadwayError, match="none of 2 pictures"):
         natural_size(source)

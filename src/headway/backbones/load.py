@@ -89,7 +89,8 @@ def from_architecture(plain: dict[str, Any]) -> nn.Module:
     try:
         choices = dict(plain)
         kind, given = choices.pop("kind"), choices["inputs"]
-        choices["inputs"] = Inputs(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+        pairs = {name: tuple(value) for name, value in given.items() if isinstance(value, (list, tuple))}
+        choices["inputs"] = Inputs(**{**given, **pairs})
         if kind == "vit":
             return ViT(_config(ViTConfig, choices))
         if kind == "timm":

@@ -36,7 +36,7 @@ def embed(run: Positional[str], *, data: str | Path | Source, out: str | Path) -
         raise HeadwayError(f"--out '{out}' does not end in .npz, the one format that embed writes")
     backbone, _ = load_run(Path(run))
     size = view_size(backbone)
-    source = open_source(data)
+    source = open_source(data, like=backbone)
     rows: list[np.ndarray] = []
     names: list[str] = []
     skipped: list[tuple[str, str]] = []

@@ -30,7 +30,7 @@ def predict(model: Positional[str], *, data: str | Path | Source, out: str | Pat
     """
     table = refuse_existing(Path(out))
     classifier = load_classifier(Path(model))
-    source = open_source(data)
+    source = open_source(data, like=classifier.backbone)
     skipped: list[tuple[str, str]] = []
     counts = dict.fromkeys(classifier.classes, 0)
 

@@ -33,6 +33,8 @@ def pretrain(
     budget: str | None = None,
     epochs: float | None = None,
     steps: int | None = None,
+    channels: int = 0,
+    span: tuple[float, float] | None = None,
     seed: int = 0,
     accumulate: int = 1,
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto",
@@ -57,6 +59,8 @@ def pretrain(
         budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
         epochs: Passes over the data; without budget and steps, the recipe's.
         steps: Optimiser steps.
+        channels: C of every picture; 0: as most have. With C, C equal pages of a TIFF are one picture.
+        span: The two values in the files that become 0 and 1; none: measured where pictures have more than 8 bits.
         seed: Of weights, order and draws: the same command and seed give the same bits.
         accumulate: Micro-batches a step, to save memory where the loss allows.
         precision: Of the arithmetic; auto: measured.
@@ -76,7 +80,7 @@ def pretrain(
         budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
         accumulate=accumulate, precision=precision, compile=compile,
     )  # fmt: skip
-    source = open_source(data)
+    source = open_source(data, channels=channels, span=span)
     look = None
     if probe:
         began = time.perf_counter()

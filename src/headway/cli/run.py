@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import tyro
 
@@ -36,7 +36,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     else:
         getattr(module, "tell", module.show)(answer)  # a file whose verb is show prints by tell
     sys.stdout.flush()
-    return 0
+    return int(module.exit_code(answer)) if hasattr(module, "exit_code") else 0
 
 
 def _recipe_type(recipe: Recipe) -> Any:
@@ -47,6 +47,9 @@ def _recipe_type(recipe: Recipe) -> Any:
 
 def _typed(annotation: Any) -> Any:
     """What can be typed of an annotation: of text, paths and Python objects only text is left."""
+    if get_origin(annotation) is Annotated:  # Positional, say
+        inner, *marks = get_args(annotation)
+        return Annotated[_typed(inner), *marks]
     options = get_args(annotation) if isinstance(annotation, UnionType) else ()
     if str not in options:
         return annotation

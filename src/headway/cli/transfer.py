@@ -31,6 +31,7 @@ def transfer(
     head: Literal["knn", "linear", "finetune"] = "linear",
     test: str | Path | Source | None = None,
     per_class: int | None = None,
+    group_by: str = "",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Change the output layer: cut the pretext head of a run, join one for your classes, train and test it.
@@ -44,6 +45,8 @@ def transfer(
         head: knn (nothing is trained), linear (the backbone stays as it is), or finetune (everything moves).
         test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside and never trained on.
         per_class: Labels a class to use; none: all.
+        group_by: What keeps pictures of one animal, patient or camera on one side of the split: a column of the table,
+            or a regular expression on names, whose first parentheses are the group.
         seed: Of the split, the draw of labels and the training.
 
     Returns:
@@ -52,8 +55,8 @@ def transfer(
     model = refuse_existing(Path(out))
     backbone, cut = load_run(Path(run))
     size = view_size(backbone)
-    source = open_source(data, labelled=True)
-    held = open_source(test, labelled=True) if test is not None else None
+    source = open_source(data, labelled=True, group_by=group_by, like=backbone)
+    held = open_source(test, labelled=True, like=backbone) if test is not None else None
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL) if head == "finetune" else size
         pictures = gather_labelled(

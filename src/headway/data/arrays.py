@@ -14,7 +14,7 @@ class Arrays:
     """A source over decoded pictures.
 
     Args:
-        images: N 3 H W, uint8; a NumPy array or a tensor.
+        images: N C H W, whole or floating-point numbers; a NumPy array or a tensor. 8 bits are uint8.
         labels: N class names; none: unlabelled.
 
     Raises:
@@ -22,10 +22,18 @@ class Arrays:
     """
 
     def __init__(self, images: Tensor | np.ndarray, labels: Sequence[str] | None = None):
-        self.images = torch.as_tensor(images)
-        if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.dtype != torch.uint8:
-            given = f"{tuple(self.images.shape)} of {self.images.dtype}"
-            raise HeadwayError(f"pictures as an array must be N x 3 x H x W of uint8, got {given}")
+        given = f"{tuple(images.shape)} of {images.dtype}"
+        strange = f"pictures as an array must be N x C x H x W of whole or floating-point numbers, got {given}"
+        try:
+            self.images = torch.as_tensor(images)
+        except TypeError as error:
+            raise HeadwayError(strange) from error
+        if self.images.ndim != 4 or 0 in self.images.shape[1:] or self.images.is_complex():
+            raise HeadwayError(strange)
+        if self.images.shape[1] > 4 and self.images.shape[3] <= 4:
+            raise HeadwayError(
+                f"pictures as an array must be N x C x H x W, got {given}; move the channels to the front"
+            )
         if labels is not None and len(labels) != len(self.images):
             raise HeadwayError(f"{len(self.images)} pictures need as many labels, got {len(labels)}")
         self.labels = labels
@@ -35,7 +43,7 @@ class Arrays:
         return len(self.images)
 
     def image(self, index: int) -> Tensor:
-        """The picture, 3 H W."""
+        """The picture, C H W."""
         return self.images[index]
 
     def read(self, index: int) -> bytes:

@@ -1,85 +1,145 @@
 """From a file's bytes to pixels: one policy for training, measuring and predicting, so that all see the same picture.
 
-JPEG goes through ``data.jpeg``, everything else through Pillow. A picture is made upright by its EXIF orientation and
-becomes RGB of 8 bits: grey is repeated, palettes are looked up, transparent parts lie on white, CMYK is converted,
-colour profiles are not applied; of several frames or pages the first is taken. Where Pillow gives more than 8 bits, 0
-stays black, and white is the end of the smallest of the ranges 8, 10, 12, 14, 16 bits that holds the brightest pixel;
-floats within [0, 1] are taken as they are; any other numbers are stretched from their smallest to their largest.
+JPEG goes through ``data.jpeg``; PNG, TIFF and NumPy arrays of more than 8 bits or other channels through files of their
+own; everything else through Pillow. A picture is made upright by its EXIF orientation and brought into the data set's
+form (``data.form``): by default RGB of 8 bits, where grey is repeated, palettes are looked up, transparent parts lie on
+white and inks are converted; colour profiles are not applied. Of several frames or pages the first is taken, unless the
+data set's channels are as many as a TIFF has equal pages.
 """
 
-import io
-import math
+import contextlib
 import threading
-import warnings
-from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from headway.data.jpeg import decode_jpeg, is_jpeg, jpeg_size
+from headway.data.form import RGB, Form, Raw, bring
+from headway.data.jpeg import decode_jpeg, is_jpeg, jpeg_facts
+from headway.data.npy import is_npy, layout, npy_shape, read_npy
+from headway.data.pillow import pillow_pixels, with_pillow
+from headway.data.png import deep_png, png_facts, webp_size
 from headway.data.source import Unreadable
-
-Made = TypeVar("Made")
+from headway.data.tiff import is_tiff, page_values, pages
 
 LARGEST = 100_000_000
 """Pixels above which a picture is refused before it is decoded."""
-_WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
-Image.init()
-FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-"""What Pillow may try: pixel formats alone, none that starts another program (EPS does)."""
+REDUCED = 512
+"""Pixels that the shorter side of a JPEG keeps where it is decoded at a reduced size."""
+HUGE = 25_000_000
+"""Pixels (of three channels) above which pictures are decoded one at a time, however many threads there are."""
+SCANS = 20
+"""A progressive JPEG may go over LARGEST pixels so often: more passes over fewer of them."""
+_one_huge = threading.Lock()
 
 
-class _Quiet:
-    """No warnings meanwhile: ``warnings.catch_warnings`` is not made for threads, so here the last one out restores."""
+class Picture(NamedTuple):
+    """A decoded picture.
 
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
+    Attributes:
+        pixels: C H W in the form asked for.
+        notes: What a person should know: what was left out, converted or scaled.
+        reduced: The same, decoded at the reduced size; none: the pixels are that already.
+    """
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
+    pixels: Tensor
+    notes: tuple[str, ...] = ()
+    reduced: Tensor | None = None
 
-    def __exit__(self, *fault: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
+    @property
+    def same(self) -> Tensor:
+        """C H W: what the picture is recognised by, the same whatever size was asked for."""
+        return self.pixels if self.reduced is None else self.reduced
 
 
-_quiet = _Quiet()
-
-
-def decode(data: bytes) -> Tensor:
-    """Decode a picture: bytes -> 3 H W, uint8, RGB, upright, whole.
+def decode(data: bytes, form: Form = RGB) -> Tensor:
+    """Decode a picture: bytes -> C H W, upright, whole, in the data set's form (uint8, or float32 in [0, 1]).
 
     Raises:
-        Unreadable: Empty, truncated, damaged, no known format, or more than LARGEST pixels.
+        Unreadable: Empty, truncated, damaged, no known format, too many pixels, or other channels than the form's.
+    """
+    return read_picture(data, form).pixels
+
+
+def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
+    """As ``decode``, with notes, and no larger than need be.
+
+    Args:
+        data: The file.
+        form: Of the data set.
+        side: Pixels that the shorter side must have; 0: the whole picture, as it is. A JPEG whose reduced size (at a
+            half, a quarter or an eighth, its shorter side no less than REDUCED pixels) will do is decoded at that.
+
+    Raises:
+        Unreadable: As ``decode``.
     """
     if is_jpeg(data):
-        size = jpeg_size(data)
-        if size:
-            _check_size(*size)
-            picture = decode_jpeg(data)
-            if picture is not None:
-                return picture
-    return _with_pillow(data, lambda image: torch.from_numpy(_rgb(image)).permute(2, 0, 1))  # 3 H W
+        facts = jpeg_facts(data)
+        if facts:
+            _check_size(facts.height, facts.width)
+            if facts.scans * facts.height * facts.width > SCANS * LARGEST:
+                raise Unreadable(f"a progressive JPEG of {facts.scans:,} scans would take too long")
+            by = reduction(facts.height, facts.width)
+            if by > 1 and side:
+                reduced = Picture(*bring(_reduced(data, by), form))
+                if side <= min(reduced.pixels.shape[1:]):
+                    return reduced
+                return read_picture(data, form)._replace(reduced=reduced.pixels)
+            if form == RGB and facts.components != 4:
+                with _turn(facts.height * facts.width):
+                    picture = decode_jpeg(data)
+                if picture is not None:
+                    turned = (f"turned upright by its EXIF orientation {facts.orientation}",)
+                    return Picture(picture, turned if facts.orientation > 1 else ())
+    raw = read_raw(data, form.channels)
+    with _turn(raw.values.size // 3):
+        return Picture(*bring(raw, form))
 
 
-def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width by the header alone, before any turn. Raises Unreadable."""
-    return (jpeg_size(data) if is_jpeg(data) else None) or _with_pillow(data, lambda image: (image.height, image.width))
+def reduction(height: int, width: int) -> int:
+    """By how much a JPEG of this size may be reduced: 1, 2, 4 or 8."""
+    return next((by for by in (8, 4, 2) if min(height, width) >= by * REDUCED), 1)
+
+
+def read_raw(data: bytes, channels: int = 3) -> Raw:
+    """A picture as its file holds it, upright.
+
+    Args:
+        data: The file.
+        channels: C of the data set: so many equal pages of a TIFF are one picture.
+
+    Raises:
+        Unreadable: As ``decode``.
+    """
+    if not data:
+        raise Unreadable("empty file")
+    if is_npy(data):
+        shape, dtype = npy_shape(data)
+        height, width, count = layout(shape, channels)
+        _check_size(height, width, count * dtype.itemsize)
+        return read_npy(data, channels)
+    if is_tiff(data):
+        wanted = _tiff(data, channels)
+        if wanted:
+            return wanted
+    webp = webp_size(data)
+    if webp:
+        _check_size(*webp)
+    png = png_facts(data)
+    if png:
+        _check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
+    if png and png.bits == 16 and png.channels + png.opacity > 1:
+        with _turn(png.height * png.width):
+            raw = deep_png(data, png.opacity)
+        if raw is not None:
+            return raw
+    return with_pillow(data, _check_size, _in_turn)
 
 
 def fit(image: Tensor, side: int) -> Tensor:
-    """The central square, brought to ``side`` pixels: 3 H W, uint8 -> 3 side side, uint8.
+    """The central square, brought to ``side`` pixels: C H W -> C side side, of the same dtype.
 
     The largest square in the middle is cut out and resized, bilinear with antialiasing where it shrinks. What lies
     beyond the square at the long ends is not seen; small pictures are enlarged.
@@ -87,67 +147,55 @@ def fit(image: Tensor, side: int) -> Tensor:
     height, width = image.shape[-2:]
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
-    square = image[:, top : top + short, left : left + short]  # 3 short short
+    square = image[:, top : top + short, left : left + short]  # C short short
     if short == side:
         return square.contiguous()
-    resized = F.interpolate(square[None], (side, side), mode="bilinear", antialias=True)  # 1 3 side side
+    resized = F.interpolate(square[None], (side, side), mode="bilinear", antialias=True)  # 1 C side side
     return resized[0].contiguous()
 
 
-def _check_size(height: int, width: int) -> None:
+def _check_size(height: int, width: int, bytes_each: int = 3) -> None:
     if height * width > LARGEST:
         raise Unreadable(f"too many pixels: {width} x {height}, more than {LARGEST:,}")
+    if height * width * bytes_each > 6 * LARGEST:
+        raise Unreadable(f"too many pixels: {width} x {height} of {bytes_each} bytes, more than {6 * LARGEST:,} bytes")
 
 
-def _with_pillow(data: bytes, use: Callable[[Image.Image], Made]) -> Made:
-    """What ``use`` makes of the opened picture. Raises Unreadable with a plain reason, whatever went wrong."""
-    if not data:
-        raise Unreadable("empty file")
-    try:
-        with _quiet, Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.height, image.width)
-            return use(image)
-    except Unreadable:
-        raise
-    except Image.DecompressionBombError as error:
-        raise Unreadable(f"too many pixels, more than {LARGEST:,}") from error
-    except UnidentifiedImageError as error:
-        heic = data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")
-        raise Unreadable(
-            "HEIC is not read; convert it to JPEG" if heic else "no picture format that is known"
-        ) from error
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise Unreadable(f"damaged: {error or type(error).__name__}") from error
+def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Huge pictures wait for one another, so that memory does not grow with the number of threads."""
+    return _one_huge if pixels > HUGE else contextlib.nullcontext()
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
-    """H W 3, uint8."""
-    image.load()
-    upright = _upright(image)
-    if upright.mode.startswith(("I", "F")):
-        return np.repeat(_eight_bits(np.asarray(upright))[..., None], 3, axis=2)  # H W 3
-    if upright.has_transparency_data:
-        paper = Image.new("RGBA", upright.size, "white")
-        paper.alpha_composite(upright.convert("RGBA"))
-        upright = paper
-    return np.array(upright.convert("RGB"))  # H W 3
+def _reduced(data: bytes, by: int) -> Raw:
+    """A JPEG at a half, a quarter or an eighth of its size: fewer frequencies are put together, in far less time."""
+
+    def use(image: Image.Image) -> Raw:
+        image.draft(None, (image.width // by, image.height // by))
+        return pillow_pixels(image)
+
+    return with_pillow(data, _check_size, use)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF that cannot be read says nothing of the pixels
-        return image
+def _in_turn(image: Image.Image) -> Raw:
+    with _turn(image.height * image.width):
+        return pillow_pixels(image)
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """H W of any number -> H W, uint8, by the policy above; what is no finite number becomes black."""
-    wide = values.astype(np.float64)
-    finite = np.isfinite(wide)
-    low, high = (float(wide[finite].min()), float(wide[finite].max())) if finite.any() else (0.0, 0.0)
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif values.dtype.kind in "iu" and low >= 0 and high < 1 << 16:
-        low, high = 0.0, float((1 << max(8, math.ceil(math.log2(high + 1) / 2) * 2)) - 1)
-    unit = np.where(finite, wide - low, 0.0) / max(high - low, 1e-12)
-    return np.rint(unit * 255).astype(np.uint8)
+def _tiff(data: bytes, channels: int) -> Raw | None:
+    """The picture of a TIFF that Pillow has no mode for, or whose equal pages are the channels; None: Pillow's."""
+    with pages(data, channels + 1) as found:
+        first = found[0]
+        each = first.bits // 8 or 1
+        _check_size(first.height, first.width, first.samples * each)
+        if len(found) == channels > 1 and len({page.shape for page in found}) == 1 and first.samples == 1:
+            _check_size(first.height, first.width, channels * each)
+            with _turn(first.height * first.width * channels // 3):
+                planes = [page_values(page) for page in found]
+            return Raw(np.concatenate(planes, 2), False, (f"its {channels} pages became channels",))  # H W C
+        if first.plain:
+            return None
+        notes: tuple[str, ...] = ("the first of several pages",) if len(found) > 1 else ()
+        if first.orientation > 1:
+            notes += (f"turned upright by its EXIF orientation {first.orientation}",)
+        with _turn(first.height * first.width * first.samples // 3):
+            return Raw(page_values(first), first.opacity, notes)

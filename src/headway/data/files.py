@@ -10,14 +10,53 @@ from headway.data.source import Unreadable, in_order
 
 PICTURES = frozenset(
     f".{kind}"
-    for kinds in ("jpg jpeg jpe jfif png webp gif bmp dib", "tif tiff ppm pgm pbm pnm avif jp2 heic heif")
+    for kinds in (
+        "jpg jpeg jpe jfif png apng webp gif bmp dib",
+        "tif tiff btf ppm pgm pbm pnm pfm avif jp2 j2k heic heif npy",
+    )
     for kind in kinds.split()
 )
 """Suffixes, in lower case, of files that are looked at; what is inside decides how they are read."""
 
-
+RAW = frozenset(f".{kind}" for kind in ["cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2", "pef", "srw"])
+"""Suffixes of what cameras record before they make a picture of it."""
 LARGEST_FILE = 1 << 30
 """Bytes beyond which a file is not read: it would take the memory of thousands of pictures."""
+
+
+def suffix_of(name: str) -> str:
+    """What comes after the last dot, with it, in lower case."""
+    return os.path.splitext(name)[1].lower()
+
+
+def why_passed(name: str) -> str:
+    """Why a file that is no picture by its name is not looked at."""
+    suffix = suffix_of(name)
+    if suffix == ".svg":
+        return "SVG draws with lines; convert it to PNG"
+    if suffix in RAW:
+        return "a camera's raw data; develop it to JPEG, PNG or TIFF"
+    return f"{suffix} is no suffix of a picture that is read" if suffix else "no suffix; pictures are known by theirs"
+
+
+def read_whole(path: Path) -> bytes:
+    """A regular file's bytes.
+
+    Raises:
+        OSError: It is not there, or may not be read.
+        Unreadable: A pipe, a folder or a device, which might never end; or more than LARGEST_FILE bytes.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe would wait
+    descriptor = os.open(path, flags)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable("not a regular file")
+        if found.st_size > LARGEST_FILE:
+            raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
+        return os.read(descriptor, found.st_size)
+    finally:
+        os.close(descriptor)
 
 
 class Files:
@@ -28,6 +67,7 @@ class Files:
         names: Paths with slashes.
         labels: One a picture; none: nothing is labelled.
         groups: One a picture.
+        passed: (name, reason) of what lies beside the pictures and is none.
     """
 
     def __init__(
@@ -36,22 +76,17 @@ class Files:
         names: Sequence[str],
         labels: Sequence[str | None] | None = None,
         groups: Sequence[str | None] | None = None,
+        passed: Sequence[tuple[str, str]] = (),
     ):
-        self.root, self.names, self.labels, self.groups = root, names, labels, groups
+        self.root, self.names, self.labels, self.groups, self.passed = root, names, labels, groups, passed
         self.classes = None if labels is None else in_order(labels)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError, or Unreadable for what is no regular file: opening a pipe would hang."""
-        path = self.root / self.names[index]
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise Unreadable("not a regular file")
-        if found.st_size > LARGEST_FILE:
-            raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
-        return path.read_bytes()
+        """The file's bytes. Raises OSError, or Unreadable as ``read_whole`` does."""
+        return read_whole(self.root / self.names[index])
 
     def name(self, index: int) -> str:
         """The path relative to the root."""

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from headway.data.braces import contract
-from headway.data.files import PICTURES, Files
+from headway.data.files import PICTURES, Files, suffix_of, why_passed
 from headway.errors import HeadwayError
 
 TARS = (".tar", ".tar.gz", ".tgz")
 """How the names of tars end."""
+MOST_PASSED = 10_000
+"""Files that are no pictures are named up to this number."""
+_COUNTED = "a link to a folder that is counted already"
+_HIDDEN = "hidden"
 
 
 def open_folder(root: Path, labelled: bool = False) -> Files:
@@ -31,44 +35,64 @@ def open_folder(root: Path, labelled: bool = False) -> Files:
     if tars:
         given = " or ".join(f"'{root / pattern}'" for pattern in contract(tars)[:3])
         raise HeadwayError(f"'{root}' is a folder of tars; give the tars themselves: {given}")
-    names, kinds = [], Counter[str]()
-    for name in _walk(root):
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix in PICTURES or name.endswith("/"):
-            names.append(name)
-        else:
+    names, kinds, passed = [], Counter[str](), list[tuple[str, str]]()
+    entered = set[str]()
+    for name, reason in _walk(root, entered):
+        if reason is None:
+            suffix = suffix_of(name)
+            if suffix in PICTURES or name.endswith("/"):
+                names.append(name)
+                continue
             kinds[suffix or "no suffix"] += 1
+            reason = why_passed(name)
+        if len(passed) < MOST_PASSED:
+            passed.append((name, reason))
     if not names:
         seen = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(5)) or "none"
         raise HeadwayError(f"no pictures in '{root}': {kinds.total()} files looked at, kinds: {seen}")
     names.sort()
     labels = [name.split("/")[0] if "/" in name else None for name in names]
-    return Files(root, names, labels if labelled else None)
+    passed += [(name, "a folder without pictures") for name in sorted(entered - _folders(names))]
+    return Files(root, names, labels if labelled else None, passed=passed)
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Names of files relative to the root; a folder that cannot be opened is given with a slash at its end.
+def _folders(names: list[str]) -> set[str]:
+    """Every folder on the way to a picture."""
+    inside = {os.path.dirname(name) for name in names}
+    return {
+        folder[:end] for folder in inside for end in range(1, len(folder) + 1) if folder[end : end + 1] in ("", "/")
+    }
 
-    Real folders come first and links after them, so that a picture is found under its real name where it has one.
+
+def _walk(root: Path, entered: set[str]) -> Iterator[tuple[str, str | None]]:
+    """Names relative to the root of files, and of what is passed over with the reason.
+
+    A folder that cannot be opened is given with a slash at its end. Real folders come first and links after them, so
+    that a picture is found under its real name where it has one.
     """
-    entered = set()
+    known = set()
     folders, links = [""], list[str]()
     while folders or links:
         inside = folders.pop() if folders else links.pop(0)
         try:
             here = os.stat(root / inside)
-            if (here.st_dev, here.st_ino) in entered:
+            if (here.st_dev, here.st_ino) in known:
+                yield inside.rstrip("/"), _COUNTED
                 continue
-            entered.add((here.st_dev, here.st_ino))
+            known.add((here.st_dev, here.st_ino))
             with os.scandir(root / inside) as entries:
-                found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+                found = sorted(entries, key=lambda entry: entry.name)
         except OSError:
-            yield inside
+            yield inside, None
             continue
+        if inside:
+            entered.add(inside.rstrip("/"))
         for entry in found:
             name = inside + entry.name
-            if not _is_folder(entry):
-                yield name
+            if entry.name.startswith("."):
+                yield name, _HIDDEN
+            elif not _is_folder(entry):
+                yield name, None
             else:
                 (links if entry.is_symlink() else folders).append(name + "/")
 

@@ -1,26 +1,35 @@
 """Decode many pictures at once, in threads, in order."""
 
+import errno
 import hashlib
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from headway.data.decode import decode, fit
-from headway.data.source import Source, Unreadable
+from headway.data.decode import Picture, fit, read_picture
+from headway.data.form import RGB, Form, Raw, bring
+from headway.data.source import Source, Unreadable, reason_of
+from headway.draws import mix
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 TOGETHER = 32
 """Pictures a thread decodes at a time."""
-ROWS = 128
-"""Rows of a picture, spread evenly, that its content hash covers at least (all, where there are fewer)."""
+_WEIGHTS = mix(torch.arange(1, 513)).numpy().view(np.uint64) | np.uint64(1)
+"""Of the words of a block, in the content hash."""
+TRIES, PATIENCE = 3, 0.2
+"""How often a file is read that a disk or network fails to give, and seconds of waiting before the second try."""
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET, errno.EINTR}
+"""Faults that may be gone a moment later."""
 
 
 class Record(NamedTuple):
@@ -30,11 +39,13 @@ class Record(NamedTuple):
         kept: Index in the source of every picture that was read, in order.
         hashes: Its content hash, 64 bits signed.
         skipped: (name, reason) of the others.
+        notes: (name, note) of what a person should know of those that were read.
     """
 
     kept: list[int]
     hashes: list[int]
     skipped: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
 
 
 def ingest(
@@ -44,8 +55,9 @@ def ingest(
     write: Callable[[Tensor], None],
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
+    form: Form = RGB,
 ) -> Record:
-    """Decode pictures and hand them on, n 3 side side at a time, in the order of ``indices``.
+    """Decode pictures and hand them on, n C side side at a time, in the order of ``indices``.
 
     Args:
         source: The pictures.
@@ -54,10 +66,11 @@ def ingest(
         write: Takes the next pictures; called from this thread alone.
         progress: Told how many pictures of how many are done.
         workers: Threads; none: one a core.
+        form: Channels and range.
     """
-    record, done = Record([], [], []), 0
+    record, done = Record([], [], [], []), 0
     parts = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
-    for part, results in zip(parts, _ahead(lambda some: _read(source, some, side), parts, workers), strict=True):
+    for part, results in zip(parts, ahead(lambda some: _read(source, some, side, form), parts, workers), strict=True):
         read = [result[0] for result in results if not isinstance(result, str)]
         for index, result in zip(part, results, strict=True):
             if isinstance(result, str):
@@ -65,49 +78,87 @@ def ingest(
             else:
                 record.kept.append(index)
                 record.hashes.append(result[1])
+                record.notes.extend((source.name(index), note) for note in result[2])
         if read:
-            write(torch.stack(read))  # n 3 side side
+            write(torch.stack(read))  # n C side side
         done += len(part)
         if progress:
             progress(done, len(indices))
     return record
 
 
-def load(source: Source, index: int) -> Tensor:
-    """One picture, decoded: 3 H W, uint8. Raises Unreadable."""
+def load(source: Source, index: int, form: Form = RGB, side: int = 0) -> Picture:
+    """One picture, decoded: C H W in the form asked for, with notes.
+
+    Args:
+        source: The pictures.
+        index: Which of them.
+        form: Channels and range.
+        side: Pixels that its shorter side must have; 0: all that there are.
+
+    Raises:
+        Unreadable: With the reason.
+    """
     draw = getattr(source, "image", None)
     try:
-        picture: Tensor = draw(index) if draw else decode(source.read(index))
+        if not draw:
+            return read_picture(patiently(lambda: source.read(index)), form, side)
+        pixels: Tensor = draw(index)
+        if pixels.dtype == torch.uint8 and form == RGB and len(pixels) == RGB.channels:
+            return Picture(pixels)
+        return Picture(*bring(Raw(pixels.permute(1, 2, 0).numpy()), form))
     except (OSError, ValueError) as error:  # a name may hold what no file's name can
-        raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
-    return picture
+        raise Unreadable(reason_of(error)) from error
+
+
+def patiently(read: Callable[[], Made]) -> Made:
+    """What ``read`` gives, tried again where a disk or network may only have stumbled. Raises the last OSError."""
+    for tried in range(1, TRIES):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+            time.sleep(PATIENCE * tried)
+    return read()
 
 
 def content_hash(picture: Tensor) -> int:
-    """A signed 64-bit number that equal pictures share whatever files they lie in: SHA-256, cut short, of 3 H W uint8.
+    """A signed 64-bit number that equal pictures share whatever files they lie in, and hardly any others.
 
-    At least ROWS rows spread over the picture count, so that large photographs cost no more than small ones.
+    SHA-256, cut short, of the picture's weighted sums: its bytes, C H W taken as H W C, are words x_1, x_2, ... of 64
+    bits, and each block of them becomes sum_i w_i (x_i xor x_i / 2^29) modulo 2^64, w being odd and fixed. So every
+    pixel and its place count, for a few per cent of what decoding takes (multilinear hashing: Lemire and Kaser,
+    "Strongly universal string hashing is fast", 2014, https://arxiv.org/abs/1202.4961).
     """
     height, width = picture.shape[-2:]
-    rows = picture[:, :: max(height // ROWS, 1)].permute(1, 2, 0).contiguous()  # rows W 3
+    flat = picture.permute(1, 2, 0).contiguous().numpy().reshape(-1).view(np.uint8)  # H*W*C*bytes
+    whole = len(flat) // (8 * len(_WEIGHTS)) * 8 * len(_WEIGHTS)
+    words = flat[:whole].view(np.uint64)
+    blocks = (words ^ (words >> np.uint64(29))).reshape(-1, len(_WEIGHTS))  # n block
     digest = hashlib.sha256(f"{height}x{width}".encode())
-    digest.update(rows.numpy().data)
+    digest.update((blocks @ _WEIGHTS).data)
+    digest.update(flat[whole:].data)
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
 
-def _read(source: Source, indices: Sequence[int], side: int) -> list[tuple[Tensor, int] | str]:
-    """For each picture itself and its content hash, or the reason why not."""
-    results: list[tuple[Tensor, int] | str] = []
+def _read(
+    source: Source, indices: Sequence[int], side: int, form: Form
+) -> list[tuple[Tensor, int, tuple[str, ...]] | str]:
+    """For each picture itself, its content hash and the notes on it, or the reason why it cannot be had."""
+    results: list[tuple[Tensor, int, tuple[str, ...]] | str] = []
     for index in indices:
         try:
-            picture = load(source, index)
-            results.append((fit(picture, side), content_hash(picture)))
+            picture = load(source, index, form, side)
+            results.append((fit(picture.pixels, side), content_hash(picture.same), picture.notes))
         except Unreadable as error:
             results.append(str(error))
+        except MemoryError:
+            results.append("too large for the memory of this machine")
     return results
 
 
-def _ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | None) -> Iterator[Made]:
+def ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | None) -> Iterator[Made]:
     """``map`` in threads, in order, with a few items under way and no more: memory stays in bounds."""
     threads = workers or os.cpu_count() or 1
     waiting, under_way = iter(items), deque[Future[Made]]()

@@ -2,64 +2,116 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from headway.data.arrays import Arrays
 from headway.data.braces import expand
 from headway.data.files import PICTURES, Files
 from headway.data.folder import TARS, open_folder
+from headway.data.form import form_of
+from headway.data.groups import grouped
+from headway.data.hub import Hub, is_hub
+from headway.data.items import PREFIX, open_items, open_torchvision
 from headway.data.source import Chosen, Source
-from headway.data.table import open_table, with_labels
+from headway.data.survey import survey
+from headway.data.table import TABLES, columns_of, open_table, with_labels
 from headway.data.tar import Tar
 from headway.errors import HeadwayError
 
 
-def open_source(data: str | Path | Source, labelled: bool = False, labels: str | Path | None = None) -> Source:
+def open_source(
+    data: object,
+    labelled: bool | None = False,
+    labels: str | Path | None = None,
+    *,
+    group_by: str = "",
+    channels: int = 0,
+    span: tuple[float, float] | None = None,
+    like: Any = None,
+) -> Source:
     """Open pictures by what they are.
 
     Args:
-        data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV with a column "file", one picture,
-            or any object that is a ``Source``.
-        labelled: Only pictures that have a label, of at least two classes. Without it no label is looked at.
+        data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV or Parquet with a column "file",
+            one picture, torchvision:NAME; or an object: a ``Source``, an array or tensor N C H W, a data set of
+            Hugging Face's ``datasets``, or of torchvision's kind.
+        labelled: Only pictures that have a label, of at least two classes. Without it no label is looked at; None:
+            every picture, with its label where it has one.
         labels: A CSV with the columns file and label that labels the pictures by name; implies ``labelled``.
+        group_by: What ties pictures together that no split may part: a column of the table, or a regular expression
+            that is searched in their names, its first parentheses being the group.
+        channels: C of every picture; 0: as most have. With C, C equal pages of a TIFF are one picture.
+        span: The values that become 0 and 1; none: measured where the pictures have more than 8 bits.
+        like: A trained backbone: channels and span are then those of its ``inputs``.
 
     Raises:
         HeadwayError: The path is missing, holds no pictures, or the labels do.
     """
-    labelled = labelled or labels is not None
+    labelled = labelled if labels is None else True
+    taken = labelled if labels is None else False
+    table = Path(labels if labels is not None else str(data)).expanduser()
+    column = group_by.lower() if table.suffix.lower() in TABLES and group_by.lower() in columns_of(table) else ""
     if isinstance(data, (str, Path)):
-        source = _open(str(data), labelled and labels is None)
-    elif isinstance(data, Source):
-        source = data
+        source = _open(str(data), taken, column or "group")
     else:
-        raise HeadwayError(
-            f"data must be a path or a source of pictures (headway.data.source), got {type(data).__name__}"
-        )
+        source = _open_object(data, taken is not False)
     if labels is not None:
-        source = with_labels(source, _existing(Path(labels).expanduser()))
-    return _labelled(source, labels or data) if labelled else source
+        source = with_labels(source, _existing(table), column or "group")
+    if group_by and not column:
+        source = grouped(source, group_by)
+    source = _labelled(source, labels or data) if labelled else source
+    if like is not None:
+        return Chosen(source, range(len(source)), form=form_of(like.inputs))
+    if not channels and not span:
+        return source
+    found = survey(source, channels, span)
+    if span and 2 * found.deep <= found.looked:
+        raise HeadwayError("--span is for pictures of more than 8 bits, and most of these have 8; leave it out")
+    return Chosen(source, range(len(source)), form=found.form)
 
 
-def _open(text: str, labelled: bool) -> Source:
+def _open_object(data: object, labelled: bool) -> Source:
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, (np.ndarray, Tensor)):
+        return Arrays(data)
+    if is_hub(data):
+        return Hub(data, labelled)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (dict, bytes)):
+        return open_items(data, labelled)
+    raise HeadwayError(
+        f"data must be a path, an array, a data set or a source of pictures (headway.data.source), "
+        f"got {type(data).__name__}"
+    )
+
+
+def _open(text: str, labelled: bool | None, group: str) -> Source:
+    if text.startswith(PREFIX):
+        return open_torchvision(text, labelled is not False)
     try:
-        return _open_path(text, labelled)
+        return _open_path(text, labelled, group)
     except (OSError, RuntimeError, ValueError) as error:  # no right to look, a name too long, no such user, a NUL
         raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open_path(text: str, labelled: bool) -> Source:
+def _open_path(text: str, labelled: bool | None, group: str) -> Source:
     path = Path(text).expanduser()
     if "{" in text and not path.exists():
-        return Tar([_existing_file(Path(name).expanduser()) for name in expand(text)], labelled)
+        return Tar([_existing_file(Path(name).expanduser()) for name in expand(text)], labelled is not False)
     _existing(path)
     if path.is_dir():
-        return open_folder(path, labelled)
+        return open_folder(path, labelled is not False)
     _existing_file(path)
     if path.name.endswith(TARS):
-        return Tar([path], labelled)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return open_table(path, labelled)
+        return Tar([path], labelled is not False)
+    if path.suffix.lower() in TABLES:
+        return open_table(path, labelled, group)
     if path.suffix.lower() in PICTURES:
-        return Files(path.parent, [path.name], [None] if labelled else None)
-    raise HeadwayError(f"'{text}' is no folder, tar ({', '.join(TARS)}), table (.csv, .tsv) or picture")
+        return Files(path.parent, [path.name], [None] if labelled is not False else None)
+    raise HeadwayError(f"'{text}' is no folder, tar ({', '.join(TARS)}), table ({', '.join(TABLES)}) or picture")
 
 
 def _existing(path: Path) -> Path:

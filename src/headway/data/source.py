@@ -1,5 +1,6 @@
 """Where pictures come from: a list of files, read one at a time. Whatever has these five members is a source."""
 
+import errno
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -12,9 +13,11 @@ class Unreadable(Exception):
 class Source(Protocol):
     """Pictures as they lie: encoded, named, labelled or not.
 
-    Beside these members a source may offer ``image(i)``, the decoded picture (3 H W, uint8), which is used instead of
-    decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one animal, one
-    camera); and ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache is kept.
+    Beside these members a source may offer ``image(i)``, the decoded picture (C H W, any numbers), which is used
+    instead of decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one
+    animal, one camera); ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache
+    is kept; ``passed``, (name, reason) of what lay beside the pictures and is none; and ``form``, the channels and
+    range (``data.form.Form``) in which its pictures are wanted.
 
     Attributes:
         classes: The names of the K classes; None where nothing is labelled.
@@ -54,6 +57,25 @@ def stamp_of(source: Source) -> str | None:
     return stamp() if stamp else None
 
 
+def passed_of(source: Source) -> Sequence[tuple[str, str]]:
+    """(name, reason) of what lies beside the pictures and is none, as far as the source knows."""
+    found: Sequence[tuple[str, str]] = getattr(source, "passed", ())
+    return found
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be had, in plain words."""
+    number = getattr(error, "errno", None)
+    known = {
+        errno.ENOENT: "no such file, or a link to nothing",
+        errno.ELOOP: "a link that leads back to itself",
+        errno.EACCES: "no permission to read it",
+        errno.EPERM: "no permission to read it",
+        errno.ENAMETOOLONG: "its name is too long",
+    }
+    return known.get(number or 0) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def in_order(labels: Sequence[str | None]) -> tuple[str, ...]:
     """The distinct labels, sorted; as numbers where all are numbers, so that 10 follows 9."""
     names = {label for label in labels if label is not None}
@@ -70,6 +92,7 @@ class Chosen:
         indices: Which of them, in order.
         labels: One a chosen picture, in place of the source's.
         groups: One a chosen picture, in place of the source's.
+        form: Channels and range, in place of the source's.
     """
 
     def __init__(
@@ -78,8 +101,10 @@ class Chosen:
         indices: Sequence[int],
         labels: Sequence[str] | None = None,
         groups: Sequence[str | None] | None = None,
+        form: object = None,
     ):
         self.source, self.indices, self.labels, self.groups = source, indices, labels, groups
+        self.form, self.passed = form or getattr(source, "form", None), passed_of(source)
         self.classes = source.classes if labels is None else in_order(labels)
         decoded = getattr(source, "image", None)
         if decoded:

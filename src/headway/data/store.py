@@ -1,8 +1,8 @@
-"""Pictures decoded once: uint8, square, in memory, or in a mapped file where memory is short."""
+"""Pictures decoded once: square, in one form, in memory, or in a mapped file where memory is short."""
 
+import contextlib
 import hashlib
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,11 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from headway.data.cache import Write, cache_name, mapped, passing
-from headway.data.decode import size_of
+from headway.data.form import RGB, Form
 from headway.data.ingest import Record, ingest
-from headway.data.source import Source, Unreadable, group_of
+from headway.data.source import Source, group_of
+from headway.data.survey import natural_size as natural_size
+from headway.data.survey import reasons, surveyed
 from headway.errors import HeadwayError
 
 
@@ -24,7 +26,8 @@ class Store(NamedTuple):
     """Decoded pictures.
 
     Attributes:
-        images: N 3 side side, uint8, as ``data.decode.fit`` makes them; may be a mapped file: never write to it.
+        images: N C side side, uint8 or float32 in [0, 1], as ``data.decode.fit`` makes them; may be a mapped file:
+            never write to it.
         names: N, as the source calls them.
         labels: N, int64 in 0..K-1, -1 where a picture has none; None where nothing is labelled.
         classes: The names of the K classes.
@@ -32,7 +35,9 @@ class Store(NamedTuple):
         hashes: N, int64: equal where two pictures have equal pixels, whatever files they lie in.
         kept: N, the index in the source of each.
         skipped: (name, reason) of pictures that could not be read.
-        fingerprint: SHA-256 over side and hashes: the same pictures in the same order at the same size.
+        notes: (name, note) of what a person should know of those that were read.
+        form: Channels and range.
+        fingerprint: SHA-256 over side, form and hashes: the same pictures in the same order at the same size.
     """
 
     images: Tensor
@@ -43,6 +48,8 @@ class Store(NamedTuple):
     hashes: Tensor
     kept: list[int]
     skipped: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+    form: Form
     fingerprint: str
 
     @property
@@ -66,6 +73,7 @@ def build_store(
     source: Source,
     side: int,
     *,
+    form: Form | None = None,
     indices: Sequence[int] | None = None,
     cache: Path | None = None,
     memory_limit: int | None = None,
@@ -78,6 +86,8 @@ def build_store(
     Args:
         source: The pictures.
         side: Stored side in pixels, 1 or more.
+        form: Channels and range of all pictures, what cannot take it is skipped; none: the source's own, or as most of
+            its pictures have.
         indices: Which of them; none: all.
         cache: Folder for a mapped file, used where the pictures exceed the limit; none: a temporary one.
         memory_limit: Bytes that pictures may take in memory; none: a quarter of the machine's.
@@ -92,42 +102,33 @@ def build_store(
     if side < 1:
         raise ValueError(f"side must be 1 or more, got {side}")
     chosen = range(len(source)) if indices is None else indices
+    form = form or _form(source, allow_empty)
 
     def fill(write: Write) -> Record:
-        return ingest(source, chosen, side, write, progress, workers)
+        return ingest(source, chosen, side, write, progress, workers, form)
 
-    if len(chosen) * 3 * side * side <= (_quarter_of_memory() if memory_limit is None else memory_limit):
-        images, record = _in_memory(len(chosen), side, fill)
+    size = len(chosen) * form.channels * side * side * form.dtype.itemsize
+    if size <= (quarter_of_memory() if memory_limit is None else memory_limit):
+        images, record = _in_memory(len(chosen), side, form, fill)
     else:
-        name = cache_name(source, chosen, side) if cache else None
-        images, record = mapped(cache, name, side, fill) if cache and name else passing(side, fill)
+        name = cache_name(source, chosen, side, form) if cache else None
+        images, record = mapped(cache, name, side, fill, form) if cache and name else passing(side, fill, form)
     if not record.kept and not allow_empty:
-        raise HeadwayError(f"none of {len(chosen)} pictures could be read{_reasons(record.skipped)}")
-    return _describe(source, images, record)
+        raise HeadwayError(f"none of {len(chosen)} pictures could be read{reasons(record.skipped)}")
+    return _describe(source, images, record, form)
 
 
-def natural_size(source: Source, sample: int = 200) -> tuple[int, int]:
-    """The median short side in pixels, and how many pictures that were spread evenly over the data it was taken of.
-
-    Raises:
-        HeadwayError: Not one of them could be read.
-    """
-    count = min(len(source), sample)
-    sides: list[int] = []
-    faults: list[tuple[str, str]] = []
-    for index in (place * len(source) // count for place in range(count)):
-        try:
-            draw = getattr(source, "image", None)
-            sides.append(min(draw(index).shape[-2:] if draw else size_of(source.read(index))))
-        except (Unreadable, OSError, ValueError) as error:
-            faults.append((source.name(index), str(error)))
-    if not sides:
-        raise HeadwayError(f"none of {count} pictures could be read{_reasons(faults)}")
-    return statistics.median_low(sides), len(sides)
+def _form(source: Source, allow_empty: bool) -> Form:
+    try:
+        return surveyed(source).form
+    except HeadwayError:
+        if allow_empty or getattr(source, "form", None):
+            return getattr(source, "form", None) or RGB
+        raise
 
 
-def _in_memory(count: int, side: int, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:
-    rows, written = torch.empty(count, 3, side, side, dtype=torch.uint8), 0
+def _in_memory(count: int, side: int, form: Form, fill: Callable[[Write], Record]) -> tuple[Tensor, Record]:
+    rows, written = torch.empty(count, form.channels, side, side, dtype=form.dtype), 0
 
     def write(some: Tensor) -> None:
         nonlocal written
@@ -138,7 +139,7 @@ def _in_memory(count: int, side: int, fill: Callable[[Write], Record]) -> tuple[
     return rows[:written], record
 
 
-def _describe(source: Source, images: Tensor, record: Record) -> Store:
+def _describe(source: Source, images: Tensor, record: Record, form: Form) -> Store:
     classes = source.classes or ()
     number = {name: place for place, name in enumerate(classes)}
     labels = [source.label(index) for index in record.kept] if classes else []
@@ -153,10 +154,15 @@ def _describe(source: Source, images: Tensor, record: Record) -> Store:
         hashes=hashes,
         kept=record.kept,
         skipped=record.skipped,
-        fingerprint=hashlib.sha256(
-            f"{images.shape[-1]} ".encode() + hashes.numpy().astype("<i8").tobytes()
-        ).hexdigest(),
+        notes=record.notes,
+        form=form,
+        fingerprint=_fingerprint(images.shape[-1], form, hashes),
     )
+
+
+def _fingerprint(side: int, form: Form, hashes: Tensor) -> str:
+    shape = f"{side} " if form == RGB else f"{side} {form.channels} {form.span} "
+    return hashlib.sha256(shape.encode() + hashes.numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def _numbered(groups: list[str | None]) -> Tensor:
@@ -165,14 +171,19 @@ def _numbered(groups: list[str | None]) -> Tensor:
     return torch.from_numpy(np.unique(keys, return_inverse=True)[1].astype(np.int64))
 
 
-def _quarter_of_memory() -> int:
+def _container_memory() -> int:
+    """Bytes that this container may take, where Linux says so; else more than anybody has."""
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # none, or "max"
+            return int(Path(file).read_text())
+    return 1 << 62
+
+
+def quarter_of_memory() -> int:
+    """Bytes that pictures may take in memory."""
     try:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each holds pictures of its own
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // processes
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min(physical, _container_memory()) // 4 // processes
     except (AttributeError, ValueError, OSError):  # not POSIX
         return 2 << 30
-
-
-def _reasons(skipped: Sequence[tuple[str, str]]) -> str:
-    """The first few faults, for the end of a sentence."""
-    return "".join(f"; {name}: {reason}" for name, reason in skipped[:3])

@@ -2,22 +2,32 @@
 
 One pass over each tar notes where its members begin; from then on any picture is one read at an offset. Nothing is
 ever extracted by a path from the tar. A gzipped tar cannot be read at an offset, so it is unpacked once into a
-temporary file without a name, which is gone when the source is.
+temporary file without a name, which is gone when the source is; however many tars there are, a few such files do.
 
 WebDataset: https://github.com/webdataset/webdataset
 """
 
+import functools
 import hashlib
 import os
+import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
-from headway.data.files import PICTURES
-from headway.data.shard import Member, members, open_tar, read_member
+import numpy as np
+
+from headway.data.files import PICTURES, suffix_of, why_passed
+from headway.data.shard import Index, Member, Shard, index_tar, read_bytes
 from headway.data.source import in_order
 from headway.errors import HeadwayError
+
+LONGEST = 4096
+"""Bytes of a label, at most."""
+BESIDE = frozenset((".cls", ".json", ".txt", ".caption"))
+"""Suffixes of what usually lies beside a picture in such a tar."""
 
 
 class Tar:
@@ -33,33 +43,56 @@ class Tar:
 
     def __init__(self, paths: Sequence[Path], labelled: bool = False):
         self.paths = paths
-        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
-            descriptors = list(pool.map(open_tar, paths))
-        weakref.finalize(self, _close, descriptors)
-        self.members: list[Member] = []
+        self.shards: list[Shard] = []
         self.names: list[str] = []
+        self.passed: list[tuple[str, str]] = []
         texts: list[str | None] = []
-        for path, descriptor in zip(paths, descriptors, strict=True):
-            found = members(path, descriptor)
-            pictures = [member for member in found if os.path.splitext(member.name)[1].lower() in PICTURES]
-            self.members += pictures
+        where = [np.empty((0, 3), np.int64)]
+        for path, (shard, found, passed) in zip(paths, self._index(paths), strict=True):
+            pictures = [member for member in found if suffix_of(member.name) in PICTURES]
+            others = [(member.name, why_passed(member.name)) for member in found if _odd(member.name)]
+            self.passed += [(f"{path.name}/{name}", reason) for name, reason in (*passed, *others)]
             self.names += [f"{path.name}/{member.name}" for member in pictures]
+            places = [(len(self.shards), member.offset, member.size) for member in pictures]
+            where.append(np.array(places, np.int64).reshape(-1, 3))
+            self.shards.append(shard)
             if labelled:
                 given = {_key(member.name): member for member in found if member.name.endswith(".cls")}
-                texts += [_text(given.get(_key(member.name))) for member in pictures]
-        if not self.members:
+                texts += [_text(shard, given.get(_key(member.name))) for member in pictures]
+        self.where = np.concatenate(where)  # N 3: which shard, offset, size; 24 MB a million
+        if not self.names:
             raise HeadwayError(f"no pictures in {', '.join(map(repr, map(str, paths[:3])))}")
         self.classes: tuple[str, ...] | None = None
         self.labels: Sequence[str | None] = texts
         if labelled:
             self.classes, self.labels = _classes(paths, self.names, texts)
 
+    def _index(self, paths: Sequence[Path]) -> Iterator[Index]:
+        """What each tar holds, in order; several are gone through at a time, each thread with a spool of its own."""
+        workers = min(len(paths), os.cpu_count() or 1)
+        spools: list[BinaryIO] = []
+        weakref.finalize(self, _close, spools)
+
+        def some(worker: int) -> list[Index]:
+            @functools.cache
+            def room() -> BinaryIO:
+                spool = tempfile.TemporaryFile()  # noqa: SIM115  # stays open as long as the source
+                spools.append(spool)
+                return spool
+
+            return [index_tar(path, room) for path in paths[worker::workers]]
+
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(some, range(workers)))
+        return (parts[place % workers][place // workers] for place in range(len(paths)))
+
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.names)
 
     def read(self, index: int) -> bytes:
         """The member's bytes. Raises Unreadable where the tar ends before they do."""
-        return read_member(self.members[index])
+        shard, offset, size = self.where[index].tolist()
+        return read_bytes(self.shards[shard], offset, size)
 
     def name(self, index: int) -> str:
         """TAR/MEMBER."""
@@ -75,9 +108,14 @@ class Tar:
         return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _close(spools: Sequence[BinaryIO]) -> None:
+    for spool in spools:
+        spool.close()
+
+
+def _odd(name: str) -> bool:
+    """Whether a file in a tar is neither a picture nor what usually lies beside one."""
+    return suffix_of(name) not in PICTURES | BESIDE
 
 
 def _key(name: str) -> str:
@@ -86,8 +124,14 @@ def _key(name: str) -> str:
     return f"{folder}/{base.split('.', 1)[0]}"
 
 
-def _text(member: Member | None) -> str | None:
-    return read_member(member).decode("utf-8", "replace").strip() or None if member else None
+def _text(shard: Shard, member: Member | None) -> str | None:
+    if member and member.size > LONGEST:
+        raise HeadwayError(
+            f"the label '{member.name}' has {member.size:,} bytes; a class's name has at most {LONGEST:,}"
+        )
+    if member is None:
+        return None
+    return read_bytes(shard, member.offset, member.size).decode("utf-8", "replace").strip() or None
 
 
 def _classes(

@@ -42,8 +42,9 @@ def channel_statistics(images: torch.Tensor) -> Inputs:
 
 def make_learner(job: Job, store: Store, size: int, patch: int) -> Learner:
     """Backbone and task, initialised by the job's seed; torch's global generator is left as it was."""
-    inputs = channel_statistics(store.images)._replace(grey=job.recipe.grey)
     images = store.images
+    grey = job.recipe.grey and images.shape[1] in (1, 3)  # of other channels the task itself says that it needs colour
+    inputs = channel_statistics(images)._replace(grey=grey, span=store.form.span)
     with seeded(job.seed):
         backbone: Any = build_backbone(
             job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool

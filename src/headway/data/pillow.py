@@ -1,0 +1,152 @@
+"""Whatever Pillow opens, with a plain reason where it cannot."""
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from headway.data.form import Raw
+from headway.data.source import Unreadable
+
+Made = TypeVar("Made")
+
+_WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO")
+Image.init()
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+"""What Pillow may try: pixel formats alone, none that starts another program (EPS does)."""
+_ORIENTATION = 0x0112
+_OTHERS = (
+    (b"%PDF", "a PDF, which is no picture"),
+    (b"%!PS", "PostScript, which is a program"),
+    (b"8BPS", "a Photoshop file; save it as PNG or TIFF"),
+    (b"PK\x03\x04", "a zip archive; unpack it"),
+    (b"\x1f\x8b", "gzipped; unpack it"),
+    (b"\xff\x0a", "JPEG XL is not read; convert it to JPEG"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL is not read; convert it to JPEG"),
+    (b"<svg", "SVG draws with lines; convert it to PNG"),
+    (b"<?xml", "a text, no picture"),
+    (b"<", "a web page, no picture"),
+)
+
+
+class _Quiet:
+    """No warnings meanwhile: ``warnings.catch_warnings`` is not made for threads, so here the last one out restores."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *fault: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def with_pillow(data: bytes, check: Callable[[int, int], None], use: Callable[[Image.Image], Made]) -> Made:
+    """What ``use`` makes of the opened picture.
+
+    Args:
+        data: The file.
+        check: Called with height and width before any pixel is decoded.
+        use: Called with the picture.
+
+    Raises:
+        Unreadable: With a plain reason, whatever went wrong.
+    """
+    try:
+        with _quiet, Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check(image.height, image.width)
+            if (
+                image.format == "PNG"
+            ):  # Pillow passes over the checksums of pixels, unless asked, and then must begin again
+                image.verify()
+                with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
+                    return use(again)
+            return use(image)
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable("too many pixels") from error
+    except UnidentifiedImageError as error:
+        raise Unreadable(_what(data)) from error
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        text = " ".join(str(error).split()) or type(error).__name__
+        cut = any(word in text.lower() for word in ("truncated", "unexpected end", "unrecognized data stream contents"))
+        raise Unreadable(f"truncated: {text}" if cut else f"damaged: {text}") from error
+
+
+def pillow_pixels(image: Image.Image) -> Raw:
+    """An opened picture's pixels, upright, of its first frame: H W C, of 8 bits unless it holds more.
+
+    Colours of other kinds (palettes, inks, lightness and hues) become red, green and blue; opacity is kept apart.
+    """
+    notes: tuple[str, ...] = ()
+    if several(image):
+        notes += ("the first of several pages" if image.format == "TIFF" else "the first of several frames",)
+    orientation = orientation_of(image)
+    image.load()
+    if image.mode == "CMYK":
+        notes += ("inks (CMYK) became red, green and blue",)
+    if orientation > 1:
+        notes += (f"turned upright by its EXIF orientation {orientation}",)
+    upright = image if orientation == 1 else _upright(image)
+    if upright.mode.startswith(("I", "F")):
+        return Raw(np.asarray(upright)[..., None], False, notes)  # H W 1
+    if upright.has_transparency_data:
+        kind = "LA" if upright.mode in ("LA", "La") else "RGBA"
+        return Raw(np.array(upright.convert(kind)), True, notes)  # H W 2 or 4
+    if upright.mode in ("1", "L"):
+        return Raw(np.array(upright.convert("L"))[..., None], False, notes)  # H W 1
+    return Raw(np.array(upright if upright.mode == "RGB" else upright.convert("RGB")), False, notes)  # H W 3
+
+
+def several(image: Image.Image) -> bool:
+    """Whether there are more frames or pages than one; finding out how many may take as long as decoding them all."""
+    return bool(getattr(image, "is_animated", False))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none that means anything."""
+    try:
+        found = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF that cannot be read says nothing
+        return 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF that cannot be read says nothing of the pixels
+        return image
+
+
+def _what(data: bytes) -> str:
+    """Why there is no picture in these bytes, as far as their beginning tells."""
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heif", b"mif1", b"msf1"):
+        return "HEIC is not read; convert it to JPEG"
+    start = data[:256].lstrip().lower()
+    for sign, reason in _OTHERS:
+        if data.startswith(sign) or start.startswith(sign.lower()):
+            return reason
+    if data.strip(b"\0") == b"":
+        return "nothing but zeros"
+    text = data[:512].decode("utf-8", "ignore")
+    if len(text) > 0.9 * min(len(data), 512) and all(letter.isprintable() or letter.isspace() for letter in text):
+        return "a text, no picture"
+    return "no picture format that is known"

@@ -1,0 +1,63 @@
+"""PNG of 16 bits and several channels, which Pillow would cut to 8; and the sizes that PNG and WebP say they have."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from headway.data.form import Raw
+from headway.data.jpeg import find_operator
+from headway.data.source import Unreadable
+
+_UNCHANGED = 0
+"""torchvision's ImageReadMode.UNCHANGED."""
+_decoder: Callable[..., Any] | None = find_operator("decode_png")
+
+
+class PngFacts(NamedTuple):
+    """What the header of a PNG says; channels without opacity."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+    opacity: bool
+
+
+def png_facts(data: bytes) -> PngFacts | None:
+    """The header of a PNG; None for anything else (https://www.w3.org/TR/png-3/#11IHDR)."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 26:
+        return None
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    kind = data[25]
+    return PngFacts(height, width, 3 if kind & 2 else 1, data[24], bool(kind & 4))
+
+
+def deep_png(data: bytes, opacity: bool) -> Raw | None:
+    """H W C of uint16, upright; None where this decoder is not there. Raises Unreadable for a damaged file."""
+    if _decoder is None:
+        return None
+    try:
+        picture = _decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _UNCHANGED, True)  # C H W
+    except RuntimeError as error:
+        raise Unreadable("truncated or damaged") from error
+    return Raw(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), opacity)  # H W C
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a WebP, for which Pillow would first make room for two frames; None for anything else.
+
+    RFC 9649 (https://www.rfc-editor.org/rfc/rfc9649.html).
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(data[28:30], "little") & 0x3FFF, int.from_bytes(data[26:28], "little") & 0x3FFF
+    return None

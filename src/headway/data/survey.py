@@ -1,0 +1,132 @@
+"""A first look at a data set: how large its pictures are, and the form in which they will be stored."""
+
+import contextlib
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from headway.data.decode import LARGEST, read_raw
+from headway.data.form import RGB, Form, Raw, extremes, span_of
+from headway.data.look import look
+from headway.data.source import Source, Unreadable
+from headway.errors import HeadwayError
+
+SAMPLE = 200
+"""Pictures that are looked at, spread evenly over the data."""
+MOST = 512
+"""Channels, at most."""
+_known: WeakKeyDictionary[Source, "Survey"] = WeakKeyDictionary()
+
+
+class Survey(NamedTuple):
+    """What the sample says.
+
+    Attributes:
+        natural: Median short side in pixels.
+        looked: Pictures of the sample that could be read.
+        deep: How many of them have more than 8 bits a channel.
+        form: Channels and range of the data set.
+    """
+
+    natural: int
+    looked: int
+    deep: int
+    form: Form
+
+
+def survey(source: Source, channels: int = 0, span: tuple[float, float] | None = None, sample: int = SAMPLE) -> Survey:
+    """Look at a sample of the pictures, by their headers where they have 8 bits.
+
+    Where more than half of them are deeper the data set is kept above 8 bits, with the one range that the sample's
+    values belong to.
+
+    Args:
+        source: The pictures.
+        channels: C; 0: that of most pictures, grey of 8 bits counted as RGB.
+        span: The values that become 0 and 1; none: measured where the pictures have more than 8 bits.
+        sample: How many are looked at.
+
+    Raises:
+        HeadwayError: Not one of them could be read, or channels or span make no sense.
+    """
+    if not 0 <= channels <= MOST:
+        raise HeadwayError(f"--channels must lie in 0..{MOST} (0: as most pictures have), got {channels}")
+    if span and not span[0] < span[1]:
+        raise HeadwayError(f"--span needs two numbers of which the first is smaller, got {span[0]:g} {span[1]:g}")
+    count = min(len(source), sample)
+    indices = [place * len(source) // count for place in range(count)]
+    sides, kinds, deep, faults = list[int](), Counter[int](), list[int](), list[tuple[str, str]]()
+    for index in indices:
+        try:
+            height, width, found, bits = _shape(source, index)
+        except (Unreadable, OSError, ValueError) as error:
+            faults.append((source.name(index), str(error)))
+            continue
+        if height * width > LARGEST:
+            continue
+        sides.append(min(height, width))
+        kinds[found if bits > 8 or found not in (1, 3) else RGB.channels] += 1
+        if bits > 8:
+            deep.append(index)
+    if not sides:
+        raise HeadwayError(f"none of {count} pictures could be read{reasons(faults)}")
+    most = channels or max(sorted(kinds), key=lambda kind: kinds[kind])
+    if span is None and 2 * len(deep) > len(sides):
+        span = _span(source, deep, most)
+    return Survey(statistics.median_low(sides), len(sides), len(deep), Form(most, span))
+
+
+def surveyed(source: Source) -> Survey:
+    """As ``survey``, once a source; where the source has a form of its own, in that."""
+    form: Form | None = getattr(source, "form", None)
+    with contextlib.suppress(TypeError):  # what cannot be remembered is looked at again
+        if source not in _known:
+            _known[source] = survey(source, *(form or ()))
+        return _known[source]
+    return survey(source, *(form or ()))
+
+
+def natural_size(source: Source) -> tuple[int, int]:
+    """The median short side in pixels, and how many pictures of a sample spread evenly over the data it was taken of.
+
+    Raises:
+        HeadwayError: Not one of them could be read.
+    """
+    found = surveyed(source)
+    return found.natural, found.looked
+
+
+def reasons(skipped: Sequence[tuple[str, str]]) -> str:
+    """The first few faults, for the end of a sentence."""
+    return "".join(f"; {name}: {reason}" for name, reason in skipped[:3])
+
+
+def _shape(source: Source, index: int) -> tuple[int, int, int, int]:
+    """Height, width, channels and bits a channel."""
+    draw = getattr(source, "image", None)
+    if draw:
+        picture = draw(index)
+        channels, height, width = picture.shape
+        return height, width, channels, picture.element_size() * 8
+    found = look(source.read(index))
+    return found.height, found.width, found.channels, found.bits
+
+
+def _span(source: Source, indices: Sequence[int], channels: int) -> tuple[float, float]:
+    """The range that the values of these pictures belong to; 0 to 1 where none can be read."""
+    lows, highs, whole = list[float](), list[float](), True
+    draw = getattr(source, "image", None)
+    for index in indices:
+        try:
+            raw = Raw(draw(index).numpy()) if draw else read_raw(source.read(index), channels)
+        except (Unreadable, OSError, ValueError):
+            continue
+        values = raw.values[..., :-1] if raw.opacity else raw.values
+        low, high = extremes(values)
+        lows.append(low)
+        highs.append(high)
+        whole = whole and values.dtype.kind in "iub"
+    low, high = span_of(min(lows, default=0.0), max(highs, default=1.0), whole)
+    return low, max(high, low + 1e-6)

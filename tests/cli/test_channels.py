@@ -1,0 +1,70 @@
+"""Pictures of more than three channels and more than 8 bits, from the file to the prediction."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+import headway
+from headway.backbones.weights import load_backbone
+from headway.cli import main
+
+FAST = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32", "steps": 2}
+
+
+@pytest.fixture
+def bands(tmp_path):
+    """Two kinds of 12-bit pictures of 5 bands: bright in the second band, or in the fourth."""
+    chance = np.random.default_rng(0)
+    for number in range(16):
+        values = chance.integers(0, 2000, (16, 16, 5)).astype(np.uint16)
+        values[..., 1 + 2 * (number % 2)] += 2000
+        path = tmp_path / "bands" / "ab"[number % 2] / f"{number:02d}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+    return tmp_path / "bands"
+
+
+@pytest.mark.parametrize("task", ["rotation", "simclr", "mae"])
+def test_deep_bands_from_file_to_prediction(bands, tmp_path, task):
+    run, model = tmp_path / "run", tmp_path / "model"
+    headway.pretrain(task, data=bands, out=run, **FAST)
+    inputs = load_backbone(run).inputs
+    assert inputs.channels == 5 and inputs.span == (0.0, 4095.0)  # the smallest of 8, 10, 12, .. bits that holds them
+    assert inputs.mean[1] == pytest.approx(2000 / 4095, abs=0.02) and inputs.mean[0] == pytest.approx(0.244, abs=0.02)
+    answer = headway.transfer(run, data=bands, out=model, head="linear")
+    assert answer["accuracy"] == 100
+    dark = tmp_path / "dark.tif"  # values far below the others: read in the run's range, not in one of its own
+    values = np.zeros((16, 16, 5), np.uint16)
+    tifffile.imwrite(dark, values, photometric="minisblack", planarconfig="contig")
+    headway.predict(model, data=bands, out=tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open() as file:
+        assert all(row["label"] == row["file"][0] for row in csv.DictReader(file))
+    headway.embed(run, data=dark, out=tmp_path / "dark.npz")
+    assert np.isfinite(np.load(tmp_path / "dark.npz")["features"]).all()
+
+
+def test_a_task_that_needs_colour_says_so(bands, tmp_path, capsys):
+    words = ["pretrain", "colorization", "--data", bands, "--out", tmp_path / "r", "--patch", 8, "--steps", 1]
+    assert main(list(map(str, words))) == 2
+    assert "colorization needs pictures in colour, got 5 channel(s)" in capsys.readouterr().err
+
+
+def test_pages_become_channels_where_that_is_asked_for(tmp_path, capsys):
+    (tmp_path / "stacks").mkdir()
+    for number in range(4):
+        pages = np.random.default_rng(number).integers(0, 256, (4, 20, 20), dtype=np.uint8)
+        tifffile.imwrite(tmp_path / "stacks" / f"{number}.tif", pages, photometric="minisblack")
+    assert main(["check", str(tmp_path / "stacks"), "--json"]) in (0, 1)
+    first = json.loads(capsys.readouterr().out)
+    assert first["stored"]["channels"] == 3 and {row["note"] for row in first["notes"]} == {
+        "the first of several pages"
+    }
+    assert main(["check", str(tmp_path / "stacks"), "--channels", "4", "--json"]) in (0, 1)
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["stored"]["channels"] == 4 and len(asked["mean"]) == 4
+    assert {row["note"] for row in asked["notes"]} == {"its 4 pages became channels"}
+    headway.pretrain("rotation", data=tmp_path / "stacks", out=tmp_path / "run", channels=4, **FAST)
+    assert load_backbone(tmp_path / "run").inputs.channels == 4

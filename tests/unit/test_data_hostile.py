@@ -1,0 +1,205 @@
+"""Awkward files: the drawn folder beside the project, and other cases of each of its kinds."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headway.data.open import open_source
+from headway.data.source import passed_of
+from headway.data.store import build_store
+
+MAKE = Path(__file__).parents[3] / "shared" / "hostile" / "make_hostile.py"
+REASONS = {
+    "broken/zero_bytes.jpg": "empty file",
+    "broken/truncated_half.jpg": "truncated",
+    "broken/truncated_last_bytes.jpg": "truncated",
+    "broken/header_only.jpg": "truncated",
+    "broken/truncated.png": "truncated",
+    "broken/bad_crc.png": "damaged",
+    "broken/text.jpg": "a text, no picture",
+    "broken/random.png": "no picture format",
+    "clutter/._foo.jpg": "hidden",
+    "clutter/.DS_Store": "hidden",
+    "clutter/.hidden.jpg": "hidden",
+    "clutter/.ipynb_checkpoints": "hidden",
+    "clutter": "folder without pictures",
+    "clutter/Thumbs.db": "is no suffix of a picture that is read",
+    "clutter/desktop.ini": "is no suffix of a picture that is read",
+    "clutter/empty_class": "folder without pictures",
+    "clutter/folder_named.jpg": "folder without pictures",
+    "names/no_extension": "no suffix",
+    "modes/five_bands.tif": "5 channels, where the data set has 3",
+    "formats/vector.svg": "SVG draws with lines",
+    "formats/phone.heic": "HEIC is not read",
+    "sizes/bomb_30000x30000.png": "too many pixels: 30000 x 30000, more than 100,000,000",
+    "sizes/bomb_quiet_12000x12000.png": "too many pixels: 12000 x 12000",
+    "links/dangling.jpg": "link to nothing",
+    "links/self.jpg": "leads back to itself",
+    "links/loop": "counted already",
+    "links/no_permission.jpg": "no permission",
+    "links/no_entry/": "no permission",
+    "links/pipe.jpg": "not a regular file",
+}
+COLOURED = {
+    *(f"modes/{name}" for name in ("cmyk.jpg", "icc_profile.jpg", "palette.png", "multipage.tif")),
+    *(f"formats/{name}" for name in ("animated.gif", "plain.bmp", "plain.ppm", "plain.webp", "plain.avif")),
+    "links/to_good.jpg",
+}
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+NOTES = {
+    "modes/gray16.png": "0 became black and 65535 white",
+    "modes/gray12in16.tif": "0 became black and 1023 white",
+    "modes/float32.tif": "0 became black and 1 white",
+    "modes/multipage.tif": "first of several pages",
+    "modes/volume.tif": "first of several pages",
+    "modes/cmyk.jpg": "inks",
+    "modes/rgba.png": "transparent parts lie on white",
+    "modes/palette_transparent.png": "transparent parts lie on white",
+    "exif/orientation_3.jpg": "EXIF orientation 3",
+    "exif/orientation_6.jpg": "EXIF orientation 6",
+    "formats/animated.gif": "first of several frames",
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    if not MAKE.is_file():
+        pytest.skip("the script that draws awkward files is not beside the project (../shared/hostile)")
+    folder = tmp_path_factory.mktemp("hostile")
+    subprocess.run([sys.executable, MAKE, folder], check=True, capture_output=True, timeout=120)
+    yield folder
+    for name in ("links/no_entry", "links/no_permission.jpg"):
+        (folder / name).chmod(0o700)
+
+
+@pytest.fixture(scope="module")
+def read(hostile):
+    source = open_source(hostile)
+    return source, build_store(source, 48)
+
+
+def manifest(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_every_case_comes_out_as_the_manifest_says(hostile, read):
+    source, store = read
+    rows, left_out = manifest(hostile), {**dict(passed_of(source)), **dict(store.skipped)}
+    assert len(rows) >= 64
+    for name, row in rows.items():
+        if row["expect"] == "read":
+            assert name in store.names, f"{name!r}: {left_out.get(name)}"
+        elif row["expect"] == "skip" and not (ROOT and "permission" in row["kind"]):
+            assert name not in store.names, row
+            assert {name, f"{name}/"} & left_out.keys(), f"{name!r} is left out without a word"
+    assert len(store.names) == len(set(store.names))
+
+
+def test_every_case_left_out_has_its_true_reason(hostile, read):
+    source, store = read
+    left_out = {**dict(passed_of(source)), **dict(store.skipped)}
+    for name, reason in REASONS.items():
+        if (hostile / name).exists() or (hostile / name).is_symlink():
+            if ROOT and reason == "no permission":
+                continue
+            assert reason in left_out[name], f"{name}: {left_out[name]}"
+    strange = left_out.keys() - REASONS.keys() - {"manifest.csv", "links/no_entry"}
+    assert not strange, {name: left_out[name] for name in strange}
+
+
+def test_what_was_chosen_is_noted(hostile, read):
+    notes: dict[str, str] = {}
+    for name, note in read[1].notes:
+        notes[name] = f"{notes.get(name, '')} {note}"
+    for name, note in NOTES.items():
+        if (hostile / name).exists():
+            assert note in notes.get(name, ""), f"{name}: {notes.get(name)}"
+
+
+def test_pictures_show_what_was_drawn(read):
+    """Red at the top left, sky above ground: neither black nor white, nor upside down, nor inverted."""
+    _, store = read
+    pictures = dict(zip(store.names, store.images.float(), strict=True))
+    coloured = [name for name in pictures if name.startswith(("good", "names", "exif")) or name in COLOURED]
+    for name in coloured:
+        red, green, _ = pictures[name][:, 12, 4:8].mean(1)  # the blob, cut at the left by the central square
+        assert red > 150 and green < 100, name
+        assert pictures[name][1, 44:].mean() < 130 and pictures[name][2, 4].mean() > 150, name
+    reference = pictures["modes/gray.jpg"]
+    for name in ("modes/gray16.png", "modes/float32.tif", "modes/gray12in16.tif"):
+        assert float(pictures[name].std()) > 10 and 60 < float(pictures[name].mean()) < 190, name
+        both = torch.stack([pictures[name].flatten(), reference.flatten()])
+        assert float(torch.corrcoef(both)[0, 1]) > 0.99, name
+    assert bool((pictures["modes/all_transparent.png"] == 255).all())
+
+
+def test_names_of_every_kind_are_kept(read):
+    assert {"names/<b>tag<script>.jpg", 'names/comma, "quote" & newline\n.jpg'} <= set(read[1].names)
+
+
+def test_a_bomb_costs_no_memory(tmp_path):
+    """Memory is measured in a process of its own: headers that promise a lot, in every format that has one."""
+    code = """
+import resource, struct, zlib, io, sys
+from headway.data.decode import decode
+from headway.data.source import Unreadable
+from PIL import Image
+def chunk(tag, data): return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
+def png(w, h, depth, kind, data):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, kind, 0, 0, 0))
+    return b"\\x89PNG\\r\\n\\x1a\\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+def patched(kind, find, put):
+    file = io.BytesIO(); Image.new("RGB", (77, 88)).save(file, kind); data = file.getvalue()
+    assert find in data; return data.replace(find, put, 1)
+zeros = zlib.compress(bytes(1 << 22))
+cases = [png(30000, 30000, 1, 0, zeros), png(20000, 20000, 16, 6, zeros), png(12000, 12000, 8, 3, zeros),
+    patched("JPEG", struct.pack(">HH", 88, 77), struct.pack(">HH", 65000, 65000)),
+    patched("BMP", struct.pack("<ii", 77, 88), struct.pack("<ii", 60000, 60000)),
+    patched("GIF", struct.pack("<HH", 77, 88), struct.pack("<HH", 65000, 65000)),
+    patched("PPM", b"77 88", b"77000 88000"),
+    patched("TIFF", struct.pack("<HII", 4, 1, 77), struct.pack("<HII", 4, 1, 77000)).replace(
+        struct.pack("<HII", 4, 1, 88), struct.pack("<HII", 4, 1, 88000)),
+    b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + 3 * b"\\xff\\x3f\\0",
+    b"\\x93NUMPY\\x01\\0v\\0"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (90000, 90000), }".ljust(117) + b"\\n"]
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for number, data in enumerate(cases):
+    try: decode(data)
+    except Unreadable as error: assert "too many" in str(error), (number, str(error))
+    else: raise SystemExit(f"case {number} was read")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30_000, f"{done.stdout} KiB more"  # KiB on Linux, bytes on macOS: then far less
+
+
+def test_a_progressive_jpeg_of_endless_scans_is_refused():
+    from headway.data.decode import LARGEST, SCANS, decode
+    from headway.data.source import Unreadable
+    from tests.unit.test_data_decode import encoded, scene
+
+    data = encoded(scene(3000, 2000), "JPEG", progressive=True, quality=30)
+    scan = data.index(b"\xff\xda")
+    bomb = data[:scan] + data[scan : scan + 40] * (SCANS * LARGEST // 6_000_000 + 1)
+    with pytest.raises(Unreadable, match="scans would take too long"):
+        decode(bomb)
+
+
+def test_float_and_deep_pictures_are_never_all_black_or_white(tmp_path):
+    from headway.data.decode import decode
+
+    grey = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64)
+    floats = (grey * 4000, grey * 1e-4 - 5e-5, grey * 1e6 - 3e5, grey.astype(np.float64))
+    whole = ((grey * 900).astype(np.uint16), (grey * 2**31).astype(np.uint32), (grey * 3000 - 1500).astype(np.int16))
+    for values in (*floats, *whole):
+        np.save(tmp_path / "x.npy", values)
+        pixels = decode((tmp_path / "x.npy").read_bytes())
+        assert int(pixels.min()) < 10 and int(pixels.max()) > 200 and 60 < float(pixels.float().mean()) < 200

@@ -1,0 +1,205 @@
+"""Objects as sources: data sets of torchvision's and Hugging Face's kind, arrays; tables in Parquet; groups by name."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from headway.data import items
+from headway.data.arrays import Arrays
+from headway.data.hub import Hub
+from headway.data.open import open_source
+from headway.data.source import Unreadable, group_of
+from headway.data.store import build_store
+from headway.errors import HeadwayError
+
+
+def picture(number: int, mode="RGB") -> Image.Image:
+    pixels = np.random.default_rng(number).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+class Pairs:
+    """As torchvision's data sets are: pairs of picture and number of the class."""
+
+    classes = ("cat", "dog")
+    targets = (0, 1, 1)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return picture(index), self.targets[index]
+
+
+def test_a_data_set_of_torchvisions_kind():
+    source = open_source(Pairs(), labelled=True)
+    store = build_store(source, 10)
+    assert store.labels.tolist() == [0, 1, 1] and store.classes == ("cat", "dog")
+    assert store.names == [f"Pairs/{n:08d}" for n in range(3)]
+    assert source.image(1).equal(torch.from_numpy(np.array(picture(1))).permute(2, 0, 1))
+    assert open_source(Pairs()).classes is None
+
+
+def test_items_of_every_kind_are_pictures_or_unreadable():
+    array = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    things = [picture(0), picture(1, "RGBA"), picture(2, "L"), array, torch.ones(3, 4, 4), "words"]
+    source = open_source(things)
+    shapes = [tuple(source.image(index).shape) for index in range(5)]
+    assert shapes == [(3, 10, 12), (3, 10, 12), (1, 10, 12), (1, 4, 6), (3, 4, 4)]
+    with pytest.raises(Unreadable, match="no picture but str"):
+        source.image(5)
+    assert build_store(source, 4).skipped == [("list/00000005", "no picture but str")]
+    with pytest.raises(HeadwayError, match="3 pictures need as many labels, got 1"):
+        items.Items(Pairs(), "x", ["a"])
+
+
+def test_torchvisions_data_sets_by_name(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    asked = []
+
+    class CIFAR10(Pairs):
+        def __init__(self, root, train, download):
+            asked.append((root, train, download))
+
+    class STL10(Pairs):
+        def __init__(self, root, split, download):
+            if split not in ("train", "test"):
+                raise ValueError(split)
+            asked.append((root, split, download))
+
+    class SVHN:
+        def __init__(self, root, **words):
+            raise RuntimeError("File not found or corrupted.\nTry again.")
+
+    for kind in (CIFAR10, STL10, SVHN):
+        monkeypatch.setattr(datasets, kind.__name__, kind)
+    monkeypatch.setenv("HEADWAY_DATA", str(tmp_path))
+    assert open_source("torchvision:CIFAR10", labelled=True).classes == ("cat", "dog")
+    assert len(open_source("torchvision:STL10:test")) == 3
+    assert asked == [(str(tmp_path / "CIFAR10"), True, True), (str(tmp_path / "STL10"), "test", True)]
+    for given, message in (
+        ("torchvision:CIFAR", "unknown data set of torchvision 'CIFAR': did you mean CIFAR10"),
+        ("torchvision:SVHN", r"cannot fetch torchvision:SVHN into .*: File not found or corrupted\. Try again"),
+        ("torchvision:CIFAR10:tets", "unknown part of a data set 'tets': did you mean test"),
+    ):
+        with pytest.raises(HeadwayError, match=message):
+            open_source(given)
+
+
+class ImageColumn:
+    """As ``datasets.Image``."""
+
+    def __init__(self, decode=True):
+        self.decode = decode
+
+
+ImageColumn.__name__ = "Image"
+
+
+class ClassLabel:
+    names = ("cat", "dog")
+
+
+class Table:
+    """The part of ``datasets.Dataset`` that is used."""
+
+    def __init__(self, columns, features):
+        self.columns, self.features, self.column_names = columns, features, list(columns)
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def cast_column(self, name, feature):
+        assert not feature.decode
+        return Table(self.columns, self.features | {name: feature})
+
+    def select_columns(self, names):
+        return Table({name: self.columns[name] for name in names}, self.features)
+
+    def __getitem__(self, key):
+        return {name: column[key] for name, column in self.columns.items()}
+
+
+def png(number: int) -> bytes:
+    file = io.BytesIO()
+    picture(number).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_hub_data_set_is_read_byte_for_byte(tmp_path):
+    (tmp_path / "there.png").write_bytes(png(1))
+    cells = [{"bytes": png(0), "path": "a/b.png"}, {"bytes": None, "path": str(tmp_path / "there.png")}, None]
+    table = Table({"photo": cells, "kind": [0, 1, -1]}, {"photo": ImageColumn(), "kind": ClassLabel()})
+    source = open_source(table, labelled=None)
+    assert isinstance(source, Hub) and source.classes == ("cat", "dog")
+    assert [source.label(index) for index in range(3)] == ["cat", "dog", None]
+    assert source.name(0) == "00000000/b.png" and source.name(2) == "00000002"
+    store = build_store(source, 8)
+    assert len(store.images) == 2 and store.skipped == [("00000002", "the row has no picture")]
+    assert open_source(table).classes is None
+    with pytest.raises(HeadwayError, match="no column of this data set is of type Image; it has kind"):
+        open_source(Table({"kind": [0]}, {"kind": ClassLabel()}))
+
+
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_a_real_hub_data_set():
+    datasets, pyarrow = pytest.importorskip("datasets"), pytest.importorskip("pyarrow")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    cells = [{"bytes": png(number), "path": None} for number in range(3)]
+    rows = pyarrow.table({"image": cells, "label": [0, 1, 0]}, schema=features.arrow_schema)
+    info = datasets.DatasetInfo(features=features)
+    table = datasets.Dataset(datasets.table.InMemoryTable(rows), info=info, fingerprint="any")
+    source = open_source(table, labelled=True)
+    assert source.read(1) == png(1) and source.label(1) == "dog" and len(build_store(source, 8).images) == 3
+
+
+def test_arrays_are_sources():
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    assert isinstance(open_source(images), Arrays)
+    assert build_store(open_source(images), 8).images.equal(torch.from_numpy(images))
+
+
+# ---- tables and groups
+
+
+def test_a_parquet_table(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for number in range(3):
+        picture(number).save(tmp_path / f"{number}.png")
+    table = pyarrow.table({"File": ["0.png", "1.png", "2.png"], "label": [7, 8, None], "Animal": ["a", "b", "a"]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet", labelled=True, group_by="animal")
+    assert [source.label(i) for i in range(2)] == ["7", "8"] and [group_of(source, i) for i in range(2)] == ["a", "b"]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(HeadwayError, match="cannot read the table"):
+        open_source(tmp_path / "bad.parquet")
+
+
+def test_parquet_without_its_reader_says_what_to_do(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(HeadwayError, match="pip install pyarrow; or give a CSV"):
+        open_source(tmp_path / "t.parquet")
+
+
+def test_groups_by_column_or_by_name(tmp_path):
+    for name in ("fox-1_a.png", "fox-1_b.png", "fox-2_a.png", "map.png"):
+        picture(0).save(tmp_path / name)
+    source = open_source(tmp_path, group_by=r"^(\w+-\d)_")
+    assert [group_of(source, index) for index in range(4)] == ["fox-1", "fox-1", "fox-2", None]
+    (tmp_path / "t.csv").write_text("file,label,camera\nfox-1_a.png,a,c1\nfox-2_a.png,b,c1\nmap.png,a,c2\n")
+    source = open_source(tmp_path / "t.csv", labelled=True, group_by="Camera")
+    assert [group_of(source, index) for index in range(3)] == ["c1", "c1", "c2"]
+    source = open_source(tmp_path, labels=tmp_path / "t.csv", group_by="camera")
+    assert [group_of(source, index) for index in range(3)] == ["c1", "c1", "c2"]
+    for pattern, message in (("(", "is no regular expression"), ("horse", "matches no name; names are like 'fox-1_a")):
+        with pytest.raises(HeadwayError, match=message):
+            open_source(tmp_path, group_by=pattern)
