@@ -161,7 +161,7 @@ def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Sto
 
 @torch.no_grad()
 def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
-    """The mean of the patches after each block but the last, where a backbone shows them, then what it gives: N D each."""
+    """The mean of the patches after each block but the last, where these are shown, then what is given: N D each."""
     wanted = range(backbone.depth - 1) if "layers" in backbone.can else ()
     rows = []
     for chunk in track(images.split(CHUNK), description="features", transient=True):
