@@ -126,19 +126,18 @@ def patiently(read: Callable[[], Made]) -> Made:
 def content_hash(picture: Tensor) -> int:
     """A signed 64-bit number that equal pictures share whatever files they lie in, and hardly any others.
 
-    SHA-256, cut short, of the picture's weighted sums: its bytes, C H W taken as H W C, are words x_1, x_2, ... of 64
-    bits, and each block of them becomes sum_i w_i (x_i xor x_i / 2^29) modulo 2^64, w being odd and fixed. So every
-    pixel and its place count, for a few per cent of what decoding takes (multilinear hashing: Lemire and Kaser,
+    SHA-256, cut short, of sums: the picture's bytes, C H W taken as H W C, are blocks of words x of 64 bits. Each block
+    gives sum_i w_i x_i, w being odd and fixed, and each place i the sum of its words over all blocks, modulo 2^64. So
+    every pixel and its place count, for a few per cent of what decoding takes (multilinear hashing: Lemire and Kaser,
     "Strongly universal string hashing is fast", 2014, https://arxiv.org/abs/1202.4961).
     """
     height, width = picture.shape[-2:]
     flat = picture.permute(1, 2, 0).contiguous().numpy().reshape(-1).view(np.uint8)  # H*W*C*bytes
     whole = len(flat) // (8 * len(_WEIGHTS)) * 8 * len(_WEIGHTS)
-    words = flat[:whole].view(np.uint64)
-    blocks = (words ^ (words >> np.uint64(29))).reshape(-1, len(_WEIGHTS))  # n block
+    blocks = flat[:whole].view(np.uint64).reshape(-1, len(_WEIGHTS))  # n block
     digest = hashlib.sha256(f"{height}x{width}".encode())
-    digest.update((blocks @ _WEIGHTS).data)
-    digest.update(flat[whole:].data)
+    for part in (blocks @ _WEIGHTS, blocks.sum(0), flat[whole:]):
+        digest.update(part.data)
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
 
