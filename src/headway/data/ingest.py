@@ -103,7 +103,8 @@ def load(source: Source, index: int, form: Form = RGB, side: int = 0) -> Picture
         if not draw:
             return read_picture(patiently(lambda: source.read(index)), form, side)
         pixels: Tensor = draw(index)
-        if pixels.dtype == torch.uint8 and form == RGB and len(pixels) == RGB.channels:
+        plain = form == RGB and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
+        if plain or form == getattr(source, "stored", None):
             return Picture(pixels)
         return Picture(*bring(Raw(pixels.permute(1, 2, 0).numpy()), form))
     except (OSError, ValueError) as error:  # a name may hold what no file's name can
