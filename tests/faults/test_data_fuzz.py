@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from PIL import Image
 from headway.data.decode import decode
 from headway.data.form import Form
 from headway.data.look import look
+from headway.data.open import open_source
 from headway.data.source import Unreadable
+from headway.errors import HeadwayError
 
 COUNT = int(os.environ.get("HEADWAY_FUZZ", "60"))
 SEED = int(os.environ.get("HEADWAY_FUZZ_SEED", "0"))
@@ -155,7 +158,40 @@ def fuzz(kind: str, last: Path) -> None:
     assert read < len(FORMS) * COUNT, "nothing was refused"
 
 
+def tars() -> list[bytes]:
+    """Plain and gzipped, in every form of header."""
+    made = []
+    for mode, form in (("w", tarfile.USTAR_FORMAT), ("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", 2)):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode=mode, format=form) as tar:
+            for name, data in (("0.png", whole_files("BMP")[0]), ("0.cls", b"cat"), ("a" * 90 + ".png", b"no picture")):
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime = len(data), 1.5
+                tar.addfile(info, io.BytesIO(data))
+        made.append(file.getvalue())
+    return made
+
+
+def fuzz_tars(last: Path) -> None:
+    chance, whole, read = np.random.default_rng([SEED, 1]), tars(), 0
+    path = last.with_suffix(".tar")
+    for number in range(COUNT):
+        path.write_bytes(mutated(whole[number % len(whole)], chance))
+        began = time.perf_counter()
+        try:
+            source = open_source(path, labelled=None)
+            for index in range(len(source)):
+                source.read(index)
+            read += 1
+        except (HeadwayError, Unreadable) as error:
+            assert "\n" not in str(error)
+        took = time.perf_counter() - began
+        assert took < SECONDS, f"tar, mutation {number}: {took:.1f} s"
+    print(f"tars: {COUNT} tries, {read} opened")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    fuzz_tars(Path(sys.argv[1]))
     for kind in ("JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP", "PPM", "AVIF", "JPEG2000", "NPY"):
         fuzz(kind, Path(sys.argv[1]))

@@ -4,6 +4,8 @@ import csv
 import os
 import subprocess
 import sys
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +205,31 @@ def test_float_and_deep_pictures_are_never_all_black_or_white(tmp_path):
         np.save(tmp_path / "x.npy", values)
         pixels = decode((tmp_path / "x.npy").read_bytes())
         assert int(pixels.min()) < 10 and int(pixels.max()) > 200 and 60 < float(pixels.float().mean()) < 200
+
+
+def test_check_tells_of_every_case(hostile, tmp_path):
+    import headway
+
+    answer = headway.check(hostile, out=tmp_path / "page.html")
+    skipped = {row["file"].rstrip("/") for row in answer["skipped"]}
+    assert answer["files"] == answer["read"] + len(answer["skipped"])
+    for name, row in manifest(hostile).items():
+        if row["expect"] == "skip" and not (ROOT and "permission" in row["kind"]):
+            assert name in skipped, name
+        elif row["expect"] == "read":
+            assert name not in skipped, name
+    tags = Tags()
+    tags.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "script" not in tags.seen and "b" not in tags.seen and tags.seen["img"] > 40
+
+
+class Tags(HTMLParser):
+    """Counts the elements of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def handle_starttag(self, tag, attrs):
+        self.seen[tag] += 1
+        assert not [name for name, _ in attrs if name.startswith("on")]

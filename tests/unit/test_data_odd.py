@@ -20,6 +20,7 @@ from headway.data.open import open_source
 from headway.data.source import Unreadable
 from headway.data.store import build_store
 from headway.errors import HeadwayError
+from headway.protocol import Inputs
 
 ROWS, COLUMNS = np.mgrid[0:60, 0:80]
 SCENE = np.stack([COLUMNS * 3, ROWS * 4, ROWS + COLUMNS], -1).astype(np.uint8)
@@ -235,3 +236,18 @@ def test_a_picture_too_large_for_the_memory_is_skipped(monkeypatch, tmp_path):
     monkeypatch.setattr(ingest, "fit", full)
     store = build_store(open_source(tmp_path), 8, workers=1)
     assert store.names == ["1.png"] and "memory" in store.skipped[0][1]
+
+
+def test_a_trained_backbone_is_shown_its_own_range(tmp_path):
+    (tmp_path / "deep.tif").write_bytes(tiff(DEEP[..., 0]))
+
+    class Network:
+        inputs = Inputs((0.5,) * 3, (0.2,) * 3)
+
+    store = build_store(open_source(tmp_path, like=Network()), 60)
+    assert store.form == RGB and store.images.dtype == torch.uint8
+    Network.inputs = Inputs((0.5,), (0.2,), channels=1, span=(0.0, 131070.0))
+    store = build_store(open_source(tmp_path, like=Network()), 60)
+    assert store.form == Form(1, (0.0, 131070.0)) and float(store.images.max()) == pytest.approx(
+        207 * 257 / 131070
+    )  # of the square

@@ -10,6 +10,7 @@ from PIL import Image
 from headway.data import cache
 from headway.data.arrays import Arrays
 from headway.data.decode import decode, fit
+from headway.data.form import Form
 from headway.data.ingest import content_hash
 from headway.data.loader import Loader
 from headway.data.open import open_source
@@ -236,3 +237,11 @@ def test_groups_and_equal_pixels_both_tie_pictures_together():
     assert torch.equal(groups_of(store._replace(hashes=hashes)), hashes)
     tied = groups_of(store._replace(hashes=hashes, groups=groups)).tolist()
     assert tied[0] == tied[1] == tied[2] != tied[3] == tied[4]
+
+
+def test_stored_pictures_are_a_source_again_as_they_are():
+    deep = torch.rand(6, 2, 8, 8) * 500
+    store = build_store(open_source(deep, span=(0, 1000)), 8)
+    assert store.form == Form(2, (0, 1000)) and torch.allclose(store.images, deep / 1000)
+    again = build_store(Arrays(store.images, form=store.form), 8)
+    assert again.images.equal(store.images) and again.form == store.form and again.fingerprint == store.fingerprint

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from headway.cli.screen import counting
 from headway.data.check import inspect
-from headway.data.form import Form
+from headway.data.form import MOST_CHANNELS, Form
 from headway.data.open import open_source
 from headway.data.source import Source
 from headway.data.survey import Survey, survey
@@ -127,7 +127,7 @@ def _survey(source: Source, channels: int) -> Survey | None:
     try:
         return survey(source, channels)
     except HeadwayError:
-        if not 0 <= channels <= 512:
+        if not 0 <= channels <= MOST_CHANNELS:
             raise
         return None
 

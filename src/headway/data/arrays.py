@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headway.data.form import Form
 from headway.data.source import in_order
 from headway.errors import HeadwayError
 
@@ -16,12 +17,13 @@ class Arrays:
     Args:
         images: N C H W, whole or floating-point numbers; a NumPy array or a tensor. 8 bits are uint8.
         labels: N class names; none: unlabelled.
+        form: That of a store whose pictures they are, which are taken as they are then.
 
     Raises:
         HeadwayError: Another shape or dtype, or a number of labels that is not N.
     """
 
-    def __init__(self, images: Tensor | np.ndarray, labels: Sequence[str] | None = None):
+    def __init__(self, images: Tensor | np.ndarray, labels: Sequence[str] | None = None, form: Form | None = None):
         given = f"{tuple(images.shape)} of {images.dtype}"
         strange = f"pictures as an array must be N x C x H x W of whole or floating-point numbers, got {given}"
         try:
@@ -36,7 +38,7 @@ class Arrays:
             )
         if labels is not None and len(labels) != len(self.images):
             raise HeadwayError(f"{len(self.images)} pictures need as many labels, got {len(labels)}")
-        self.labels = labels
+        self.labels, self.form, self.stored = labels, form, form
         self.classes = None if labels is None else in_order(labels)
 
     def __len__(self) -> int:

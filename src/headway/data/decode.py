@@ -12,6 +12,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
@@ -147,11 +148,12 @@ def fit(image: Tensor, side: int) -> Tensor:
     height, width = image.shape[-2:]
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
-    square = image[:, top : top + short, left : left + short]  # C short short
-    if short == side:
-        return square.contiguous()
-    resized = F.interpolate(square[None], (side, side), mode="bilinear", antialias=True)  # 1 C side side
-    return resized[0].contiguous()
+    square = image[None, :, top : top + short, left : left + short]  # 1 C short short
+    if short != side:
+        if image.stride(0) == 1:  # as decoders leave it: torch is faster where that is kept
+            square = square.contiguous(memory_format=torch.channels_last)
+        square = F.interpolate(square, (side, side), mode="bilinear", antialias=True)  # 1 C side side
+    return square[0].contiguous()
 
 
 def _check_size(height: int, width: int, bytes_each: int = 3) -> None:

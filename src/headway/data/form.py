@@ -21,6 +21,8 @@ from headway.protocol import Inputs
 
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 """Weights of red, green and blue in lightness (ITU-R BT.601), as Pillow takes them."""
+MOST_CHANNELS = 512
+"""Of a picture."""
 AT_ONCE = 1 << 20
 """Values that are widened at a time, so that deep pictures take no more memory than their result."""
 

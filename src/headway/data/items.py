@@ -111,8 +111,8 @@ def open_torchvision(text: str, labelled: bool) -> Items:
     part = part or "train"
     if part not in SPLITS:
         raise unknown("part of a data set", part, SPLITS)
-    kept = os.environ.get("HEADWAY_DATA")
-    root = Path(kept) if kept else Path.home() / ".cache" / "headway" / "data"
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    root = Path(os.environ.get("HEADWAY_DATA") or Path(cache) / "headway" / "data")
     root.mkdir(parents=True, exist_ok=True)
     for words in SPLITS[part]:
         try:

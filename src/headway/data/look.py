@@ -6,7 +6,7 @@ from PIL import Image
 
 from headway.data.jpeg import is_jpeg, jpeg_facts
 from headway.data.npy import is_npy, layout, npy_shape
-from headway.data.pillow import orientation_of, several, with_pillow
+from headway.data.pillow import orientation_of, with_pillow
 from headway.data.png import png_facts
 from headway.data.source import Unreadable
 from headway.data.tiff import is_tiff, pages
@@ -22,7 +22,6 @@ class Look(NamedTuple):
         channels: Opacity not counted.
         bits: A channel.
         orientation: By EXIF, 1 to 8.
-        several: Whether there are more frames or pages.
     """
 
     kind: str
@@ -31,7 +30,6 @@ class Look(NamedTuple):
     channels: int
     bits: int
     orientation: int = 1
-    several: bool = False
 
 
 def look(data: bytes) -> Look:
@@ -46,11 +44,11 @@ def look(data: bytes) -> Look:
         shape, dtype = npy_shape(data)
         return Look("NPY", *layout(shape), 1 if dtype.kind == "b" else dtype.itemsize * 8)
     if is_tiff(data):
-        with pages(data, 2) as found:
-            if not found[0].plain:
-                page, more = found[0], len(found) > 1
+        with pages(data, 1) as found:
+            page = found[0]
+            if not page.plain:
                 channels = page.samples - page.opacity
-                return Look("TIFF", page.height, page.width, channels, page.bits, page.orientation, more)
+                return Look("TIFF", page.height, page.width, channels, page.bits, page.orientation)
     png = png_facts(data)
     if png and png.bits == 16:
         return Look("PNG", png.height, png.width, png.channels, 16)
@@ -61,6 +59,4 @@ def _seen(image: Image.Image) -> Look:
     deep = 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I") else 8
     channels = 1 if image.mode in ("1", "L", "LA", "La") or deep > 8 else 3
     bits = 1 if image.mode == "1" else deep
-    return Look(
-        str(image.format), image.height, image.width, channels, bits, orientation_of(image), several(image)
-    )  # fmt: skip
+    return Look(str(image.format), image.height, image.width, channels, bits, orientation_of(image))

@@ -4,11 +4,8 @@ import io
 
 import numpy as np
 
-from headway.data.form import Raw
+from headway.data.form import MOST_CHANNELS, Raw
 from headway.data.source import Unreadable
-
-MANY = 512
-"""Channels, at most."""
 
 
 def is_npy(data: bytes) -> bool:
@@ -48,15 +45,15 @@ def layout(shape: tuple[int, ...], channels: int = 0) -> tuple[int, int, int]:
 
 
 def read_npy(data: bytes, channels: int = 0) -> Raw:
-    """The array as H W C. Raises Unreadable for what is no picture, truncated, or of more than MANY channels."""
+    """The array as H W C. Raises Unreadable for what is no picture, truncated, or of more than MOST_CHANNELS."""
     shape, dtype = npy_shape(data)
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise Unreadable("truncated") from error
     height, width, count = layout(shape, channels)
-    if count > MANY:
-        raise Unreadable(f"an array of shape {shape}: {count} channels are too many (at most {MANY})")
+    if count > MOST_CHANNELS:
+        raise Unreadable(f"an array of shape {shape}: {count} channels are too many (at most {MOST_CHANNELS})")
     if len(shape) == 3 and (height, width, count) != shape:
         values = np.moveaxis(values, 0, 2)
     return Raw(values.reshape(height, width, count).astype(dtype.newbyteorder("="), copy=False))

@@ -16,8 +16,8 @@ class Source(Protocol):
     Beside these members a source may offer ``image(i)``, the decoded picture (C H W, any numbers), which is used
     instead of decoding ``read(i)``; ``group(i)``, a name shared by pictures that must stay on one side of a split (one
     animal, one camera); ``stamp()``, a text that changes whenever the bytes behind it may have, without which no cache
-    is kept; ``passed``, (name, reason) of what lay beside the pictures and is none; and ``form``, the channels and
-    range (``data.form.Form``) in which its pictures are wanted.
+    is kept; ``passed``, (name, reason) of what lay beside the pictures and is none; ``form``, the channels and range
+    (``data.form.Form``) in which its pictures are wanted; and ``stored``, the form that ``image(i)`` has already.
 
     Attributes:
         classes: The names of the K classes; None where nothing is labelled.
@@ -105,6 +105,7 @@ class Chosen:
     ):
         self.source, self.indices, self.labels, self.groups = source, indices, labels, groups
         self.form, self.passed = form or getattr(source, "form", None), passed_of(source)
+        self.stored = getattr(source, "stored", None)
         self.classes = source.classes if labels is None else in_order(labels)
         decoded = getattr(source, "image", None)
         if decoded:

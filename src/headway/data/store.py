@@ -119,11 +119,15 @@ def build_store(
 
 
 def _form(source: Source, allow_empty: bool) -> Form:
+    """The source's own form, or the one that a sample of its pictures has."""
+    own: Form | None = getattr(source, "form", None)
+    if own:
+        return own
     try:
         return surveyed(source).form
     except HeadwayError:
-        if allow_empty or getattr(source, "form", None):
-            return getattr(source, "form", None) or RGB
+        if allow_empty:
+            return RGB
         raise
 
 

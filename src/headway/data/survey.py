@@ -8,15 +8,13 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from headway.data.decode import LARGEST, read_raw
-from headway.data.form import RGB, Form, Raw, extremes, span_of
+from headway.data.form import MOST_CHANNELS, RGB, Form, Raw, extremes, span_of
 from headway.data.look import look
 from headway.data.source import Source, Unreadable
 from headway.errors import HeadwayError
 
 SAMPLE = 200
 """Pictures that are looked at, spread evenly over the data."""
-MOST = 512
-"""Channels, at most."""
 _known: WeakKeyDictionary[Source, "Survey"] = WeakKeyDictionary()
 
 
@@ -51,8 +49,8 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
     Raises:
         HeadwayError: Not one of them could be read, or channels or span make no sense.
     """
-    if not 0 <= channels <= MOST:
-        raise HeadwayError(f"--channels must lie in 0..{MOST} (0: as most pictures have), got {channels}")
+    if not 0 <= channels <= MOST_CHANNELS:
+        raise HeadwayError(f"--channels must lie in 0..{MOST_CHANNELS} (0: as most pictures have), got {channels}")
     if span and not span[0] < span[1]:
         raise HeadwayError(f"--span needs two numbers of which the first is smaller, got {span[0]:g} {span[1]:g}")
     count = min(len(source), sample)

@@ -15,8 +15,6 @@ import numpy as np
 
 from headway.data.source import Unreadable
 
-PAGES = 4096
-"""Pages that are looked at, at most."""
 _ORIENTATION = 274
 _COLOUR, _PALETTE = 2, 3
 """Photometric interpretations; from palettes on (masks, inks, JPEG's colours) they are left to Pillow."""
@@ -61,7 +59,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 @contextmanager
-def pages(data: bytes, most: int = PAGES) -> Iterator[list[Page]]:
+def pages(data: bytes, most: int) -> Iterator[list[Page]]:
     """The first pages, their pixels still unread. Raises Unreadable where one is damaged, within the block as well."""
     import tifffile
 
