@@ -1,7 +1,9 @@
 """What a run tells while it goes on: typed events, and the sinks that take them (any callable will do)."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from headway.distributed import all_sum
+from headway.distributed import all_sum, rank
 from headway.errors import HeadwayError
 from headway.files import write_text
 
@@ -45,14 +47,60 @@ class Probe(NamedTuple):
     value: float
 
 
+class Look(NamedTuple):
+    """The backbone's features were looked at: numbers by name."""
+
+    step: int
+    features: dict[str, float]
+
+
 class Note(NamedTuple):
     """Something a person should know."""
 
     text: str
 
 
-Event = Step | Probe | Note
+Event = Step | Probe | Look | Note
 Sink = Callable[[Event], None]
+
+
+def tell_all(sinks: Sequence[Sink], event: Event) -> None:
+    """Hand an event to every sink; on other processes than the first nobody listens."""
+    if rank() == 0:
+        for sink in sinks:
+            sink(event)
+
+
+def rewind(sinks: Sequence[Sink], step: int) -> None:
+    """Tell the sinks that can that the run goes on from this step: they forget what came after."""
+    for sink in sinks:
+        if rank() == 0 and hasattr(sink, "rewind"):
+            sink.rewind(step)
+
+
+class Stopwatch:
+    """Seconds since it was made, pauses not counted."""
+
+    def __init__(self) -> None:
+        self.began = self.mark = time.perf_counter()
+
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self.began
+
+    def lap(self, count: int) -> float:
+        """How many a second, of ``count`` things done since the last lap."""
+        now = time.perf_counter()
+        self.mark, before = now, self.mark
+        return count / max(now - before, 1e-9)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block time stands still."""
+        pause = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - pause
+        self.mark += time.perf_counter() - pause
 
 
 class Meter:
@@ -69,7 +117,9 @@ class Meter:
             self.totals[name] = self.totals[name] + value if name in self.totals else value
 
     def means(self) -> dict[str, float]:
-        """Means over steps and processes since the last reading."""
+        """Means over steps and processes since the last reading; empty where there was no step."""
+        if not self.count:
+            return {}
         total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
         named = dict(zip(self.totals, total.tolist(), strict=True))
         self.totals, self.read, self.count = {}, self.count, 0
@@ -136,5 +186,5 @@ class Bar:
             )
         elif isinstance(event, Probe):
             self.console.print(f"step {event.step}: {event.name} {event.value:.1f} %", highlight=False)
-        else:
+        elif isinstance(event, Note):
             self.console.print(event.text, highlight=False, markup=False)

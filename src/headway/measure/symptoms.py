@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def symptom(numbers):
+    return None
