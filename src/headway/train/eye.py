@@ -24,16 +24,22 @@ def make_eye(sample: Tensor, size: int) -> Callable[[nn.Module], dict[str, float
         sample: B C H W, the pictures, two at least.
         size: Side of the view in pixels.
     """
-    draws, augment = Draws(0, torch.arange(len(sample))), simclr(size)
-    views = [augment(sample, draws.fork(name), size) for name in ("first", "second")]  # B C size size each
+    places, augment = torch.arange(len(sample)), simclr(size)
 
     @torch.no_grad()
     def look(backbone: nn.Module) -> dict[str, float]:
         training, device = backbone.training, next(backbone.parameters()).device
         backbone.eval()
-        first, second = (
-            torch.cat([backbone(part.to(device)).pooled.float().cpu() for part in view.split(CHUNK)]) for view in views
-        )  # B D each
+
+        def features(name: str) -> Tensor:
+            """B D, of the crop called so of every picture."""
+            chunks = zip(sample.split(CHUNK), places.split(CHUNK), strict=True)
+            views = (
+                augment(images.to(device), Draws(0, where.to(device)).fork(name), size) for images, where in chunks
+            )
+            return torch.cat([backbone(view).pooled.float().cpu() for view in views])
+
+        first, second = features("first"), features("second")
         backbone.train(training)
         if not (first.isfinite().all() and second.isfinite().all()):
             return {}

@@ -133,12 +133,13 @@ class Jsonl:
         self.path = path
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after ``step``: a resumed run takes those steps again. A torn last line is dropped."""
+        """Forget what was logged after ``step`` (or at 0, to which all is done again), and a torn last line."""
         if self.path.exists():
             kept = []
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line).get("step", 0) <= step:
+                    at = json.loads(line).get("step")
+                    if at is None or at <= step > 0:
                         kept.append(line + "\n")
                 except ValueError:
                     continue

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from headway.config import Optim
 from headway.data.loader import Loader
-from headway.distributed import barrier, rank, world
+from headway.distributed import barrier, broadcast_object, rank, world
 from headway.errors import HeadwayError
 from headway.measure.symptoms import symptom
 from headway.protocol import Batch, Clock, Learner
@@ -21,7 +21,7 @@ from headway.train.log import Event, Look, Meter, Note, Probe, Sink, Step, Stopw
 from headway.train.memory import smaller_parts
 from headway.train.optim import rate_at
 from headway.train.plan import Plan, Report
-from headway.train.state import restore, save
+from headway.train.state import plain_copy, restore, save
 from headway.train.step import Taken, Workshop, check_batch, couples_batch, set_up, take_step
 
 ProbeFunction = Callable[[nn.Module], float]
@@ -80,11 +80,12 @@ def fit(
     loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world(), first=plan.first)
     stop = min(plan.steps, stop_after or plan.steps)
     bench = Bench(shop, plan, optim, loader, stop, run, partial(tell_all, sinks), probe, eye, Stopwatch())
-    course = restore(shop, run, plan, bench.tell) if resume and run else None
-    if course is None:
-        course = Course(accumulate=plan.accumulate)
-        if run:  # so that there is always something to go back to
-            save(shop, run, plan, course)
+    with bench.watch.paused():
+        course = restore(shop, run, plan, bench.tell) if resume and run else None
+        if course is None:
+            course = Course(accumulate=plan.accumulate)
+            if run:  # so that there is always something to go back to
+                save(shop, run, plan, course)
     start = course.step
     with listening(run is not None) as asked:
         rewind(sinks, start)
@@ -99,7 +100,8 @@ def fit(
 def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | None:
     """Go from where the course stands to the last step. Gives the trouble where there is some that sends it back."""
     plan, run, meter = bench.plan, bench.run, Meter()
-    _look(bench, course)
+    if course.step == 0:
+        _look(bench, course)
     for batch, places in bench.loader.batches(course.step, bench.stop):
         optim = replace(bench.optim, lr=bench.optim.lr * course.rate)
         clock = Clock(course.step, plan.steps, _epoch(bench, course))
@@ -109,14 +111,13 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
             meter.add(taken.shares)
         trouble = course.advance(taken.whole)
         last = course.step == bench.stop
-        if course.step % plan.log_every == 0 or last:
+        if last or _due(course.step, plan.log_every):
             trouble = trouble or _log(bench, course, meter, rate_at(optim, plan.batch, clock))
         trouble = trouble or _look(bench, course)
         if trouble:
             return trouble
-        signal_number = asked() if course.step % plan.log_every == 0 and not last else 0
-        due = plan.save_every and course.step % plan.save_every == 0 and not course.skipped_in_row
-        if run and (last or signal_number or due):
+        signal_number = 0 if last or not _due(course.step, plan.log_every) else asked()
+        if run and (last or signal_number or (_due(course.step, plan.save_every) and not course.skipped_in_row)):
             save(bench.shop, run, plan, course)
         if signal_number:
             where = f"saved in {run} after step {course.step} of {plan.steps}"
@@ -152,21 +153,28 @@ def _log(bench: Bench, course: Course, meter: Meter, rate: float) -> str | None:
 
 def _look(bench: Bench, course: Course) -> str | None:
     """Measure the probe and look at the features where it is time to; gives trouble as ``_log`` does."""
-    plan, step, backbone = bench.plan, course.step, bench.shop.learner.backbone
+    plan, step = bench.plan, course.step
     ends = step == plan.steps
-    probed = ends or (plan.probe_start if step == 0 else plan.probe_every and step % plan.probe_every == 0)
-    seen = plan.watch_every and (ends or step % plan.watch_every == 0)
+    probed = bench.probe and (ends or (plan.probe_start if step == 0 else _due(step, plan.probe_every)))
+    seen = bench.eye and plan.watch_every and (ends or _due(step, plan.watch_every))
     numbers: dict[str, float] = {}
+    if not (probed or seen):
+        return None
     with bench.watch.paused():
+        backbone = plain_copy(bench.shop.learner.backbone).to(bench.shop.fabric.device)
         if bench.probe and probed:
-            if rank() == 0 or plan.shard:  # a network cut over the processes answers only to all of them
+            if rank() == 0:
                 bench.tell(Probe(step, "20-NN", bench.probe(backbone)))
             barrier()
         if bench.eye and seen:
-            numbers = bench.eye(backbone)
+            numbers = broadcast_object(bench.eye(backbone) if rank() == 0 else None)
             bench.tell(Look(step, numbers))
         bench.shop.learner.train()
     return _judge(bench, course, numbers)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | None:

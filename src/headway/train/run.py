@@ -94,6 +94,11 @@ def run_job(
         notes = _notes(job, store, batch, repeat)
         if origin:
             notes.append(_begin_from(learner, origin))
+        if job.weights and not probe:
+            notes.append(
+                "whether these weights gain or lose is not measured without --probe LABELLED; "
+                "RankMe of their features is logged from the start on"
+            )
         if known:
             plan, measured = plan_of(known), known["measured"]
         else:
