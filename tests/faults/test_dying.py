@@ -82,7 +82,8 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "headway", "SLURM_NODELIST": 
 def test_slurm_tasks_become_processes():
     code = (
         "from headway.train.engine import make_fabric\nfrom headway.distributed import all_counts, rank, world\n"
-        "f = make_fabric(accelerator='cpu')\nprint(rank(), world(), f.global_rank, f.world_size, all_counts(rank() + 5))\n"
+        "f = make_fabric(accelerator='cpu')\n"
+        "print(rank(), world(), f.global_rank, f.world_size, all_counts(rank() + 5))\n"
     )
     started = []
     for number in range(2):

@@ -14,7 +14,8 @@ from headway.train.log import Look, Note, Probe, Step
 from headway.train.loggers import Careful, open_loggers
 
 WORDS = {
-    "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32", "steps": 2,
+    "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32",
+    "steps": 2,
 }  # fmt: skip
 EVENTS = [
     Step(10, 20, 0.5, 1.25, 0.1, 99.0, {"accuracy": 0.5}),

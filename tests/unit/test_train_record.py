@@ -141,6 +141,6 @@ def test_repeat_takes_no_other_choice_beside(run):
     record, own = read_record(run), TASKS["rotation"]
     plain = Job(task="rotation", recipe=own)
     assert repeated(record, plain, own) == job_of(record, "rotation", own)
-    with pytest.raises(HeadwayError, match="leave out --seed, --size|leave out --size, --seed"):
+    with pytest.raises(HeadwayError, match=r"leave out --size, --seed"):
         repeated(record, Job(task="rotation", recipe=own, seed=3, size=32), own)
     assert describe(plain)["seed"] == 0

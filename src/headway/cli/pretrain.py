@@ -16,6 +16,7 @@ from headway.distributed import rank
 from headway.downstream.probe import knn_probe
 from headway.pretext import find_recipe
 from headway.train.engine import make_fabric
+from headway.train.interrupt import Interrupted
 from headway.train.job import Job, seconds_of
 from headway.train.log import Bar
 from headway.train.record import read_record, recipe_for, repeated
@@ -107,11 +108,14 @@ def pretrain(
         started += time.perf_counter() - began  # what is only looked at takes nothing from the budget
     with counting("decoding") as decoding, Bar(task) as bar:
         sinks = [bar] if rank() == 0 else []
-        return run_job(
-            job, source, Path(out), resume=resume, repeat=record, started=started, sinks=sinks, decoding=decoding,
-            say=note, probe=look, probe_every=probe_every, save_every=save_every, shard=shard,
-            loggers=[name.strip() for name in log.split(",") if name.strip()],
-        )  # fmt: skip
+        try:
+            return run_job(
+                job, source, Path(out), resume=resume, repeat=record, started=started, sinks=sinks, decoding=decoding,
+                say=note, probe=look, probe_every=probe_every, save_every=save_every, shard=shard,
+                loggers=[name.strip() for name in log.split(",") if name.strip()],
+            )  # fmt: skip
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; repeat the command with --resume to go on", stop.signal) from None
 
 
 def show(answer: dict[str, Any]) -> None:

@@ -36,8 +36,12 @@ class Best:
                 save_backbone(keep, self.weights)
         self.last = value
         if rank() == 0:
-            write_json(self.notes, {"start": self.start, "best": self.best, "last": self.last})
+            write_json(self.notes, self.seen())
         return value
+
+    def seen(self) -> dict[str, float | None]:
+        """The answers at the start, at their best, and the last, in per cent."""
+        return {"start": self.start, "best": self.best, "last": self.last}
 
     def verdict(self) -> str | None:
         """What to say where the run ends below its start; None where it doesn't."""

@@ -36,8 +36,10 @@ class Course:
     """Steps skipped since the last whole one."""
     setbacks: int = 0
     """How often the run has gone back."""
-    noticed: list[str] = field(default_factory=list)
-    """Collapses that were told of: once is enough."""
+    widest: dict[str, float] = field(default_factory=dict)
+    """The widest of each spread so far, from which a collapse is told."""
+    collapsed: bool = False
+    """Whether a collapse was told of: once is enough."""
 
     def advance(self, whole: bool) -> str | None:
         """Count a step; gives the trouble where too many in a row were skipped."""

@@ -13,12 +13,13 @@ class Interrupted(KeyboardInterrupt):
     """A run was asked to stop and has saved.
 
     Attributes:
-        code: The exit code by custom: 128 plus the signal's number.
+        signal: Its number.
+        code: The exit code by custom: 128 plus that number.
     """
 
-    def __init__(self, text: str, signal_number: int):
+    def __init__(self, text: str, number: int):
         super().__init__(text)
-        self.code = 128 + signal_number
+        self.signal, self.code = number, 128 + number
 
 
 @contextmanager

@@ -120,8 +120,7 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
         if run and (last or signal_number or (_due(course.step, plan.save_every) and not course.skipped_in_row)):
             save(bench.shop, run, plan, course)
         if signal_number:
-            where = f"saved in {run} after step {course.step} of {plan.steps}"
-            raise Interrupted(f"{where}; repeat the command with --resume to go on", signal_number)
+            raise Interrupted(f"saved in {run} after step {course.step} of {plan.steps}", signal_number)
     return None
 
 
@@ -179,7 +178,7 @@ def _due(step: int, every: int) -> bool:
 
 def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | None:
     """What a collapse means for the run; the same on every process, whose numbers are the same."""
-    cause = symptom(numbers)
+    cause = symptom(numbers, course.widest)
     if cause is None:
         return None
     trouble = f"the features collapse at step {course.step}: {cause}"
@@ -187,8 +186,8 @@ def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | Non
         raise HeadwayError(f"{trouble}; stopped, as --on-collapse stop asks")
     if bench.plan.on_collapse == "rollback" and bench.run:
         return trouble
-    if cause not in course.noticed:
-        course.noticed.append(cause)
+    if not course.collapsed:
+        course.collapsed = True
         bench.tell(Note(trouble))
     return None
 

@@ -71,7 +71,8 @@ def run_job(
         shard: Cut weights, gradients and moments over the processes.
 
     Returns:
-        run, task, steps, seconds, images_per_second, loss; and skipped, where steps were.
+        run, task, steps, seconds, images_per_second, loss; skipped, where steps were; probe, where it did not begin
+        by chance.
 
     Raises:
         HeadwayError: Anything that the user can mend, before anything is overwritten.
@@ -126,7 +127,7 @@ def run_job(
                 learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=sinks,
                 probe=best or probe, eye=eye,
             )  # fmt: skip
-            if best and (verdict := best.verdict()):
+            if best and rank() == 0 and (verdict := best.verdict()):
                 say(verdict)
                 log(Note(verdict))
             return _finish(job, out, learner, record, report, time.perf_counter() - started, best)
@@ -191,7 +192,7 @@ def _finish(
     result = {
         "run": str(out), "task": job.task, "steps": report.steps, "seconds": round(seconds, 2),
         "images_per_second": round(report.pictures, 1), "loss": round(report.loss, 6),
-        **({"skipped": report.skipped} if report.skipped else {}),
+        **({"skipped": report.skipped} if report.skipped else {}), **({"probe": best.seen()} if best else {}),
     }  # fmt: skip
     if record.get("status") == "finished":
         result = record["result"]  # nothing was left to do

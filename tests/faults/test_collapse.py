@@ -1,0 +1,124 @@
+"""Collapses planted on small drawn animals are noticed within 200 steps, with their cause; healthy runs are not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from headway.config import Optim
+from headway.draws import seeded
+from headway.errors import HeadwayError
+from headway.measure.symptoms import symptom
+from headway.nn.numerics import likeness
+from headway.pretext import TASKS, byol, simsiam
+from headway.protocol import Facts, Learner, Outcome
+from headway.samples import DrawnAnimals
+from headway.train.checkpoint import latest
+from headway.train.eye import make_eye
+from headway.train.log import Look, Note
+from headway.train.loop import fit
+from headway.train.plan import Plan
+from tests.small import SIDE, SMALLER, small_backbone
+
+COUNT, STEPS = 64, 200
+
+
+@pytest.fixture(scope="module")
+def animals():
+    source = DrawnAnimals(COUNT, 32)
+    return torch.stack([source.image(number) for number in range(COUNT)])
+
+
+def run(task, images, *, steps=STEPS, lr=None, folder=None, on_collapse="warn", **choices):
+    """The events of a run, and the step at which a collapse was told of."""
+    recipe = TASKS[task]
+    config = replace(recipe.task, **{**SMALLER.get(task, {}), **choices})
+    with seeded(0):
+        network = small_backbone(pool=recipe.pool)
+        learner = Learner(network, config.build(network, Facts(COUNT, 3, lambda n: images[:n], SIDE)))
+    plan = Plan(steps=steps, batch=32, log_every=10, watch_every=50, save_every=20, on_collapse=on_collapse)
+    optim = Optim(lr=lr or 4 * recipe.optim.lr, warmup=0.05, betas=recipe.optim.betas)
+    events = []
+    fit(learner, images, plan, optim, sinks=[events.append], eye=make_eye(images, SIDE), run=folder)
+    return events
+
+
+def told(events):
+    return [event.text for event in events if isinstance(event, Note) and "collapse" in event.text]
+
+
+def without_stop(patch):
+    patch.setattr(simsiam, "apart", lambda predictions, projections: -likeness(predictions, projections).mean())
+
+
+def test_no_stop_of_the_gradient(animals, monkeypatch):
+    without_stop(monkeypatch)
+    (text,) = told(run("simsiam", animals))
+    assert "spread fell" in text and "gradient is not stopped" in text
+
+
+def test_no_slow_teacher_and_no_stop(animals, monkeypatch):
+    def forward(self, backbone, views, clock):
+        features = backbone(views.images).pooled.chunk(2)
+        projections = [self.projector(view) for view in features]
+        first, second = (self.predictor(z) for z in projections)
+        loss = byol.bootstrap(first, projections[1]) + byol.bootstrap(second, projections[0])
+        return Outcome(loss, {"alignment": 1 - loss.detach() / 4, "spread": byol.spread(projections[1])})
+
+    monkeypatch.setattr(byol.BYOLTask, "forward", forward)
+    (text,) = told(run("byol", animals))
+    assert "spread fell" in text and "gradient is not stopped" in text
+
+
+def test_no_variance_term(animals):
+    (text,) = told(run("vicreg", animals, variance=0.0))
+    assert "deviation" in text and "variance term is missing" in text
+
+
+def test_no_centring(animals):
+    (text,) = told(run("dino", animals, centre_momentum=1.0))
+    assert "same prototype" in text and "centring is missing" in text
+
+
+@pytest.mark.parametrize("task", ["simsiam", "byol", "vicreg", "dino"])
+def test_healthy_runs_are_left_alone(task, animals):
+    events = run(task, animals)
+    assert told(events) == []
+    looks = [event for event in events if isinstance(event, Look)]
+    assert [look.step for look in looks] == [0, 50, 100, 150, 200]
+    assert all(set(look.features) == {"rank", "std", "alignment", "uniformity"} for look in looks)
+
+
+def test_it_may_stop_the_run(animals):
+    with pytest.raises(HeadwayError, match=r"collapse at step \d+: .*variance term.*--on-collapse stop"):
+        run("vicreg", animals, variance=0.0, on_collapse="stop")
+
+
+def test_it_may_go_back_and_at_last_give_up(animals, tmp_path):
+    with pytest.raises(HeadwayError, match="3 returns to a checkpoint"):
+        run("vicreg", animals, variance=0.0, on_collapse="rollback", folder=tmp_path)
+    assert latest(tmp_path)[0].state["step"] < STEPS
+
+
+def test_looking_changes_nothing(animals):
+    def weights(eye):
+        with seeded(0):
+            network = small_backbone(drop_path=0.2)
+            task = TASKS["rotation"].task.build(network, Facts(COUNT, 3, lambda n: animals[:n], SIDE))
+        learner = Learner(network, task)
+        fit(learner, animals, Plan(steps=4, batch=16, watch_every=1), Optim(), eye=eye)
+        return learner.state_dict()
+
+    seen, unseen = weights(make_eye(animals, SIDE)), weights(None)
+    assert all(torch.equal(seen[name], unseen[name]) for name in seen)
+
+
+def test_symptoms_name_their_cause_in_combinations_too():
+    widest = {}
+    assert symptom({"loss": 1.0, "accuracy": 0.1, "simsiam.spread": 0.9, "simsiam.alignment": 0.1}, widest) is None
+    assert "not stopped" in symptom({"simsiam.spread": 0.3, "simsiam.alignment": 0.9}, widest)
+    assert "negatives" in symptom({"spread": 0.1}, {"spread": 0.9})
+    assert "variance term" in symptom({"a.deviation": 0.01}, {})
+    assert "one way" in symptom({"rank": 1.1}, {})
+    assert "centring" in symptom({"prototype_entropy": 0.01}, {})
+    assert symptom({"prototype_entropy": 0.5, "teacher_entropy": 0.0}, {}) is None
