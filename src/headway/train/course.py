@@ -36,8 +36,8 @@ class Course:
     """Steps skipped since the last whole one."""
     setbacks: int = 0
     """How often the run has gone back."""
-    widest: dict[str, float] = field(default_factory=dict)
-    """The widest of each spread so far, from which a collapse is told."""
+    memory: dict[str, float] = field(default_factory=dict)
+    """Of readings before, for ``measure.symptoms``."""
     collapsed: bool = False
     """Whether a collapse was told of: once is enough."""
 

@@ -178,7 +178,7 @@ def _due(step: int, every: int) -> bool:
 
 def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | None:
     """What a collapse means for the run; the same on every process, whose numbers are the same."""
-    cause = symptom(numbers, course.widest)
+    cause = symptom(numbers, course.memory)
     if cause is None:
         return None
     trouble = f"the features collapse at step {course.step}: {cause}"
