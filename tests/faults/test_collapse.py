@@ -38,7 +38,8 @@ def run(task, images, *, steps=0, folder=None, on_collapse="warn", **choices):
     with seeded(0):
         network = small_backbone(pool=recipe.pool)
         learner = Learner(network, config.build(network, Facts(COUNT, 3, lambda n: images[:n], SIDE)))
-    plan = Plan(steps=steps or SIGNS[task], batch=32, log_every=10, watch_every=50, save_every=20, on_collapse=on_collapse)
+    every = {"log_every": 10, "watch_every": 50, "save_every": 20}
+    plan = Plan(steps=steps or SIGNS[task], batch=32, on_collapse=on_collapse, **every)
     optim = Optim(lr=0.005 if task == "dino" else 0.03, warmup=0.05, betas=recipe.optim.betas)
     events = []
     fit(learner, images, plan, optim, sinks=[events.append], eye=make_eye(images, SIDE), run=folder)

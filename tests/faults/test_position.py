@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway import files
 from headway.config import Optim
 from headway.data.loader import Loader
 from headway.data.order import place_to_index
@@ -82,9 +83,9 @@ def test_on_1_then_2_then_3_then_1_processes_with_a_kill_between(tmp_path, worke
     assert correct(census(run, accumulate=2))
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_through_fifty_random_kills(seed, tmp_path):
-    chance = random.Random(seed)
+def test_through_fifty_random_kills(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "sync", lambda path: None)  # flushing takes most of the time, and is tested elsewhere
+    chance = random.Random(0)
     kills, answer = 0, None
     while kills < 50:
         run = tmp_path / f"{kills}"

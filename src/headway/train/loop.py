@@ -116,7 +116,8 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
         trouble = trouble or _look(bench, course)
         if trouble:
             return trouble
-        signal_number = 0 if last or not _due(course.step, plan.log_every) else asked()
+        agreed = world() == 1 or _due(course.step, plan.log_every)  # to ask the others each step would cost time
+        signal_number = asked() if agreed and not last else 0
         if run and (last or signal_number or (_due(course.step, plan.save_every) and not course.skipped_in_row)):
             save(bench.shop, run, plan, course)
         if signal_number:
