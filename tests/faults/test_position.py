@@ -101,19 +101,14 @@ def test_the_loader_alone_through_fifty_kills_and_other_numbers_of_processes(see
     chance = random.Random(seed)
     count, batch, steps, first = chance.randint(5, 60), chance.randint(1, 40), 90, chance.choice([0, 23])
     images = torch.zeros(count, 3, 1, 1, dtype=torch.uint8)
-    taken, start = {}, 0
+    final, start = {}, 0
     for world in [1, 2, 3, 1] * 13:
         stop = min(start + chance.randint(0, 5), steps)
-        saved = chance.randint(start, stop)  # what was done after the last checkpoint is done again
-        for rank in range(world):
-            loader = Loader(images, seed=seed, batch=batch, rank=rank, world=world, first=first)
-            for step, (part, places) in enumerate(loader.batches(start, stop), start):
-                taken.setdefault(step, {})[world, rank, start] = (part.index, places)
-        for step in range(start, stop):
-            parts = [value for (w, _, s), value in taken[step].items() if (w, s) == (world, start)]
-            taken[step] = {"whole": tuple(torch.cat(column) for column in zip(*parts, strict=True))}
-        start = saved
-    final = {step: parts["whole"] for step, parts in taken.items()}
+        loaders = [Loader(images, seed=seed, batch=batch, rank=r, world=world, first=first) for r in range(world)]
+        together = zip(*(loader.batches(start, stop) for loader in loaders), strict=True)
+        for step, parts in enumerate(together, start):
+            final[step] = torch.cat([part.index for part, _ in parts]), torch.cat([places for _, places in parts])
+        start = chance.randint(start, stop)  # what was done after the last checkpoint is done again
     index, places = (torch.cat([final[step][n] for step in sorted(final)]) for n in range(2))
     assert places.equal(first + torch.arange(len(places))) and index.equal(place_to_index(places, count, seed))
     whole = index[-first % count :]

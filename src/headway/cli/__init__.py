@@ -57,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"headway {verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:  # a run that was saved says where, and by which signal it ended
-        print(f"headway {verb}: interrupted; {stop}".rstrip("; "), file=sys.stderr)
+        from headway.distributed import rank
+
+        if rank() == 0:
+            print(f"headway {verb}: interrupted; {stop}".rstrip("; "), file=sys.stderr)
         return int(getattr(stop, "code", 130))
     finally:
         _started = None
