@@ -85,27 +85,20 @@ def run_job(
         known, origin = earlier or repeat, read_origin(Path(job.extend)) if job.extend else None
         size, patch, store = _pictures(job, source, out, origin, decoding)
         if known and known["data"]["fingerprint"] != store.fingerprint:
-            word = (
-                f"{out} was trained on other pictures; --resume" if earlier else "that was on other pictures; --repeat"
-            )
-            raise HeadwayError(f"{word} goes on with the same ones alone")
+            who, word = (f"{out} was trained", "--resume") if earlier else ("the run was trained", "--repeat")
+            raise HeadwayError(f"{who} on other pictures; {word} goes on with the same ones alone")
         learner = make_learner(job, store, size, patch, origin)
         batch = min(job.recipe.batch, len(store.images))
         check_batch(learner, batch, job.accumulate)
-        notes = _notes(job, store, batch, repeat)
+        notes = _notes(job, store, batch, repeat, tracked=probe is not None)
         if origin:
             notes.append(_begin_from(learner, origin))
-        if job.weights and not probe:
-            notes.append(
-                "whether these weights gain or lose is not measured without --probe LABELLED; "
-                "RankMe of their features is logged from the start on"
-            )
         if known:
             plan, measured = plan_of(known), known["measured"]
         else:
             plan, measured = make_plan(job, store, learner, batch, started, say, shard)
             plan = replace(plan, first=origin.first_for(store) if origin else 0)
-        plan = replace(
+        plan = replace(  # what a resumed or repeated run may choose anew: it changes no weight
             plan, accumulate=max(plan.accumulate, job.accumulate), shard=shard, probe_every=probe_every,
             probe_start=bool(probe and (job.weights or job.extend)), save_every=save_every or plan.save_every,
         )  # fmt: skip
@@ -148,11 +141,16 @@ def _pictures(
     return size, patch, store
 
 
-def _notes(job: Job, store: Store, batch: int, repeat: dict[str, Any] | None) -> list[str]:
+def _notes(job: Job, store: Store, batch: int, repeat: dict[str, Any] | None, *, tracked: bool) -> list[str]:
     """What a person should know before training starts."""
     notes = [f"skipped {name}: {reason}" for name, reason in store.skipped]
     if batch < job.recipe.batch:
         notes.append(f"batch {batch} instead of {job.recipe.batch}: there are no more pictures")
+    if job.weights and not tracked:
+        notes.append(
+            "whether these weights gain or lose is not measured without --probe LABELLED; "
+            "RankMe of their features is logged from the start on"
+        )
     if repeat and (odd := differences(repeat)):
         notes.append(f"the last bits may differ from those of the run that is repeated: {'; '.join(odd)}")
     return notes
