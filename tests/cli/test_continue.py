@@ -178,7 +178,7 @@ def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
     ("weights", "backbone", "says"),
     [
         ("pretrained", "vit_nano", "none of its"),
-        ("nowhere.safetensors", "vit_nano", "no weights at"),
+        ("nowhere.safetensors", "vit_nano", "cannot read weights"),
         ("nowhere.safetensors", "timm:resnet10t", "cannot read weights"),
     ],
 )
@@ -186,6 +186,15 @@ def test_weights_that_are_none(weights, backbone, says, tmp_path):
     with pytest.raises(HeadwayError, match=says):
         headway.pretrain("rotation", data=FEW, out=tmp_path / "x", backbone=backbone, weights=weights, steps=1)
     assert not (tmp_path / "x").exists()
+
+
+def test_the_view_is_the_one_that_weights_are_used_to(tmp_path):
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, size=16, **{**WORDS, "patch": 4})
+    words = {"data": FEW, "steps": 1, "weights": str(tmp_path / "a"), "precision": "float32"}
+    headway.pretrain("rotation", out=tmp_path / "b", **words)
+    assert record_of(tmp_path / "b")["size"] == 16
+    with pytest.raises(HeadwayError, match="see 16 pixels a side, not 32"):
+        headway.pretrain("rotation", out=tmp_path / "c", size=32, **words)
 
 
 def test_weights_of_another_network(tmp_path):

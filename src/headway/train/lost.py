@@ -9,7 +9,10 @@ from pathlib import Path
 from headway.distributed import world
 from headway.errors import HeadwayError
 
-SIGNS = ("connection closed", "connection reset", "broken pipe", "peer", "nccl", "timed out", "gloo")
+SIGNS = (
+    "connection closed", "connection reset", "broken pipe",  # gloo
+    "remote process", "communicator was aborted", "collective operation timeout", "timed out waiting",  # NCCL
+)  # fmt: skip
 """What torch's backends write when the other side is gone."""
 
 

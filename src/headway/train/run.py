@@ -27,7 +27,7 @@ from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, spread
 from headway.train.record import FILE, differences, plain_job, plan_of, read_record, record_of
-from headway.train.start import Origin, read_origin, take_over
+from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
 
@@ -131,7 +131,8 @@ def _pictures(
 ) -> tuple[int, int, Store]:
     """Side of the main view, the patch to ask for, and the pictures, stored as large as the task wants them."""
     natural = natural_size(source)[0]
-    size, patch = (origin.size, 0) if origin else main_size(natural, job)
+    used_to = origin.size if origin else size_of_weights(job)
+    size, patch = (used_to, 0) if used_to else main_size(natural, job)
     side = stored_side(natural, size, job.recipe.detail)
     store = build_store(source, side, cache=out / CACHE, progress=decoding)
     if len(store.images) < 2:

@@ -1,5 +1,6 @@
 """Where a run's weights come from, if not from chance: another run, a file, or timm's own."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,20 +100,41 @@ def initial_backbone(job: Job, size: int) -> nn.Module:
                 f"--weights {PRETRAINED} means timm's own, and {job.backbone} is none of its; name a file"
             )
         return build_backbone(job.backbone, size=size, pool=job.recipe.pool, pretrained=True)
-    path = Path(job.weights)
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not own or _is_ours(file):
+    file = _file(job)
+    if not own or _own_architecture(file):
         return load_backbone(file).float().train()
     backbone: Any = build_backbone(job.backbone, size=size, pool=job.recipe.pool)
     _load_timm(backbone.network, file, job.backbone)
     return backbone
 
 
-def _is_ours(file: Path) -> bool:
+def size_of_weights(job: Job) -> int | None:
+    """Side of the view that the weights named by ``--weights`` are used to; None where they do not say.
+
+    Raises:
+        HeadwayError: No such file, a damaged one, or a ``--size`` that is another.
+    """
+    described = _own_architecture(_file(job)) if job.weights not in ("", PRETRAINED) else None
+    if described is None:
+        return None
+    size = int(described["size"])
+    if job.size not in (0, size):
+        raise HeadwayError(f"the weights in {job.weights} see {size} pixels a side, not {job.size}; leave out --size")
+    return size
+
+
+def _file(job: Job) -> Path:
+    path = Path(job.weights)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def _own_architecture(file: Path) -> dict[str, Any] | None:
+    """What a file of Headway's own says of its network; None for other people's weights."""
     try:
         with safe_open(file, framework="pt") as opened:
-            return KEY in (opened.metadata() or {})
-    except (OSError, SafetensorError) as error:
+            described = (opened.metadata() or {}).get(KEY)
+            return None if described is None else dict(json.loads(described))
+    except (OSError, SafetensorError, ValueError) as error:
         raise HeadwayError(f"cannot read weights from '{file}': {error}; give a safetensors file or a run") from error
 
 
