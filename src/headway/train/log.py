@@ -1,18 +1,14 @@
 """What a run tells while it goes on: typed events, and the sinks that take them (any callable will do)."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from headway.distributed import all_sum, rank
+from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.files import write_text
 
@@ -76,54 +72,6 @@ def rewind(sinks: Sequence[Sink], step: int) -> None:
     for sink in sinks:
         if rank() == 0 and hasattr(sink, "rewind"):
             sink.rewind(step)
-
-
-class Stopwatch:
-    """Seconds since it was made, pauses not counted."""
-
-    def __init__(self) -> None:
-        self.began = self.mark = time.perf_counter()
-
-    def seconds(self) -> float:
-        """So far."""
-        return time.perf_counter() - self.began
-
-    def lap(self, count: int) -> float:
-        """How many a second, of ``count`` things done since the last lap."""
-        now = time.perf_counter()
-        self.mark, before = now, self.mark
-        return count / max(now - before, 1e-9)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Within the block time stands still."""
-        pause = time.perf_counter()
-        yield
-        self.began += time.perf_counter() - pause
-        self.mark += time.perf_counter() - pause
-
-
-class Meter:
-    """Means of what steps report, read now and then: reading them every step would make a GPU wait."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.count = self.read = 0
-
-    def add(self, numbers: dict[str, Tensor]) -> None:
-        """Take what one step reports."""
-        self.count += 1
-        for name, value in numbers.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
-
-    def means(self) -> dict[str, float]:
-        """Means over steps and processes since the last reading; empty where there was no step."""
-        if not self.count:
-            return {}
-        total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
-        named = dict(zip(self.totals, total.tolist(), strict=True))
-        self.totals, self.read, self.count = {}, self.count, 0
-        return named
 
 
 class Jsonl:

@@ -17,8 +17,9 @@ from headway.measure.symptoms import symptom
 from headway.protocol import Batch, Clock, Learner
 from headway.train.course import Course
 from headway.train.interrupt import Interrupted, listening
-from headway.train.log import Event, Look, Meter, Note, Probe, Sink, Step, Stopwatch, rewind, tell_all
+from headway.train.log import Event, Look, Note, Probe, Sink, Step, rewind, tell_all
 from headway.train.memory import smaller_parts
+from headway.train.meter import Meter, Stopwatch
 from headway.train.optim import rate_at
 from headway.train.plan import Plan, Report
 from headway.train.state import plain_copy, restore, save

@@ -31,6 +31,8 @@ from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
 
+FREE = ("accumulate", "recompute", "on_collapse")
+"""What a resumed run may be asked for otherwise than when it began."""
 CACHE = "cache"
 """Folder in the run for decoded pictures that do not fit into memory; removed with the end of the run."""
 
@@ -98,9 +100,10 @@ def run_job(
         else:
             plan, measured = make_plan(job, store, learner, batch, started, say, shard)
             plan = replace(plan, first=origin.first_for(store) if origin else 0)
-        plan = replace(  # what a resumed or repeated run may choose anew: it changes no weight
-            plan, accumulate=max(plan.accumulate, job.accumulate), shard=shard, probe_every=probe_every,
-            probe_start=bool(probe and (job.weights or job.extend)), save_every=save_every or plan.save_every,
+        plan = replace(  # a resumed run may choose these anew
+            plan, accumulate=max(plan.accumulate, job.accumulate), recompute=job.recompute, on_collapse=job.on_collapse,
+            shard=shard, probe_every=probe_every, probe_start=bool(probe and (job.weights or job.extend)),
+            save_every=save_every or plan.save_every,
         )  # fmt: skip
         record = earlier or record_of(job, store, learner, plan, measured, size)
         log = Jsonl(out / "log.jsonl")
@@ -177,7 +180,7 @@ def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record = read_record(out)
     mine = plain_job(job)
-    changed = [key for key, value in mine.items() if record["job"].get(key) != value and key != "accumulate"]
+    changed = [key for key, value in mine.items() if record["job"].get(key) != value and key not in FREE]
     if changed:
         raise HeadwayError(
             f"{out} was begun with another {', '.join(changed)}; repeat its command, or choose another --out"
