@@ -17,6 +17,7 @@ from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.protocol import Facts, Inputs, Learner
 from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
+from headway.train.eye import PICTURES
 from headway.train.job import Job
 from headway.train.memory import smaller_parts
 from headway.train.plan import Plan
@@ -26,7 +27,7 @@ from headway.train.step import couples_batch
 EVERY = 120.0
 """Seconds between checkpoints, about."""
 WATCH = 100
-"""Steps between looks at the features."""
+"""Steps between looks at the features, where a batch is as large as what is looked at; more where it is smaller."""
 LOOKS = 0.01
 """Share of the time that these looks take, about."""
 FINISH = 0.5
@@ -106,7 +107,7 @@ def make_plan(
     kept = memory.recall()
     plan = Plan(
         steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate, recompute=job.recompute, shard=shard,
-        watch_every=WATCH, on_collapse=job.on_collapse,
+        watch_every=WATCH * max(min(PICTURES, len(images)) // batch, 1), on_collapse=job.on_collapse,
     )  # fmt: skip
     precisions = ("float32", "bf16") if job.precision == "auto" else (job.precision,)
 
