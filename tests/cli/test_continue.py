@@ -13,8 +13,9 @@ from headway.cli import main
 from headway.data.arrays import Arrays
 from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals, write_folder
-from headway.train import checkpoint
+from headway.train import checkpoint, choices, planning
 from headway.train.checkpoint import latest
+from tests.small import unmeasured
 
 FEW, MORE = DrawnAnimals(30, 32), DrawnAnimals(40, 32)
 WORDS = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
@@ -27,6 +28,13 @@ def noted(run):
 
 def record_of(run):
     return json.loads((run / "run.json").read_text())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured():
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +98,9 @@ def test_a_run_that_cannot_be_extended(run, tmp_path):
 
 
 def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
-    words = {**WORDS, "precision": "auto", "budget": "4s", "seed": 5}
+    monkeypatch.setattr(planning, "fastest", choices.fastest)  # this one measures
+    monkeypatch.setattr(planning, "measure_step", choices.measure_step)
+    words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
     monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # nothing measured is at hand
     headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a" / "run.json"))

@@ -12,6 +12,7 @@ from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals
 from headway.train.log import Look, Note, Probe, Step
 from headway.train.loggers import Careful, open_loggers
+from tests.small import unmeasured
 
 WORDS = {
     "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32",
@@ -23,6 +24,13 @@ EVENTS = [
     Look(10, {"rank": 3.0}),
     Note("hello"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured():
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        yield
 
 
 class Calls(list):
