@@ -102,4 +102,5 @@ def cut_over_processes(learner: nn.Module, mesh: Any) -> nn.Module:
         if isinstance(blocks := getattr(module, "blocks", None), (nn.ModuleList, nn.Sequential)):
             for block in blocks:
                 fully_shard(block, mesh=line)
-    return fully_shard(learner, mesh=line)
+    fully_shard(learner, mesh=line)
+    return learner

@@ -36,7 +36,7 @@ def listening(wanted: bool) -> Iterator[Callable[[], int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         noted[0] = number
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     def asked() -> int:
         return max(all_counts(noted[0]))
