@@ -86,11 +86,11 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
         if task in TASKS and TASKS[task].grey:
             base += [cell for cell in cells if cell["data"] == data and cell["task"] in GREY]
         probes, minutes = found[0]["probes"], budget / 120
+        command = f"python benchmarks/leaderboard.py --run {task} --data {data}=FOLDER --budget {budget:g}"
         parts.append(
-            f"{data}, {budget:g} processor seconds ({minutes:g} minutes on two cores), `vit_micro` with a "
-            f"convolutional stem and patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} test pictures. Per cent "
-            f"right, mean and deviation over seeds:\n\n{table([*found, *base])}\n`python benchmarks/leaderboard.py "
-            f"--run {task} --data {data}=FOLDER --budget {budget:g} --seeds 0 1 2`\n"
+            f"{data}, {budget:g} processor seconds ({minutes:g} minutes on two cores), `vit_micro` with a\n"
+            f"convolutional stem, patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} to test on.\n"
+            f"Per cent right, mean and deviation over seeds:\n\n{table([*found, *base])}\n`{command} --seeds 0 1 2`\n"
         )
     return "\n".join(parts)
 

@@ -21,8 +21,8 @@ header, footer { max-width: 46rem }
 h1 { margin: 0; font-size: 2rem; line-height: 1.2 }
 .claim { margin: .25rem 0 1.5rem; font-size: 1.15rem }
 details { margin-bottom: 1.5rem; color: var(--faint) }
-pre { margin: .75rem 0; padding: .75rem 1rem; white-space: pre-wrap; border-left: 3px solid var(--line); color: var(--ink);
-  font: .9rem/1.5 ui-monospace, monospace }
+pre { margin: .75rem 0; padding: .75rem 1rem; white-space: pre-wrap; border-left: 3px solid var(--line);
+  color: var(--ink); font: .9rem/1.5 ui-monospace, monospace }
 a { color: inherit }
 main { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem }
 .card { max-width: 100%; padding: 1rem; overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
