@@ -13,7 +13,10 @@ from headway.downstream.supervised import Supervised, SupervisedTask
 from headway.draws import seeded
 from headway.pretext import TASKS
 from headway.protocol import Facts, Inputs, Learner
-from headway.train.loop import Plan, fit
+from headway.train import planning
+from headway.train.loop import fit
+from headway.train.plan import Plan
+from headway.train.step import whole_tensor
 
 SIDE, PICTURES = 16, 20
 LARGE = 64
@@ -75,15 +78,24 @@ def small_learner(
 def train(
     task: str, steps: int = 12, accumulate: int = 1, batch: int = 12, precision: str = "float64", backbone: str = "vit",
     drop_path: float = 0.0, run: str | None = None, stop_after: int | None = None, resume: bool = False, seed: int = 0,
+    **choices: Any,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
-    """Train a small learner and give back its weights; the same on any number of processes."""
-    choices = {"drop_path": drop_path} if drop_path else {}
-    learner = small_learner(task, backbone, seed=seed, **choices)
-    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed)  # type: ignore[arg-type]
+    """Train a small learner and give back its whole weights; the same on any number of processes.
+
+    ``choices`` are further fields of the plan.
+    """
+    learner = small_learner(task, backbone, seed=seed, **({"drop_path": drop_path} if drop_path else {}))
+    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed, **choices)  # type: ignore[arg-type]
     optim = Optim(lr=0.02, warmup=0.1)
     where = Path(run) if run else None
     fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
-    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+    return {name: whole_tensor(tensor.detach()).clone() for name, tensor in learner.state_dict().items()}
+
+
+def unmeasured(patch: Any) -> None:
+    """Let runs choose without measuring, which takes most of a small run's time. ``patch`` is pytest's monkeypatch."""
+    patch.setattr(planning, "fastest", lambda learner, images, plan, optim, **_: (plan, {}))
+    patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
 
 
 def supervised(accumulate: int = 1) -> dict[str, torch.Tensor]:

@@ -59,10 +59,12 @@ def all_sum(x: Tensor) -> Tensor:
     return _Sum.apply(x) if world() > 1 else x
 
 
-def all_counts(count: int, device: torch.device | str = "cpu") -> list[int]:
-    """Every process's ``count``, in rank order."""
+def all_counts(count: int, device: torch.device | str | None = None) -> list[int]:
+    """Every process's ``count``, in rank order; on the device that collectives work on, where none is given."""
     if world() == 1:
         return [count]
+    if device is None:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     parts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world())]
     dist.all_gather(parts, torch.tensor([count], device=device))
     return [int(part) for part in parts]

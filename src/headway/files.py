@@ -62,6 +62,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is what a kill in ``write_whole`` leaves behind."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what earlier kills left behind in folders that nobody else writes to; missing ones are passed over."""
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        if is_temporary(path.name):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write plain data as indented JSON, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
     write_text(path, json.dumps(content, indent=2) + "\n")

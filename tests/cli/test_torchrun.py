@@ -25,10 +25,10 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_two_processes_end_in_the_weights_of_one(photos, tmp_path):
+def test_two_processes_with_weights_cut_over_them_end_in_the_weights_of_one(photos, tmp_path):
     words = ["simclr", "--data", photos, "--steps", 4, "--recipe.batch", 16, "--precision", "float64"]
     for processes in (1, 2):
-        done = pretrain(processes, *words, "--out", tmp_path / str(processes))
+        done = pretrain(processes, *words, "--out", tmp_path / str(processes), *["--shard"][: processes - 1])
         assert done.returncode == 0, done.stderr
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         assert len(lines) == 1 and json.loads(lines[0])["steps"] == 4

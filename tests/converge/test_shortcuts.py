@@ -16,7 +16,8 @@ from headway.config import Optim
 from headway.draws import Draws, seeded
 from headway.pretext import TASKS
 from headway.protocol import Batch, Clock, Facts, Learner
-from headway.train.loop import Plan, fit
+from headway.train.loop import fit
+from headway.train.plan import Plan
 from tests.small import SIDE, SMALLER, small_backbone
 
 STORED, TRAINED, FRESH = SIDE + 8, 1024, 600

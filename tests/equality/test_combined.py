@@ -10,7 +10,8 @@ from headway.draws import Draws, seeded
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
 from headway.protocol import Batch, Clock, Facts, Learner
-from headway.train.loop import Plan, fit
+from headway.train.loop import fit
+from headway.train.plan import Plan
 from tests.small import PICTURES, SIDE, SMALLER, farthest, pictures, small_backbone
 
 CLOCK = Clock(5, 1000, 0.0)

@@ -57,8 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     except HeadwayError as error:
         print(f"headway {verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"headway {verb}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:  # a run that was saved says where, and by which signal it ended
+        from headway.distributed import rank
+
+        if rank() == 0:
+            print(f"headway {verb}: interrupted; {stop}".rstrip("; "), file=sys.stderr)
+        return int(getattr(stop, "code", 130))
     finally:
         _started = None

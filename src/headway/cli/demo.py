@@ -31,7 +31,7 @@ from headway.protocol import Learner
 from headway.train.choices import measure_step
 from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar
-from headway.train.loop import Plan
+from headway.train.plan import Plan
 from headway.train.planning import spread
 from headway.train.run import run_job
 from headway.verdict.gain import FOLDS, Contest, judge, probe_frozen

@@ -16,8 +16,10 @@ from headway.distributed import rank
 from headway.downstream.probe import knn_probe
 from headway.pretext import find_recipe
 from headway.train.engine import make_fabric
+from headway.train.interrupt import Interrupted
 from headway.train.job import Job, seconds_of
 from headway.train.log import Bar
+from headway.train.record import read_record, recipe_for, repeated
 from headway.train.run import run_job
 
 
@@ -39,8 +41,16 @@ def pretrain(
     accumulate: int = 1,
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
+    recompute: bool = False,
+    shard: bool = False,
     probe: str | None = None,
     probe_every: int = 0,
+    save_every: int = 0,
+    log: str = "",
+    on_collapse: Literal["warn", "stop", "rollback"] = "warn",
+    weights: str = "",
+    extend: str = "",
+    repeat: str = "",
     resume: bool = False,
     recipe: Recipe | None = None,
 ) -> dict[str, Any]:
@@ -65,21 +75,35 @@ def pretrain(
         accumulate: Micro-batches a step, to save memory where the loss allows.
         precision: Of the arithmetic; auto: measured.
         compile: Whether the backbone is compiled; auto: measured where the run lasts over 20 minutes.
+        recompute: Compute blocks again in the backward pass rather than keep them: less memory, a third more time.
+        shard: Cut weights, gradients and moments over the processes (FSDP2), for networks that one device cannot hold.
         probe: Labelled pictures on which a k-NN probe is measured meanwhile (its time is not in the budget).
         probe_every: Steps between probes; 0: at the end alone.
+        save_every: Steps between checkpoints; 0: as many as take about two minutes.
+        log: Dashboards that get the numbers too, by commas: tensorboard, wandb, mlflow; log.jsonl always does.
+        on_collapse: What follows when features collapse: a warning, the end, or a return to the last good checkpoint.
+        weights: What the backbone starts from: a safetensors file, a run, or "pretrained" for a timm:NAME's own; with
+            probe, the frozen start is measured first, and a run that ends below it says so and keeps the best.
+        extend: A run to go on from, with all that it learned, a new warm-up and a new cosine; pictures may be added.
+        repeat: The run.json of a run to repeat with every choice, on the same data: the same bits on its machine.
         resume: Go on from the last checkpoint in ``out``, or start where there is none.
-        recipe: The task with every choice; none: the task's own.
+        recipe: The task with every choice; none: the task's own, or that of the run to extend or repeat.
 
     Returns:
-        run, task, steps, seconds, images_per_second, loss.
+        run, task, steps, seconds, images_per_second, loss; and skipped, where steps were skipped.
     """
     started = command_started()
-    make_fabric()  # from here on every process knows its number
+    make_fabric(shard=shard)  # from here on every process knows its number
+    own = find_recipe(task)
     job = Job(
-        task=task, recipe=recipe or find_recipe(task), backbone=backbone, stem=stem, patch=patch, size=size,
-        budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
-        accumulate=accumulate, precision=precision, compile=compile,
+        task=task, recipe=recipe or recipe_for(task, own, extend or repeat), backbone=backbone, stem=stem, patch=patch,
+        size=size, budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
+        accumulate=accumulate, precision=precision, compile=compile, recompute=recompute, on_collapse=on_collapse,
+        weights=weights, extend=extend,
     )  # fmt: skip
+    record = read_record(Path(repeat)) if repeat else None
+    if record:
+        job = repeated(record, job, own)
     source = open_source(data, channels=channels, span=span)
     look = None
     if probe:
@@ -88,10 +112,14 @@ def pretrain(
         started += time.perf_counter() - began  # what is only looked at takes nothing from the budget
     with counting("decoding") as decoding, Bar(task) as bar:
         sinks = [bar] if rank() == 0 else []
-        return run_job(
-            job, source, Path(out), resume=resume, started=started, sinks=sinks, decoding=decoding, say=note,
-            probe=look, probe_every=probe_every,
-        )  # fmt: skip
+        try:
+            return run_job(
+                job, source, Path(out), resume=resume, repeat=record, started=started, sinks=sinks, decoding=decoding,
+                say=note, probe=look, probe_every=probe_every, save_every=save_every, shard=shard,
+                loggers=[name.strip() for name in log.split(",") if name.strip()],
+            )  # fmt: skip
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; repeat the command with --resume to go on", stop.signal) from None
 
 
 def show(answer: dict[str, Any]) -> None:

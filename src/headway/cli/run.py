@@ -4,7 +4,6 @@ import functools
 import importlib
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -16,6 +15,8 @@ from headway.config import Recipe
 from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
+from headway.train.engine import announced
+from headway.train.record import recipe_for
 
 
 def run_verb(verb: str, arguments: list[str]) -> int:
@@ -26,8 +27,8 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         _with_options(function, arguments), prog=f"headway {verb}", args=arguments, config=(tyro.conf.AvoidSubcommands,)
     )
     as_json = parsed.pop("json")
-    if verb != "pretrain" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise HeadwayError(f"{verb} works in one process; of the verbs, pretrain alone runs under torchrun")
+    if verb != "pretrain" and announced().processes > 1:
+        raise HeadwayError(f"{verb} works in one process; of the verbs, pretrain alone runs in several")
     answer = function(**parsed)
     if rank() > 0:
         return 0
@@ -37,6 +38,16 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         getattr(module, "tell", module.show)(answer)  # a file whose verb is show prints by tell
     sys.stdout.flush()
     return int(module.exit_code(answer)) if hasattr(module, "exit_code") else 0
+
+
+def _value(arguments: list[str], option: str) -> str:
+    """What an option is given, before anything is parsed: the run that it names has the recipe's defaults."""
+    for place, word in enumerate(arguments):
+        if word == option and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return ""
 
 
 def _recipe_type(recipe: Recipe) -> Any:
@@ -64,7 +75,7 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         task = arguments[0] if arguments and not arguments[0].startswith("-") else None
         parameters = [p for p in parameters if p.name != "recipe" or task]
         if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
-            recipe = find_recipe(task)
+            recipe = recipe_for(task, find_recipe(task), _value(arguments, "--extend") or _value(arguments, "--repeat"))
             parameters = [
                 p.replace(default=recipe, annotation=_recipe_type(recipe)) if p.name == "recipe" else p
                 for p in parameters

@@ -13,7 +13,7 @@ from headway.protocol import Batch
 class Loader:
     """Deals stored pictures in shuffled order.
 
-    Step s has the places s x batch up to (s + 1) x batch of the stream, across the end of an epoch where one falls
+    Step s has ``batch`` places of the stream, from first + s x batch on, across the end of an epoch where one falls
     within; each process takes its contiguous part, so N processes together deal what one would. Where there are fewer
     pictures than the batch holds, a batch shows them more than once.
 
@@ -23,21 +23,24 @@ class Loader:
         batch: Pictures a step over all processes.
         rank: This process's number, from 0.
         world: How many processes there are.
+        first: The place of step 0's first picture.
 
     Raises:
         ValueError: No pictures, or a batch below 1.
     """
 
-    def __init__(self, images: Tensor, *, seed: int, batch: int, rank: int = 0, world: int = 1):
+    def __init__(self, images: Tensor, *, seed: int, batch: int, rank: int = 0, world: int = 1, first: int = 0):
         if not len(images) or batch < 1:
             raise ValueError(
                 f"a loader needs pictures and a batch of 1 or more, got {len(images)} pictures, batch {batch}"
             )
         self.images, self.seed, self.batch, self.rank, self.world = images, seed, batch, rank, world
+        self.first = first
 
     def batch_at(self, step: int) -> tuple[Batch, Tensor]:
         """This process's part of a step: the batch (B of them) and its places in the stream (B, int64)."""
-        places = torch.arange(step * self.batch, (step + 1) * self.batch).tensor_split(self.world)[self.rank]  # B
+        begin = self.first + step * self.batch
+        places = torch.arange(begin, begin + self.batch).tensor_split(self.world)[self.rank]  # B
         index = place_to_index(places, len(self.images), self.seed)  # B
         return Batch(self.images.index_select(0, index), index), places
 

@@ -17,7 +17,8 @@ from headway.errors import unknown
 from headway.measure.linear import linear_probe
 from headway.protocol import Learner
 from headway.train.log import Sink
-from headway.train.loop import Plan, fit
+from headway.train.loop import fit
+from headway.train.plan import Plan
 
 Head = Literal["knn", "linear", "finetune"]
 

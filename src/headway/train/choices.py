@@ -27,7 +27,8 @@ from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 from headway.protocol import Batch, Clock, Learner
-from headway.train.loop import Plan, set_up, take_step
+from headway.train.plan import Plan
+from headway.train.step import set_up, take_step
 
 AGREES = 0.08
 """A kept number of steps is used again while a fresh measurement agrees with it to this share."""
@@ -63,8 +64,8 @@ def measure_step(
         began = time.perf_counter()
         on_device = [tensor.to(shop.fabric.device) for tensor in (*batch, places)]
         clock = Clock(step, max(plan.steps, most + 2), 0.0)
-        loss = take_step(shop, optim, plan, Batch(*on_device[:2]), on_device[2], clock)["loss"]
-        float(loss)  # waits for the device
+        taken = take_step(shop, optim, plan, Batch(*on_device[:2]), on_device[2], clock)
+        float(taken.shares["loss"])  # waits for the device
         times.append(time.perf_counter() - began)
         if broadcast_object(len(times) > least and sum(times[1:]) > limit):
             break
@@ -101,7 +102,10 @@ def fastest(
     for candidate in candidates:
         name = "/".join([candidate["precision"], candidate["form"], *(["compiled"] if candidate["compile"] else [])])
         trial = replace(small, **candidate)
-        seconds[name] = measure_step(learner, images, trial, optim, limit=limit / len(candidates), most=6)
+        try:
+            seconds[name] = measure_step(learner, images, trial, optim, limit=limit / len(candidates), most=6)
+        except torch.OutOfMemoryError:
+            seconds[name] = float("inf")
     best = min(range(len(candidates)), key=list(seconds.values()).__getitem__)
     return replace(plan, **candidates[best]), seconds
 

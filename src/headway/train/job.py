@@ -45,6 +45,14 @@ class Job:
     """Of the arithmetic; auto: whichever is faster here."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the backbone is compiled; auto: tried where the run lasts over 20 minutes."""
+    recompute: bool = False
+    """Whether blocks are computed again in the backward pass, to save memory."""
+    weights: str = ""
+    """Where the backbone's first weights come from; none: chance."""
+    extend: str = ""
+    """The run that this one goes on from; none: it begins anew."""
+    on_collapse: Literal["warn", "stop", "rollback"] = "warn"
+    """What follows when features collapse."""
 
     def __post_init__(self) -> None:
         lengths = {
@@ -64,7 +72,9 @@ class Job:
         ):
             if not 0 <= value <= most:
                 raise HeadwayError(f"--{name} must lie in 0..{most}, got {value}")
-        for name in ("stem", "precision", "compile"):
+        if self.weights and self.extend:
+            raise HeadwayError("--weights and --extend exclude one another: a run that is extended has its own weights")
+        for name in ("stem", "precision", "compile", "on_collapse"):
             allowed = get_args(type(self).__annotations__[name])
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), allowed)

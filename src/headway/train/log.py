@@ -1,16 +1,14 @@
 """What a run tells while it goes on: typed events, and the sinks that take them (any callable will do)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from headway.distributed import all_sum
+from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.files import write_text
 
@@ -45,35 +43,35 @@ class Probe(NamedTuple):
     value: float
 
 
+class Look(NamedTuple):
+    """The backbone's features were looked at: numbers by name."""
+
+    step: int
+    features: dict[str, float]
+
+
 class Note(NamedTuple):
     """Something a person should know."""
 
     text: str
 
 
-Event = Step | Probe | Note
+Event = Step | Probe | Look | Note
 Sink = Callable[[Event], None]
 
 
-class Meter:
-    """Means of what steps report, read now and then: reading them every step would make a GPU wait."""
+def tell_all(sinks: Sequence[Sink], event: Event) -> None:
+    """Hand an event to every sink; on other processes than the first nobody listens."""
+    if rank() == 0:
+        for sink in sinks:
+            sink(event)
 
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.count = self.read = 0
 
-    def add(self, numbers: dict[str, Tensor]) -> None:
-        """Take what one step reports."""
-        self.count += 1
-        for name, value in numbers.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
-
-    def means(self) -> dict[str, float]:
-        """Means over steps and processes since the last reading."""
-        total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
-        named = dict(zip(self.totals, total.tolist(), strict=True))
-        self.totals, self.read, self.count = {}, self.count, 0
-        return named
+def rewind(sinks: Sequence[Sink], step: int) -> None:
+    """Tell the sinks that can that the run goes on from this step: they forget what came after."""
+    for sink in sinks:
+        if rank() == 0 and hasattr(sink, "rewind"):
+            sink.rewind(step)
 
 
 class Jsonl:
@@ -83,12 +81,13 @@ class Jsonl:
         self.path = path
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after ``step``: a resumed run takes those steps again. A torn last line is dropped."""
+        """Forget what was logged after ``step`` (or at 0, to which all is done again), and a torn last line."""
         if self.path.exists():
             kept = []
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    if json.loads(line).get("step", 0) <= step:
+                    at = json.loads(line).get("step")
+                    if at is None or at <= step > 0:
                         kept.append(line + "\n")
                 except ValueError:
                     continue
@@ -136,5 +135,5 @@ class Bar:
             )
         elif isinstance(event, Probe):
             self.console.print(f"step {event.step}: {event.name} {event.value:.1f} %", highlight=False)
-        else:
+        elif isinstance(event, Note):
             self.console.print(event.text, highlight=False, markup=False)

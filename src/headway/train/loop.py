@@ -1,148 +1,47 @@
 """The one loop. Every pretext task, fine-tuning and training from scratch go through it."""
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from headway.config import Optim
 from headway.data.loader import Loader
-from headway.distributed import all_counts, barrier, rank, world
-from headway.draws import Draws
+from headway.distributed import barrier, broadcast_object, rank, world
 from headway.errors import HeadwayError
-from headway.nn.attention import use_form
-from headway.nn.batch_norm import BatchNorm
+from headway.measure.symptoms import symptom
 from headway.protocol import Batch, Clock, Learner
-from headway.train import checkpoint
-from headway.train.engine import make_fabric
-from headway.train.log import Event, Meter, Note, Probe, Sink, Step
-from headway.train.optim import load_state_by_name, make_optimizer, rate_at, set_rates, state_by_name
+from headway.train.course import Course
+from headway.train.interrupt import Interrupted, listening
+from headway.train.log import Event, Look, Note, Probe, Sink, Step, rewind, tell_all
+from headway.train.memory import smaller_parts
+from headway.train.meter import Meter, Stopwatch
+from headway.train.optim import rate_at
+from headway.train.plan import Plan, Report
+from headway.train.state import plain_copy, restore, save
+from headway.train.step import Taken, Workshop, check_batch, couples_batch, set_up, take_step
 
 ProbeFunction = Callable[[nn.Module], float]
+Eye = Callable[[nn.Module], dict[str, float]]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a run is carried out; fixed before its first step and recorded."""
+class Bench(NamedTuple):
+    """All that a run is worked with, from its first step to its last; what changes meanwhile is its ``Course``."""
 
-    steps: int
-    """Optimiser steps in all."""
-    batch: int
-    """Pictures a step, over all processes and micro-batches."""
-    seed: int = 0
-    """Of draws and order."""
-    accumulate: int = 1
-    """Micro-batches a step on each process."""
-    precision: Literal["float32", "bf16", "float64"] = "float32"
-    """Of the arithmetic; weights and losses stay at float32 or wider."""
-    form: Literal["plain", "fused"] = "fused"
-    """How attention is computed."""
-    compile: bool = False
-    """Whether the backbone is compiled."""
-    save_every: int = 0
-    """Steps between checkpoints; 0: at the end alone."""
-    log_every: int = 10
-    """Steps between log lines."""
-    probe_every: int = 0
-    """Steps between probes, where one is handed in; 0: at the end alone."""
-
-
-class Report(NamedTuple):
-    """How a run ended.
-
-    Attributes:
-        steps: Taken in all, those before a resume included.
-        seconds: Spent now, probes not counted.
-        loss: The last mean that was logged; NaN where no step was left to take.
-        pictures: A second.
-    """
-
-    steps: int
-    seconds: float
-    loss: float
-    pictures: float
-
-
-class Workshop(NamedTuple):
-    """What a step needs: Fabric, the wrapped module, the plain one and the optimizer."""
-
-    fabric: Any
-    wrapped: Any
-    learner: Learner
-    optimizer: Any
-
-
-def check_batch(learner: Learner, batch: int, accumulate: int) -> None:
-    """Refuse a batch that the task's loss cannot bear. Raises HeadwayError."""
-    task = learner.task
-    coupled = task.couples_batch or any(isinstance(module, BatchNorm) for module in learner.modules())
-    if accumulate > 1 and coupled:
-        raise HeadwayError(
-            f"cannot accumulate {accumulate} micro-batches: the loss of a picture depends on the rest of its batch "
-            f"({type(task).__name__} or a batch norm), so a split batch would be another loss; use a smaller batch"
-        )
-    if batch < max(task.minimum_batch, world() * accumulate):
-        need = max(task.minimum_batch, world() * accumulate)
-        raise HeadwayError(
-            f"batch {batch} is too small: {type(task).__name__} here needs at least {need} pictures a step"
-        )
-
-
-def set_up(learner: Learner, optim: Optim, plan: Plan) -> Workshop:
-    """Place the learner on its device, make its optimizer, and let Fabric wrap both."""
-    fabric = make_fabric(plan.precision)
-    use_form(learner, plan.form)
-    if plan.precision == "float64":
-        learner.double()
-    learner.to(fabric.device).train()
-    if plan.compile:
-        learner.backbone.compile()
-    wrapped, optimizer = fabric.setup(learner, make_optimizer(learner, optim), _reapply_compile=False)
-    return Workshop(fabric, wrapped, learner, optimizer)
-
-
-def take_step(
-    shop: Workshop, optim: Optim, plan: Plan, batch: Batch, places: Tensor, clock: Clock
-) -> dict[str, Tensor]:
-    """One optimiser step on this process's part of the global batch.
-
-    Gradients are those of the mean over the global batch: a micro-batch of n pictures has weight n / batch, and the
-    average over processes is undone by their number.
-
-    Returns:
-        This process's share of the global means: loss, metrics and the norm of the gradient, detached. Summed over
-        processes they are the means over the batch.
-    """
-    set_rates(shop.optimizer, optim, plan.batch, clock)
-    parts = list(zip(*(tensor.tensor_split(plan.accumulate) for tensor in (*batch, places)), strict=True))
-    carries, shares = [], []
-    for number, (images, index, where) in enumerate(parts):
-        last = number == len(parts) - 1
-        with nullcontext() if last or world() == 1 else shop.fabric.no_backward_sync(shop.wrapped):
-            outcome = shop.wrapped(Batch(images, index), Draws(plan.seed, where, clock.step), clock)
-            share = len(images) / plan.batch
-            shop.fabric.backward(outcome.loss * (share * world()))
-        carries.append(outcome.carry)
-        shares.append(
-            {"loss": outcome.loss.detach() * share, **{k: v.detach() * share for k, v in outcome.metrics.items()}}
-        )
-    if optim.clip > 0:
-        norm = nn.utils.clip_grad_norm_(shop.learner.parameters(), optim.clip)
-        shares.append({"gradient_norm": norm.detach() / world()})
-    shop.optimizer.step()
-    shop.optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        shop.learner.task.after_step(shop.learner.backbone, carries, clock._replace(step=clock.step + 1))
-    totals: dict[str, Tensor] = {}
-    for numbers in shares:
-        for name, value in numbers.items():
-            totals[name] = totals.get(name, torch.zeros_like(value)) + value
-    return totals
+    shop: Workshop
+    plan: Plan
+    optim: Optim
+    loader: Loader
+    stop: int
+    run: Path | None
+    tell: Callable[[Event], None]
+    probe: ProbeFunction | None
+    eye: Eye | None
+    watch: Stopwatch
 
 
 def fit(
@@ -155,6 +54,7 @@ def fit(
     resume: bool = False,
     sinks: Sequence[Sink] = (),
     probe: ProbeFunction | None = None,
+    eye: Eye | None = None,
     stop_after: int | None = None,
 ) -> Report:
     """Train the learner on the pictures, in place.
@@ -168,79 +68,142 @@ def fit(
         resume: Go on from the last whole checkpoint in ``run``; where there is none, start.
         sinks: Take the events of the run, on the first process alone.
         probe: Measures the backbone (per cent); it must leave it as it was.
+        eye: Looks at the backbone's features; it must leave it as it was.
         stop_after: Leave after this step with a checkpoint, as an interrupted run would.
 
     Raises:
-        HeadwayError: A batch that the task cannot bear, a loss that is no number, a checkpoint that cannot be written.
+        HeadwayError: A batch that the task cannot bear, trouble that stays, too little memory, a checkpoint that cannot
+            be written.
+        Interrupted: After SIGTERM or Ctrl-C, once the run is saved; without a ``run`` signals do what they always do.
     """
     check_batch(learner, plan.batch, plan.accumulate)
     shop = set_up(learner, optim, plan)
-
-    def tell(event: Event) -> None:
-        if rank() == 0:
-            for sink in sinks:
-                sink(event)
-
-    start, loss = _restore(shop, run, tell) if resume and run else (0, float("nan"))
-    for sink in sinks:
-        if rank() == 0 and hasattr(sink, "rewind"):
-            sink.rewind(start)
-    loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world())
-    began = mark = time.perf_counter()
-    probing, meter, speed = 0.0, Meter(), 0.0
+    loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world(), first=plan.first)
     stop = min(plan.steps, stop_after or plan.steps)
-    for step, (batch, places) in enumerate(loader.batches(start, stop), start):
-        clock = Clock(step, plan.steps, step * plan.batch / len(images))
-        on_device = [tensor.to(shop.fabric.device, non_blocking=True) for tensor in (*batch, places)]
-        meter.add(take_step(shop, optim, plan, Batch(*on_device[:2]), on_device[2], clock))
-        done = step + 1
-        if done % plan.log_every == 0 or done == stop:
-            numbers = meter.means()
-            now = time.perf_counter()
-            loss, speed = numbers.pop("loss"), plan.batch * meter.read / max(now - mark, 1e-9)
-            mark = now
-            if not torch.isfinite(torch.tensor(loss)):
-                advice = f"try a lower learning rate (recipe.optim.lr is {optim.lr:g})"
-                raise HeadwayError(f"the loss became {loss} at step {done}; {advice}")
-            rate = rate_at(optim, plan.batch, clock)
-            tell(Step(done, plan.steps, done * plan.batch / len(images), loss, rate, speed, numbers))
-        if run and (done == stop or (plan.save_every and done % plan.save_every == 0)):
-            _save(shop, run, done, plan, loss)
-        if probe and (done == plan.steps or (plan.probe_every and done % plan.probe_every == 0)):
-            pause = time.perf_counter()
+    bench = Bench(shop, plan, optim, loader, stop, run, partial(tell_all, sinks), probe, eye, Stopwatch())
+    with bench.watch.paused():
+        course = restore(shop, run, plan, bench.tell) if resume and run else None
+        if course is None:
+            course = Course(accumulate=plan.accumulate)
+            if run:  # so that there is always something to go back to
+                save(shop, run, plan, course)
+    start = course.step
+    with listening(run is not None) as asked:
+        rewind(sinks, start)
+        while trouble := _stretch(bench, course, asked):
+            course = _set_back(bench, course, trouble)
+            rewind(sinks, course.step)
+    seconds = bench.watch.seconds()
+    speed = plan.batch * max(stop - start, 0) / max(seconds, 1e-9)
+    return Report(stop, seconds, float("nan") if course.loss is None else course.loss, speed, course.skipped)
+
+
+def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | None:
+    """Go from where the course stands to the last step. Gives the trouble where there is some that sends it back."""
+    plan, run, meter = bench.plan, bench.run, Meter()
+    if course.step == 0:
+        _look(bench, course)
+    for batch, places in bench.loader.batches(course.step, bench.stop):
+        optim = replace(bench.optim, lr=bench.optim.lr * course.rate)
+        clock = Clock(course.step, plan.steps, _epoch(bench, course))
+        on_device = [tensor.to(bench.shop.fabric.device, non_blocking=True) for tensor in (*batch, places)]
+        taken = _step(bench, course, optim, Batch(*on_device[:2]), on_device[2], clock)
+        if taken.whole:
+            meter.add(taken.shares)
+        trouble = course.advance(taken.whole)
+        last = course.step == bench.stop
+        if last or _due(course.step, plan.log_every):
+            trouble = trouble or _log(bench, course, meter, rate_at(optim, plan.batch, clock))
+        trouble = trouble or _look(bench, course)
+        if trouble:
+            return trouble
+        agreed = world() == 1 or _due(course.step, plan.log_every)  # to ask the others each step would cost time
+        signal_number = asked() if agreed and not last else 0
+        if run and (last or signal_number or (_due(course.step, plan.save_every) and not course.skipped_in_row)):
+            save(bench.shop, run, plan, course)
+        if signal_number:
+            raise Interrupted(f"saved in {run} after step {course.step} of {plan.steps}", signal_number)
+    return None
+
+
+def _step(bench: Bench, course: Course, optim: Optim, batch: Batch, places: Tensor, clock: Clock) -> Taken:
+    """Take a step, in smaller and smaller parts while memory runs out and parts change nothing."""
+    while True:
+        plan = replace(bench.plan, accumulate=course.accumulate)
+        try:
+            return take_step(bench.shop, optim, plan, batch, places, clock)
+        except torch.OutOfMemoryError as fault:
+            smaller = smaller_parts(plan, couples_batch(bench.shop.learner), fault)
+        bench.shop.optimizer.zero_grad(set_to_none=True)
+        course.accumulate = smaller.accumulate
+        bench.tell(Note(f"out of memory: a step is now cut into {course.accumulate} micro-batches"))
+
+
+def _log(bench: Bench, course: Course, meter: Meter, rate: float) -> str | None:
+    """Tell the means since the last time; gives the trouble where they show one that sends the run back."""
+    numbers = meter.means()
+    if not numbers:  # every step was skipped
+        return None
+    course.loss = numbers.pop("loss")
+    speed = bench.plan.batch * bench.watch.lap(meter.read)
+    counts = {"skipped": float(course.skipped)} if course.skipped else {}
+    step = Step(course.step, bench.plan.steps, _epoch(bench, course), course.loss, rate, speed, numbers | counts)
+    bench.tell(step)
+    return _judge(bench, course, numbers)
+
+
+def _look(bench: Bench, course: Course) -> str | None:
+    """Measure the probe and look at the features where it is time to; gives trouble as ``_log`` does."""
+    plan, step = bench.plan, course.step
+    ends = step == plan.steps
+    probed = bench.probe and (ends or (plan.probe_start if step == 0 else _due(step, plan.probe_every)))
+    seen = bench.eye and plan.watch_every and (ends or _due(step, plan.watch_every))
+    numbers: dict[str, float] = {}
+    if not (probed or seen):
+        return None
+    with bench.watch.paused():
+        backbone = plain_copy(bench.shop.learner.backbone).to(bench.shop.fabric.device)
+        if bench.probe and probed:
             if rank() == 0:
-                tell(Probe(done, "20-NN", probe(learner.backbone)))
-                learner.train()
+                bench.tell(Probe(step, "20-NN", bench.probe(backbone)))
             barrier()
-            probing += time.perf_counter() - pause
-            mark += time.perf_counter() - pause
-    seconds = time.perf_counter() - began - probing
-    return Report(stop, seconds, loss, plan.batch * max(stop - start, 0) / max(seconds, 1e-9))
+        if bench.eye and seen:
+            numbers = broadcast_object(bench.eye(backbone) if rank() == 0 else None)
+            bench.tell(Look(step, numbers))
+        bench.shop.learner.train()
+    return _judge(bench, course, numbers)
 
 
-def _save(shop: Workshop, run: Path, step: int, plan: Plan, loss: float) -> None:
-    if rank() == 0:
-        state = {"step": step, "total": plan.steps, "place": step * plan.batch, "loss": loss}
-        moments = state_by_name(shop.learner, _plain_optimizer(shop))
-        checkpoint.save(run, checkpoint.Checkpoint(shop.learner.state_dict(), moments, state))
-    barrier()
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
-def _restore(shop: Workshop, run: Path, tell: Callable[[Event], None]) -> tuple[int, float]:
-    found, faults = checkpoint.latest(run)
-    for fault in faults:
-        tell(Note(f"passed over a damaged checkpoint, {fault}"))
-    starts = all_counts(0 if found is None else found.state["step"])
-    if len(set(starts)) > 1:
-        raise HeadwayError(
-            f"the processes see different checkpoints in {run} (steps {starts}); give them one shared folder"
-        )
-    if found is None:
-        return 0, float("nan")
-    shop.learner.load_state_dict(found.weights)
-    load_state_by_name(shop.learner, _plain_optimizer(shop), found.moments)
-    return int(found.state["step"]), float(found.state["loss"])
+def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | None:
+    """What a collapse means for the run; the same on every process, whose numbers are the same."""
+    cause = symptom(numbers, course.memory)
+    if cause is None:
+        return None
+    trouble = f"the features collapse at step {course.step}: {cause}"
+    if bench.plan.on_collapse == "stop":
+        raise HeadwayError(f"{trouble}; stopped, as --on-collapse stop asks")
+    if bench.plan.on_collapse == "rollback" and bench.run:
+        return trouble
+    if not course.collapsed:
+        course.collapsed = True
+        bench.tell(Note(trouble))
+    return None
 
 
-def _plain_optimizer(shop: Workshop) -> torch.optim.Optimizer:
-    return getattr(shop.optimizer, "optimizer", shop.optimizer)  # Fabric's wrapper holds the real one
+def _set_back(bench: Bench, course: Course, trouble: str) -> Course:
+    """The course from the last good checkpoint on, at a lower rate. Raises HeadwayError where there is none."""
+    earlier = restore(bench.shop, bench.run, bench.plan, bench.tell) if bench.run else None
+    if earlier is None:
+        advice = f"try a lower learning rate (recipe.optim.lr is {bench.optim.lr:g})"
+        raise HeadwayError(f"{trouble}, up to step {course.step}; {advice}")
+    back = course.after_setback(earlier, trouble)
+    bench.tell(Note(f"{trouble}; back to step {back.step}, at {back.rate:g} times the learning rate"))
+    return back
+
+
+def _epoch(bench: Bench, course: Course) -> float:
+    return (bench.plan.first + course.step * bench.plan.batch) / len(bench.loader.images)

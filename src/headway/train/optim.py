@@ -53,10 +53,23 @@ def state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def load_state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Undo ``state_by_name``."""
+    """Undo ``state_by_name``; where FSDP2 has cut a parameter, its moments are cut alike."""
     parameters = dict(module.named_parameters())
     for key, value in tensors.items():
         moment, _, name = key.partition("/")
         parameter = parameters[name]
-        like = value if moment == "step" else value.to(parameter)  # fused AdamW keeps its count in float32
-        optimizer.state[parameter][moment] = like.to(parameter.device).clone()
+        if moment == "step":  # fused AdamW keeps its count in float32
+            optimizer.state[parameter][moment] = value.to(parameter.device).clone()
+        else:
+            optimizer.state[parameter][moment] = held_like(value.to(parameter.dtype), parameter).clone()
+
+
+def held_like(whole: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A whole tensor as another one is held: on its device, and this process's part where that one is cut."""
+    placements = getattr(tensor, "placements", None)
+    if placements is None:
+        return whole.to(tensor.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    return distribute_tensor(whole.to(mesh.device_type), mesh, placements, src_data_rank=None)

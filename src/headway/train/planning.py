@@ -9,18 +9,27 @@ from typing import Any
 
 import torch
 
-from headway.backbones.load import architecture, build_backbone, missing
+from headway.backbones.load import architecture, build_backbone, from_architecture, missing
 from headway.config import describe
 from headway.data.store import Store
 from headway.distributed import broadcast_object
 from headway.draws import seeded
+from headway.errors import HeadwayError
 from headway.protocol import Facts, Inputs, Learner
 from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
+from headway.train.eye import PICTURES
 from headway.train.job import Job
-from headway.train.loop import Plan
+from headway.train.memory import smaller_parts
+from headway.train.plan import Plan
+from headway.train.start import Origin, initial_backbone
+from headway.train.step import couples_batch
 
 EVERY = 120.0
 """Seconds between checkpoints, about."""
+WATCH = 100
+"""Steps between looks at the features, where a batch is as large as what is looked at; more where it is smaller."""
+LOOKS = 0.01
+"""Share of the time that these looks take, about."""
 FINISH = 0.5
 """Seconds kept back from a budget for the last files, beside what writing the weights takes."""
 
@@ -40,24 +49,44 @@ def channel_statistics(images: torch.Tensor) -> Inputs:
     return Inputs(tuple(round(m, 4) for m in mean), tuple(round(s, 4) for s in std), channels=images.shape[1])
 
 
-def make_learner(job: Job, store: Store, size: int, patch: int) -> Learner:
-    """Backbone and task, initialised by the job's seed; torch's global generator is left as it was."""
+def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin | None = None) -> Learner:
+    """Backbone and task, initialised by the job's seed; torch's global generator is left as it was.
+
+    Args:
+        job: What was asked for.
+        store: The pictures.
+        size: Side of the main view.
+        patch: To ask the backbone for.
+        origin: The run that is extended, whose backbone it is then.
+    """
     images = store.images
     grey = job.recipe.grey and images.shape[1] in (1, 3)  # of other channels the task itself says that it needs colour
     inputs = channel_statistics(images)._replace(grey=grey, span=store.form.span)
     with seeded(job.seed):
-        backbone: Any = build_backbone(
-            job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool
-        )
+        backbone: Any = (
+            from_architecture(origin.record["architecture"]) if origin
+            else initial_backbone(job, size) if job.weights
+            else build_backbone(
+                job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool
+            )
+        )  # fmt: skip
         task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], partial(spread, images), size))
     fault = missing(backbone, task.needs, job.task)
     if fault:
         raise fault
+    if job.recipe.grey and not backbone.inputs.grey:
+        raise HeadwayError(f"{job.task} wants a backbone that sees lightness alone, and these weights see colour")
     return Learner(backbone, task)
 
 
 def make_plan(
-    job: Job, store: Store, learner: Learner, batch: int, started: float, say: Callable[[str], None] = lambda text: None
+    job: Job,
+    store: Store,
+    learner: Learner,
+    batch: int,
+    started: float,
+    say: Callable[[str], None] = lambda text: None,
+    shard: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
     """Measure, or read back what was measured before, and fix the number of steps, the same on every process.
 
@@ -68,14 +97,19 @@ def make_plan(
         batch: Pictures a step.
         started: ``time.perf_counter()`` at which the budget began.
         say: Told what a person should know.
+        shard: Whether weights are cut over the processes.
     """
     optim, images = job.recipe.optim, store.images
     limit = min(4.0, 0.08 * job.budget) if job.budget else 4.0
     memory = Memory(
-        architecture(learner.backbone), describe(job.recipe), batch, job.accumulate, job.precision, job.compile
-    )
+        architecture(learner.backbone), describe(job.recipe), batch, job.accumulate, job.precision, job.compile,
+        *(["recompute"] if job.recompute else []), *(["shard"] if shard else []),
+    )  # fmt: skip
     kept = memory.recall()
-    plan = Plan(steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate)
+    plan = Plan(
+        steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate, recompute=job.recompute, shard=shard,
+        watch_every=WATCH * max(min(PICTURES, len(images)) // batch, 1), on_collapse=job.on_collapse,
+    )  # fmt: skip
     precisions = ("float32", "bf16") if job.precision == "auto" else (job.precision,)
 
     def choose(name: str, compiled: tuple[bool, ...]) -> Plan:
@@ -91,22 +125,28 @@ def make_plan(
             }
         return replace(plan, **{key: value for key, value in kept[name].items() if key != "measured"})
 
-    def measure(plan: Plan) -> tuple[float, float]:
-        """Seconds a step, checkpoints included, and seconds that the run may or will take."""
-        seconds = measure_step(learner, images, plan, optim, limit=limit / 2)
-        seconds *= 1 + writing / EVERY
-        left = job.budget - (time.perf_counter() - started) - FINISH - writing if job.budget else steps * seconds
-        return seconds, float(broadcast_object(left))
+    def measure(plan: Plan) -> tuple[Plan, float, float]:
+        """A plan that fits into memory, seconds a step with what comes between, and seconds that the run may take."""
+        while True:
+            try:
+                seconds = measure_step(learner, images, plan, optim, limit=limit / 2)
+                break
+            except torch.OutOfMemoryError as fault:
+                plan = smaller_parts(plan, couples_batch(learner), fault)
+                say(f"out of memory: a step is cut into {plan.accumulate} micro-batches")
+        seconds *= 1 + writing / EVERY + LOOKS
+        left = job.budget - (time.perf_counter() - started) - FINISH - 2 * writing if job.budget else steps * seconds
+        return plan, seconds, float(broadcast_object(left))
 
     writing = sum(p.numel() for p in learner.parameters()) * 4 * 4 / 200e6  # weights, moments and a copy at 200 MB/s
     steps = job.steps or math.ceil((job.epochs or job.recipe.epochs) * len(images) / batch)
     name = "plan"
     chosen = choose(name, (job.compile == "on",))
-    seconds, left = measure(chosen)
+    chosen, seconds, left = measure(chosen)
     if job.compile == "auto" and left > LONG:
         name = "long plan"
         chosen = choose(name, (False, True))
-        seconds, left = measure(chosen)
+        chosen, seconds, left = measure(chosen)
     if job.budget:
         if left < seconds:
             say(f"a budget of {job.budget:g} s is over before the first step: one step is taken; give more")
@@ -114,6 +154,6 @@ def make_plan(
         steps = kept[asked] = steps_for(left, seconds, kept.get(asked))
     memory.keep(kept)
     log_every = max(min(round(1 / seconds), 50), 1)
-    save_every = max(round(EVERY / seconds / log_every), 1) * log_every  # only states whose loss was looked at are kept
+    save_every = max(round(EVERY / seconds / log_every), 1) * log_every
     chosen = replace(chosen, steps=steps, save_every=save_every, log_every=log_every)
     return chosen, {"seconds_per_step": seconds, "candidates": kept[name]["measured"]}

@@ -9,11 +9,10 @@ from torch import Tensor
 from headway.backbones.load import from_architecture
 from headway.config import Recipe, recall
 from headway.errors import HeadwayError
-from headway.files import read_json
 from headway.protocol import Facts, Learner
 from headway.train.checkpoint import latest
 from headway.train.planning import spread
-from headway.train.run import SCHEMA
+from headway.train.record import FILE, read_record
 
 
 class Past(NamedTuple):
@@ -47,13 +46,8 @@ def read_past(run: Path, task: str, recipe: Recipe) -> Past:
     Raises:
         HeadwayError: No run, a damaged one, or one of another task.
     """
-    file = run / "run.json"
-    if not file.is_file():
-        raise HeadwayError(f"no run in '{run}' (it holds no run.json); give the folder that headway pretrain wrote")
-    record = read_json(file)
+    file, record = run / FILE, read_record(run)
     try:
-        if record["schema"] != SCHEMA:
-            raise HeadwayError(f"{file} has schema {record['schema']}; this version reads {SCHEMA}")
         if record["task"] != task:
             raise HeadwayError(f"'{run}' is a run of {record['task']}, not of {task}; ask for the task that it is of")
         data = record["data"]

@@ -1,35 +1,38 @@
 """One pretraining from beginning to end: pictures in, a run folder out."""
 
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from headway.backbones.load import architecture
-from headway.backbones.weights import save_backbone
-from headway.config import describe
+from headway.backbones.weights import load_backbone, save_backbone
 from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
 from headway.distributed import barrier, broadcast_object, rank
 from headway.errors import HeadwayError
-from headway.files import read_json, write_json
+from headway.files import is_temporary, sweep, write_json
 from headway.protocol import Learner
+from headway.train.best import Best
 from headway.train.engine import make_fabric
+from headway.train.eye import PICTURES, make_eye
 from headway.train.job import Job, main_size, stored_side
+from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
-from headway.train.loop import Plan, ProbeFunction, Report, check_batch, fit
-from headway.train.planning import make_learner, make_plan
+from headway.train.loggers import open_loggers
+from headway.train.loop import ProbeFunction, fit
+from headway.train.lost import noticing
+from headway.train.plan import Report
+from headway.train.planning import make_learner, make_plan, spread
+from headway.train.record import FILE, differences, plain_job, plan_of, read_record, record_of
+from headway.train.start import Origin, read_origin, size_of_weights, take_over
+from headway.train.state import plain_copy
+from headway.train.step import check_batch
 
-SCHEMA = 1
-"""Version of run.json."""
+FREE = ("accumulate", "recompute", "on_collapse")
+"""What a resumed run may be asked for otherwise than when it began."""
 CACHE = "cache"
 """Folder in the run for decoded pictures that do not fit into memory; removed with the end of the run."""
 
@@ -40,12 +43,16 @@ def run_job(
     out: Path,
     *,
     resume: bool = False,
+    repeat: dict[str, Any] | None = None,
     started: float | None = None,
     sinks: Sequence[Sink] = (),
+    loggers: Sequence[str] = (),
     decoding: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda text: None,
     probe: ProbeFunction | None = None,
     probe_every: int = 0,
+    save_every: int = 0,
+    shard: bool = False,
 ) -> dict[str, Any]:
     """Carry out a job and leave a run folder.
 
@@ -54,137 +61,149 @@ def run_job(
         source: The pictures.
         out: The run folder; must not exist unless ``resume``.
         resume: Go on from the last whole checkpoint there, or start where there is none.
+        repeat: The record of a run whose choices are taken over instead of measured anew.
         started: ``time.perf_counter()`` at which the budget began; none: now.
         sinks: Take the events, beside ``log.jsonl``.
+        loggers: Names in ``train.loggers`` of sinks that take them too.
         say: Told what a person should know before training starts.
         decoding: Told how many pictures of how many are decoded.
         probe: Measures the backbone now and then (per cent).
         probe_every: Steps between probes; 0: at the end alone.
+        save_every: Steps between checkpoints; 0: as many as take two minutes.
+        shard: Cut weights, gradients and moments over the processes.
 
     Returns:
-        run, task, steps, seconds, images_per_second, loss.
+        run, task, steps, seconds, images_per_second, loss; skipped, where steps were; probe, where it did not begin
+        by chance.
 
     Raises:
         HeadwayError: Anything that the user can mend, before anything is overwritten.
+        Interrupted: After SIGTERM or Ctrl-C, once the run is saved.
     """
     started = time.perf_counter() if started is None else started
-    make_fabric()  # from here on every process knows its number
-    earlier = broadcast_object(_earlier(job, out, resume))
+    make_fabric(shard=shard)  # from here on every process knows its number
+    with held(out) if rank() == 0 else nullcontext():
+        earlier = broadcast_object(_earlier(job, out, resume))
+        known, origin = earlier or repeat, read_origin(Path(job.extend)) if job.extend else None
+        size, patch, store = _pictures(job, source, out, origin, decoding)
+        if known and known["data"]["fingerprint"] != store.fingerprint:
+            who, word = (f"{out} was trained", "--resume") if earlier else ("the run was trained", "--repeat")
+            raise HeadwayError(f"{who} on other pictures; {word} goes on with the same ones alone")
+        learner = make_learner(job, store, size, patch, origin)
+        batch = min(job.recipe.batch, len(store.images))
+        check_batch(learner, batch, job.accumulate)
+        notes = _notes(job, store, batch, repeat, tracked=probe is not None)
+        if origin:
+            notes.append(_begin_from(learner, origin))
+        if known:
+            plan, measured = plan_of(known), known["measured"]
+        else:
+            plan, measured = make_plan(job, store, learner, batch, started, say, shard)
+            plan = replace(plan, first=origin.first_for(store) if origin else 0)
+        plan = replace(  # a resumed run may choose these anew
+            plan, accumulate=max(plan.accumulate, job.accumulate), recompute=job.recompute, on_collapse=job.on_collapse,
+            shard=shard, probe_every=probe_every, probe_start=bool(probe and (job.weights or job.extend)),
+            save_every=save_every or plan.save_every,
+        )  # fmt: skip
+        record = earlier or record_of(job, store, learner, plan, measured, size)
+        log = Jsonl(out / "log.jsonl")
+        if rank() == 0:
+            sweep(out, out / "state")
+            write_json(out / FILE, {**record, "status": "running"})
+            for note in notes:
+                say(note)
+                if not earlier:
+                    log(Note(note))
+            sinks = (*sinks, log, *open_loggers(loggers, out, record, log))
+        barrier()
+        best = Best(probe, out) if probe and plan.probe_start else None
+        eye = make_eye(spread(store.images, PICTURES), size)
+        with noticing(out):
+            report = fit(
+                learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=sinks,
+                probe=best or probe, eye=eye,
+            )  # fmt: skip
+            if best and rank() == 0 and (verdict := best.verdict()):
+                say(verdict)
+                log(Note(verdict))
+            return _finish(job, out, learner, record, report, time.perf_counter() - started, best)
+
+
+def _pictures(
+    job: Job, source: Source, out: Path, origin: Origin | None, decoding: Callable[[int, int], None] | None
+) -> tuple[int, int, Store]:
+    """Side of the main view, the patch to ask for, and the pictures, stored as large as the task wants them."""
     natural = natural_size(source)[0]
-    size, patch = main_size(natural, job)
+    used_to = origin.size if origin else size_of_weights(job)
+    size, patch = (used_to, 0) if used_to else main_size(natural, job)
     side = stored_side(natural, size, job.recipe.detail)
     store = build_store(source, side, cache=out / CACHE, progress=decoding)
     if len(store.images) < 2:
         raise HeadwayError(
             f"{len(store.images)} picture could be read; self-supervision compares pictures and needs at least 2"
         )
-    if earlier and earlier["data"]["fingerprint"] != store.fingerprint:
-        raise HeadwayError(f"{out} was trained on other pictures; --resume goes on with the same ones alone")
-    learner = make_learner(job, store, size, patch)
-    batch = min(job.recipe.batch, len(store.images))
-    check_batch(learner, batch, job.accumulate)
-    log = Jsonl(out / "log.jsonl")
+    return size, patch, store
+
+
+def _notes(job: Job, store: Store, batch: int, repeat: dict[str, Any] | None, *, tracked: bool) -> list[str]:
+    """What a person should know before training starts."""
     notes = [f"skipped {name}: {reason}" for name, reason in store.skipped]
     if batch < job.recipe.batch:
         notes.append(f"batch {batch} instead of {job.recipe.batch}: there are no more pictures")
-    if earlier:
-        plan, measured = Plan(**earlier["plan"]), earlier["measured"]
-    else:
-        plan, measured = make_plan(job, store, learner, batch, started, say)
-    plan = replace(plan, probe_every=probe_every)
-    record = earlier or _record(job, store, learner, plan, measured, size)
-    if rank() == 0:
-        write_json(out / "run.json", {**record, "status": "running"})
-        for note in notes:
-            say(note)
-            if not earlier:
-                log(Note(note))
-    barrier()
-    report = fit(
-        learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=(*sinks, log), probe=probe
-    )
-    return _finish(job, out, learner, record, report, time.perf_counter() - started, earlier)
+    if job.weights and not tracked:
+        notes.append(
+            "whether these weights gain or lose is not measured without --probe LABELLED; "
+            "RankMe of their features is logged from the start on"
+        )
+    if repeat and (odd := differences(repeat)):
+        notes.append(f"the last bits may differ from those of the run that is repeated: {'; '.join(odd)}")
+    return notes
+
+
+def _begin_from(learner: Learner, origin: Origin) -> str:
+    """Take over the weights of the run that is extended; gives what to say of it."""
+    anew = [name for name in take_over(learner, origin) if name.startswith("task.")]
+    rest = f"; of the task {len(anew)} tensors begin anew ({anew[0]} among them)" if anew else ""
+    return f"goes on from {origin.folder} with a new warm-up and a new cosine{rest}"
 
 
 def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     """The record of the run to resume. Raises HeadwayError where ``out`` is taken or is another run's."""
-    if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= {CACHE}):
-        return None  # decoded pictures alone are what an attempt leaves that failed before it began
-    if not (out / "run.json").is_file():
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not out.exists() or all(name == CACHE or is_temporary(name) for name in names):
+        return None  # decoded pictures and torn files are what an attempt leaves that ended before it began
+    if not (out / FILE).is_file():
         raise HeadwayError(
-            f"{out} exists and is no run (it holds no run.json), so --resume cannot help; choose another --out"
+            f"{out} exists and is no run (it holds no {FILE}), so --resume cannot help; choose another --out"
         )
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
-    record: dict[str, Any] = read_json(out / "run.json")
-    if record.get("schema") != SCHEMA:
-        raise HeadwayError(f"{out}/run.json has schema {record.get('schema')}; this version reads {SCHEMA}")
-    if record["job"] != _as_json(describe(job)):
-        changed = [key for key, value in _as_json(describe(job)).items() if record["job"].get(key) != value]
+    record = read_record(out)
+    mine = plain_job(job)
+    changed = [key for key, value in mine.items() if record["job"].get(key) != value and key not in FREE]
+    if changed:
         raise HeadwayError(
             f"{out} was begun with another {', '.join(changed)}; repeat its command, or choose another --out"
         )
     return record
 
 
-def _record(
-    job: Job, store: Store, learner: Learner, plan: Plan, measured: dict[str, Any], size: int
-) -> dict[str, Any]:
-    packages = ("headway", "torch", "torchvision", "lightning-fabric", "timm", "safetensors")
-    return {
-        "schema": SCHEMA,
-        "task": job.task,
-        "job": _as_json(describe(job)),
-        "plan": asdict(plan),
-        "measured": measured,
-        "size": size,
-        "architecture": architecture(learner.backbone),
-        "data": {
-            "pictures": len(store.images), "side": store.side, "fingerprint": store.fingerprint,
-            "skipped": len(store.skipped),
-        },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "commit": _commit(),
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads(), "device": _device()},
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-
-
 def _finish(
-    job: Job, out: Path, learner: Learner, record: dict[str, Any], report: Report, seconds: float, earlier: Any
+    job: Job, out: Path, learner: Learner, record: dict[str, Any], report: Report, seconds: float, best: Best | None
 ) -> dict[str, Any]:
     result = {
         "run": str(out), "task": job.task, "steps": report.steps, "seconds": round(seconds, 2),
         "images_per_second": round(report.pictures, 1), "loss": round(report.loss, 6),
+        **({"skipped": report.skipped} if report.skipped else {}), **({"probe": best.seen()} if best else {}),
     }  # fmt: skip
-    if earlier and earlier["status"] == "finished":
-        result = earlier["result"]  # nothing was left to do
+    if record.get("status") == "finished":
+        result = record["result"]  # nothing was left to do
+    backbone = plain_copy(learner.backbone)
     if rank() == 0:
-        save_backbone(learner.backbone, out / "model.safetensors")
-        write_json(out / "run.json", {**record, "status": "finished", "result": result})
+        if best and best.verdict():
+            backbone = load_backbone(best.weights)
+        save_backbone(backbone, out / "model.safetensors")
+        write_json(out / FILE, {**record, "status": "finished", "result": result})
         shutil.rmtree(out / CACHE, ignore_errors=True)
     barrier()
     return result
-
-
-def _as_json(thing: Any) -> Any:
-    """As it will read back from JSON (tuples become lists)."""
-    if isinstance(thing, dict):
-        return {key: _as_json(value) for key, value in thing.items()}
-    return [_as_json(item) for item in thing] if isinstance(thing, (list, tuple)) else thing
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _commit() -> str | None:
-    try:
-        file = Path(
-            __file__
-        )  # tracked only in a checkout of Headway itself, not where it lies in somebody's environment
-        words = f"git ls-files --error-unmatch {file.name} && git rev-parse HEAD"
-        answer = subprocess.run(words, shell=True, cwd=file.parent, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.split()[-1] if answer.returncode == 0 else None

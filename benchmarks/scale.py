@@ -1,0 +1,85 @@
+"""What a run asks of a machine, computed from its real configuration: `python benchmarks/scale.py --backbone vit_base`.
+
+Learners are built as a run builds them and two pictures go forward, on the processor. Counted are the bytes of weights,
+gradients and moments, those that autograd keeps for the backward pass, those of a checkpoint, and those that cross
+between devices in a step. GB are 10^9 bytes. What a device's own libraries take (about 1 GB) comes on top.
+"""
+
+import argparse
+import math
+
+import torch
+
+from headway.backbones.load import build_backbone
+from headway.draws import Draws, seeded
+from headway.pretext import find_recipe
+from headway.protocol import Batch, Clock, Facts, Inputs, Learner
+
+GB = 1e9
+FLOAT = 4
+
+
+def build(task: str, backbone: str, size: int, pictures: int) -> Learner:
+    """The learner that a run of this task would train."""
+    recipe = find_recipe(task)
+    stored = math.ceil(size * recipe.detail)
+
+    def sample(n: int) -> torch.Tensor:
+        return torch.randint(0, 256, (min(n, 16), 3, stored, stored), dtype=torch.uint8)
+
+    with seeded(0):
+        inputs = Inputs((0.5,) * 3, (0.25,) * 3, grey=recipe.grey)
+        network = build_backbone(backbone, size=size, inputs=inputs, pool=recipe.pool)
+        return Learner(network, recipe.task.build(network, Facts(pictures, 3, sample, size)))
+
+
+def kept_for_backward(learner: Learner, stored: int) -> float:
+    """Bytes a picture that autograd holds between the passes, beside parameters."""
+    own = {p.untyped_storage().data_ptr() for p in learner.parameters()}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = Batch(torch.randint(0, 256, (2, 3, stored, stored), dtype=torch.uint8), torch.arange(2))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outcome = learner(batch, Draws(0, torch.arange(2)), Clock(50, 100, 0.5))
+    assert outcome.loss.requires_grad
+    return sum(seen.values()) / 2
+
+
+def main() -> None:
+    """Print one line a task."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", default="rotation,mae,dino")
+    parser.add_argument("--backbone", default="vit_base")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--pictures", type=int, default=1_000_000)
+    parser.add_argument("--devices", type=int, default=8)
+    arguments = parser.parse_args()
+    n = arguments.devices
+    print(f"{arguments.backbone} at {arguments.size} px, {arguments.pictures:,} pictures, {n} devices, float32")
+    print("| task | trained | teacher | each holds, DDP | each holds, FSDP2 | a picture's activations | checkpoint | "
+          "sent a step, DDP | FSDP2 |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    for task in arguments.tasks.split(","):
+        learner = build(task, arguments.backbone, arguments.size, arguments.pictures)
+        stored = math.ceil(arguments.size * find_recipe(task).detail)
+        trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+        still = sum(p.numel() for p in learner.parameters() if not p.requires_grad)
+        whole = FLOAT * (4 * trained + still)  # weight, gradient, two moments; a teacher is weights alone
+        ring = (n - 1) / n
+        ddp, fsdp = 2 * ring * FLOAT * trained, ring * FLOAT * (3 * trained + still)
+        cells = [
+            f"{trained / 1e6:.0f} M", f"{still / 1e6:.0f} M", f"{whole / GB:.2f} GB", f"{whole / n / GB:.2f} GB",
+            f"{kept_for_backward(learner, stored) / 1e6:.0f} MB", f"{FLOAT * (3 * trained + still) / GB:.2f} GB",
+            f"{ddp / GB:.2f} GB", f"{fsdp / GB:.2f} GB",
+        ]  # fmt: skip
+        print(f"| {task} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

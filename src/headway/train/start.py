@@ -1,0 +1,163 @@
+"""Where a run's weights come from, if not from chance: another run, a file, or timm's own."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from headway.backbones.load import build_backbone
+from headway.backbones.weights import KEY, load_backbone
+from headway.data.store import Store
+from headway.errors import HeadwayError
+from headway.protocol import Learner
+from headway.train.checkpoint import Checkpoint, latest
+from headway.train.job import Job
+from headway.train.record import read_record
+
+PRETRAINED = "pretrained"
+"""What ``--weights`` says for timm's own weights, from its cache or fetched."""
+
+
+class Origin(NamedTuple):
+    """The run that another one extends.
+
+    Attributes:
+        folder: Where it lies.
+        record: Its run.json.
+        checkpoint: Its last whole one.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    checkpoint: Checkpoint
+
+    @property
+    def place(self) -> int:
+        """Where in the sample stream it had come to."""
+        return int(self.checkpoint.state["place"])
+
+    @property
+    def size(self) -> int:
+        """Side of its main view in pixels."""
+        return int(self.record["size"])
+
+    def first_for(self, store: Store) -> int:
+        """Where in its own stream the next run begins: at the very next sample, or with other pictures at an epoch."""
+        if self.record["data"]["fingerprint"] == store.fingerprint:
+            return self.place
+        return -(-self.place // len(store.images)) * len(store.images)
+
+
+def read_origin(folder: Path) -> Origin:
+    """Read the run to extend.
+
+    Raises:
+        HeadwayError: No run there, a damaged one, or one without a whole checkpoint.
+    """
+    record = read_record(folder)
+    found, faults = latest(folder)
+    if found is None:
+        raise HeadwayError(f"'{folder}' holds no whole checkpoint to go on from{f'; {faults[0]}' if faults else ''}")
+    return Origin(folder, record, found)
+
+
+def take_over(learner: Learner, origin: Origin) -> list[str]:
+    """Give a learner the weights of the run that it extends: all that has the same name and shape.
+
+    The backbone must fit; a task of other shapes, or another task, begins anew where it differs.
+
+    Returns:
+        The names of what began anew.
+
+    Raises:
+        HeadwayError: Another backbone.
+    """
+    mine, its = learner.state_dict(), origin.checkpoint.weights
+    fits = {name: tensor for name, tensor in its.items() if name in mine and mine[name].shape == tensor.shape}
+    anew = sorted(mine.keys() - fits.keys())
+    if odd := next((name for name in anew if name.startswith("backbone.")), None):
+        raise HeadwayError(f"{origin.folder} is of another backbone ({odd} differs); leave out what changes it")
+    learner.load_state_dict(fits, strict=False)
+    return anew
+
+
+def initial_backbone(job: Job, size: int) -> nn.Module:
+    """The backbone with the weights that ``--weights`` names, normalising pictures as these weights are used to.
+
+    Args:
+        job: Its ``weights``, ``backbone`` and recipe's ``pool`` count; a file of Headway's own knows its network.
+        size: Side of the main view.
+
+    Raises:
+        HeadwayError: No such file, a damaged one, or one that fits another network.
+    """
+    own = job.backbone.startswith("timm:")
+    if job.weights == PRETRAINED:
+        if not own:
+            raise HeadwayError(
+                f"--weights {PRETRAINED} means timm's own, and {job.backbone} is none of its; name a file"
+            )
+        return build_backbone(job.backbone, size=size, pool=job.recipe.pool, pretrained=True)
+    file = _file(job)
+    if not own or _own_architecture(file):
+        return load_backbone(file).float().train()
+    backbone: Any = build_backbone(job.backbone, size=size, pool=job.recipe.pool)
+    _load_timm(backbone.network, file, job.backbone)
+    return backbone
+
+
+def size_of_weights(job: Job) -> int | None:
+    """Side of the view that the weights named by ``--weights`` are used to; None where they do not say.
+
+    Raises:
+        HeadwayError: No such file, a damaged one, or a ``--size`` that is another.
+    """
+    described = _own_architecture(_file(job)) if job.weights not in ("", PRETRAINED) else None
+    if described is None:
+        return None
+    size = int(described["size"])
+    if job.size not in (0, size):
+        raise HeadwayError(f"the weights in {job.weights} see {size} pixels a side, not {job.size}; leave out --size")
+    return size
+
+
+def _file(job: Job) -> Path:
+    path = Path(job.weights)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def _own_architecture(file: Path) -> dict[str, Any] | None:
+    """What a file of Headway's own says of its network; None for other people's weights."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            described = (opened.metadata() or {}).get(KEY)
+            return None if described is None else dict(json.loads(described))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise HeadwayError(f"cannot read weights from '{file}': {error}; give a safetensors file or a run") from error
+
+
+def _load_timm(network: nn.Module, file: Path, name: str) -> None:
+    """Load a state dict as timm names it; what was cut off the network (classifiers) is passed over."""
+    with safe_open(file, framework="pt") as opened:
+        its = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # no mapping
+    mine = network.state_dict()
+    fitted = {key: _resized(its[key], tensor, network) for key, tensor in mine.items() if key in its}
+    odd = [key for key, tensor in mine.items() if key not in fitted or fitted[key].shape != tensor.shape]
+    if odd:
+        raise HeadwayError(f"the weights in {file} are not of {name}: {odd[0]} and {len(odd) - 1} more do not fit")
+    network.load_state_dict(fitted)
+
+
+def _resized(tensor: Tensor, like: Tensor, network: Any) -> Tensor:
+    """Positions for a picture of another size, interpolated; anything else as it is."""
+    if tensor.shape == like.shape or tensor.dim() != 3 or tensor.shape[-1] != like.shape[-1]:
+        return tensor
+    from timm.layers import resample_abs_pos_embed
+
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    try:
+        return resample_abs_pos_embed(tensor, list(network.patch_embed.grid_size), num_prefix_tokens=prefix)
+    except (AttributeError, RuntimeError):
+        return tensor

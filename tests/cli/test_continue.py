@@ -1,0 +1,226 @@
+"""Going on from a run, from weights, and repeating a run."""
+
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import headway
+from headway.backbones.weights import load_backbone
+from headway.cli import main
+from headway.data.arrays import Arrays
+from headway.errors import HeadwayError
+from headway.samples import DrawnAnimals, write_folder
+from headway.train import checkpoint, choices, planning
+from headway.train.checkpoint import latest
+from tests.small import unmeasured
+
+FEW, MORE = DrawnAnimals(30, 32), DrawnAnimals(40, 32)
+WORDS = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
+
+
+def noted(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["note"] for line in lines if "note" in line]
+
+
+def record_of(run):
+    return json.loads((run / "run.json").read_text())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured():
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "r"
+    headway.pretrain("diet", data=FEW, out=out, steps=4, **WORDS)
+    return out
+
+
+def test_an_extension_goes_on_at_the_next_sample_with_all_that_was_learned(run, tmp_path):
+    out = tmp_path / "e"
+    headway.pretrain("diet", data=FEW, out=out, steps=3, extend=str(run), precision="float32")
+    record = record_of(out)
+    assert record["plan"]["first"] == 4 * record_of(run)["plan"]["batch"] and record["job"]["extend"] == str(run)
+    assert record["architecture"] == record_of(run)["architecture"] and record["size"] == record_of(run)["size"]
+    assert noted(out)[-1].endswith("a new warm-up and a new cosine")
+    assert latest(out)[0].state["place"] == record["plan"]["first"] + 3 * record["plan"]["batch"]
+    one, two = (load_file(folder / "model.safetensors")["norm.weight"] for folder in (run, out))
+    assert not torch.equal(one, two)
+    began = load_file(checkpoint.steps(out)[0] / checkpoint.WEIGHTS)  # of step 0: the last two are kept
+    assert all(torch.equal(tensor, latest(run)[0].weights[name]) for name, tensor in began.items())
+
+
+def test_more_pictures_may_be_added(run, tmp_path):
+    out = tmp_path / "e"
+    headway.pretrain("diet", data=MORE, out=out, steps=2, extend=str(run), precision="float32")
+    assert record_of(out)["plan"]["first"] == 120  # 4 steps of 30 pictures are 120 places: three whole epochs of 40
+    assert any("of the task" in note and "begin anew" in note for note in noted(out))  # DIET has a class a picture
+    other = tmp_path / "o"
+    headway.pretrain("rotation", data=MORE, out=other, steps=2, extend=str(run), precision="float32")
+    assert any("task.head.weight among them" in note or "task.head.bias among them" in note for note in noted(other))
+
+
+def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
+    write_folder(tmp_path / "photos", 20, 32)
+    words = ["simclr", "--data", str(tmp_path / "photos"), "--steps", "2", "--precision", "float32", "--json"]
+    first = ["--backbone", "vit_nano", "--patch", "8", "--recipe.task.projection", "24", "--recipe.batch", "8"]
+    assert main(["pretrain", *words, *first, "--out", str(tmp_path / "a")]) == 0
+    more = ["--extend", str(tmp_path / "a"), "--recipe.optim.lr", "1e-4", "--out", str(tmp_path / "b")]
+    assert main(["pretrain", *words, *more]) == 0
+    recipe = record_of(tmp_path / "b")["job"]["recipe"]
+    assert recipe["task"]["projection"] == 24 and recipe["batch"] == 8 and recipe["optim"]["lr"] == 1e-4
+    capsys.readouterr()
+
+
+def test_an_extension_is_resumed_and_repeated_like_any_run(run, tmp_path):
+    words = {"data": FEW, "extend": str(run), "precision": "float32"}
+    headway.pretrain("diet", out=tmp_path / "a", steps=3, **words)
+    headway.pretrain("diet", out=tmp_path / "b", repeat=str(tmp_path / "a"), data=FEW)
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert one == two
+    assert headway.pretrain("diet", out=tmp_path / "a", steps=3, **words, resume=True)["steps"] == 3
+
+
+def test_a_run_that_cannot_be_extended(run, tmp_path):
+    with pytest.raises(HeadwayError, match="no run in"):
+        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, extend=str(tmp_path / "nowhere"))
+    with pytest.raises(HeadwayError, match="exclude one another"):
+        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, extend=str(run), weights="b")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "fastest", choices.fastest)  # this one measures
+    monkeypatch.setattr(planning, "measure_step", choices.measure_step)
+    words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # nothing measured is at hand
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a" / "run.json"))
+    one, two = (tmp_path / name for name in "ab")
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+    assert record_of(one)["plan"] == record_of(two)["plan"] and record_of(one)["job"] == record_of(two)["job"]
+    with pytest.raises(HeadwayError, match="other pictures"):
+        headway.pretrain("rotation", data=MORE, out=tmp_path / "c", repeat=str(one))
+
+
+def test_a_repeated_run_says_where_bits_may_differ(tmp_path):
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
+    record = record_of(tmp_path / "a")
+    record["machine"]["threads"] = 99
+    (tmp_path / "a" / "run.json").write_text(json.dumps(record))
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a"))
+    assert any("threads 99 then, 1 now" in note for note in noted(tmp_path / "b"))
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """Pictures of two kinds that any network tells apart, until it is spoilt."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 90, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    images[::2, 0] += 150
+    return Arrays(images, ["red" if i % 2 == 0 else "dark" for i in range(40)])
+
+
+def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = timm.create_model("resnet10t", num_classes=7)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    out = tmp_path / "r"
+    headway.pretrain(
+        "rotation", data=kinds, out=out, backbone="timm:resnet10t", weights=str(tmp_path / "w.safetensors"), steps=1,
+        precision="float32", size=32, probe=kinds, recipe=small_rate("rotation", 0.0),
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    probes = [(line["step"], line["value"]) for line in lines if line.get("name") == "20-NN"]
+    assert [step for step, _ in probes] == [0, 1] and probes[0][1] > 50
+    backbone = load_backbone(out)
+    assert torch.equal(backbone.network.conv1[0].weight, model.conv1[0].weight)
+    assert backbone.inputs.mean == tuple(model.pretrained_cfg["mean"])
+
+
+def small_rate(task, lr):
+    from dataclasses import replace
+
+    from headway.pretext import TASKS
+
+    recipe = TASKS[task]
+    return replace(recipe, optim=replace(recipe.optim, lr=lr))
+
+
+def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_path, capsys, monkeypatch):
+    headway.pretrain("rotation", data=kinds, out=tmp_path / "a", steps=1, **WORDS)
+    answers = iter([80.0, 90.0, 60.0])
+    kept = {}
+
+    def probe(backbone):
+        value = next(answers)
+        kept[value] = backbone.norm.weight.detach().clone()
+        return value
+
+    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: probe)
+    words = {"data": kinds, "weights": str(tmp_path / "a"), "steps": 4, "probe": kinds, "probe_every": 2}
+    headway.pretrain("rotation", out=tmp_path / "b", precision="float32", **words)
+    assert torch.equal(load_backbone(tmp_path / "b").norm.weight, kept[90.0])
+    assert not torch.equal(kept[90.0], kept[60.0])
+    note = noted(tmp_path / "b")[-1]
+    assert "ends below its start: 20-NN 60.0 % after 80.0 %" in note and "(90.0 %)" in note
+    assert "ends below its start" in capsys.readouterr().err
+
+
+def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
+    headway.pretrain(
+        "rotation", data=FEW, out=tmp_path / "b", steps=1, weights=str(tmp_path / "a"), precision="float32"
+    )
+    assert any("RankMe" in note and "--probe" in note for note in noted(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "backbone", "says"),
+    [
+        ("pretrained", "vit_nano", "none of its"),
+        ("nowhere.safetensors", "vit_nano", "cannot read weights"),
+        ("nowhere.safetensors", "timm:resnet10t", "cannot read weights"),
+    ],
+)
+def test_weights_that_are_none(weights, backbone, says, tmp_path):
+    with pytest.raises(HeadwayError, match=says):
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", backbone=backbone, weights=weights, steps=1)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_view_is_the_one_that_weights_are_used_to(tmp_path):
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, size=16, **{**WORDS, "patch": 4})
+    words = {"data": FEW, "steps": 1, "weights": str(tmp_path / "a"), "precision": "float32"}
+    headway.pretrain("rotation", out=tmp_path / "b", **words)
+    assert record_of(tmp_path / "b")["size"] == 16
+    with pytest.raises(HeadwayError, match="see 16 pixels a side, not 32"):
+        headway.pretrain("rotation", out=tmp_path / "c", size=32, **words)
+
+
+def test_weights_of_another_network(tmp_path):
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(HeadwayError, match=r"not of timm:resnet18: .* do not fit"):
+        headway.pretrain(
+            "rotation", data=FEW, out=tmp_path / "x", backbone="timm:resnet18", steps=1,
+            weights=str(tmp_path / "w.safetensors"),
+        )  # fmt: skip
+
+
+def test_positions_of_a_timm_vit_are_stretched(tmp_path):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    headway.pretrain(
+        "rotation", data=FEW, out=tmp_path / "r", backbone="timm:vit_tiny_patch16_224", size=32, steps=1,
+        weights=str(tmp_path / "w.safetensors"), precision="float32",
+    )  # fmt: skip
+    assert load_backbone(tmp_path / "r").network.pos_embed.shape[1] == 5

@@ -1,0 +1,87 @@
+"""A power cut in the middle of writing: from the n-th operation on files on, nothing is done any more.
+
+What was written but not flushed is lost by half, as on a real disk; what follows the cut (clearing up, say) doesn't
+happen either. Everything that ``headway.files`` and ``headway.train.checkpoint`` do to files goes through here.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import safetensors.torch
+
+from headway.train import checkpoint
+
+
+class PowerCut(BaseException):
+    """The machine is off."""
+
+
+class Power:
+    """Counts operations on files and cuts the power after one of them.
+
+    Args:
+        patch: pytest's monkeypatch.
+        below: Only what lies below this folder counts.
+        cut_after: Which one, from 0; none: never.
+        tear: Whether what was not flushed is lost by half.
+    """
+
+    def __init__(self, patch, below, cut_after=None, tear=False):
+        self.below, self.cut_after, self.tear = Path(below), cut_after, tear
+        self.log, self.unflushed, self.off = [], set(), False
+        self.opened = {}
+        for name in ("replace", "unlink", "mkdir", "rmdir", "fsync"):
+            patch.setattr(os, name, self._counted(name, getattr(os, name)))
+        patch.setattr(os, "open", self._remember(os.open))
+        patch.setattr(checkpoint, "save_file", self._counted("write", safetensors.torch.save_file))
+        patch.setattr(Path, "write_text", self._counted("write", Path.write_text))
+        patch.setattr(shutil, "rmtree", self._counted("rmtree", shutil.rmtree))
+
+    def _remember(self, real):
+        def call(path, *arguments, **named):
+            handle = real(path, *arguments, **named)
+            self.opened[handle] = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else None
+            return handle
+
+        return call
+
+    def _counted(self, name, real):
+        def call(*arguments, **named):
+            where = self._path(name, arguments)
+            if where is None or not where.is_relative_to(self.below):
+                return real(*arguments, **named)
+            if self.off:
+                raise PowerCut
+            answer = real(*arguments, **named)
+            if self.off:  # cut inside of it
+                raise PowerCut
+            if name == "write":
+                self.unflushed.add(where)
+            elif name == "fsync":
+                self.unflushed.discard(where)
+            elif name == "replace":
+                moved = {path for path in self.unflushed if path.is_relative_to(where)}
+                target = Path(arguments[1])
+                self.unflushed = self.unflushed - moved | {target / path.relative_to(where) for path in moved}
+            self.log.append(f"{name} {where.name}")
+            if self.cut_after == len(self.log) - 1:
+                self._cut()
+            return answer
+
+        return call
+
+    def _path(self, name, arguments):
+        if name == "fsync":
+            return self.opened.get(arguments[0])
+        path = arguments[1] if name == "write" and isinstance(arguments[0], dict) else arguments[0]
+        return Path(path) if isinstance(path, (str, os.PathLike)) else None
+
+    def _cut(self):
+        self.off = True
+        if self.tear:
+            for path in self.unflushed:
+                if path.is_file():
+                    content = path.read_bytes()
+                    path.write_bytes(content[: len(content) // 2])
+        raise PowerCut

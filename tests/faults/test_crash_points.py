@@ -1,0 +1,62 @@
+"""A crash after each operation on files: what is found afterwards goes on to the same bits."""
+
+import pytest
+
+from headway.files import sweep
+from headway.train import checkpoint
+from tests.faults.power import Power, PowerCut
+from tests.small import farthest, train
+
+STEPS, EVERY = 6, 2
+
+
+def go(folder, **more):
+    return train("rotation", STEPS, batch=6, precision="float32", run=str(folder), save_every=EVERY, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The weights of a run that nobody disturbs, and the operations that it takes."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        power = Power(patch, folder)
+        weights = go(folder)
+    assert [path.name for path in checkpoint.steps(folder)] == ["00000004", "00000006"]
+    return weights, power.log
+
+
+def test_every_write_is_flushed_and_renamed_and_the_folder_flushed_too(whole):
+    log = whole[1]
+    assert len(log) > 40 and {entry.split()[0] for entry in log} >= {"write", "fsync", "replace", "mkdir", "rmtree"}
+    for name in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+        assert log.count(f"write {name}") == log.count(f"fsync {name}") == 1 + STEPS // EVERY
+
+
+@pytest.mark.parametrize("tear", [False, True], ids=["killed", "power cut"])
+def test_a_run_goes_on_to_the_same_bits_from_a_crash_after_any_operation(whole, tear, tmp_path):
+    weights, log = whole
+    for point, operation in enumerate(log):
+        folder = tmp_path / f"{point}"
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            Power(patch, folder, cut_after=point, tear=tear)
+            with pytest.raises(PowerCut):
+                go(folder)
+        sweep(folder, folder / "state")  # as run_job does first
+        ended = go(folder, resume=True)
+        assert farthest(weights, ended) == 0.0, f"after operation {point}: {operation}"
+        assert [path.name for path in (folder / "state").iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_crashes_one_after_the_other(whole, tmp_path):
+    weights, log = whole
+    for first in range(5, len(log), 11):
+        folder = tmp_path / f"{first}"
+        folder.mkdir()
+        for cut in (first, 9):
+            with pytest.MonkeyPatch.context() as patch:
+                Power(patch, folder, cut_after=cut, tear=True)
+                with pytest.raises(PowerCut):
+                    go(folder, resume=True)
+                    raise PowerCut  # so near to the end that nothing was left to write
+        assert farthest(weights, go(folder, resume=True)) == 0.0

@@ -1,0 +1,164 @@
+"""A run that is asked to stop, cannot write, or finds its folder taken."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import headway
+from headway import files
+from headway.cli import main
+from headway.errors import HeadwayError
+from headway.samples import DrawnAnimals
+from headway.train import checkpoint, loop
+from headway.train.interrupt import Interrupted, listening
+from headway.train.lock import held
+from tests.small import farthest, train, unmeasured
+
+PICTURES = DrawnAnimals(40, 32)
+WORDS = {"data": PICTURES, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured():
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        yield
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """``signalled(step, number)``: this process is sent a signal in the middle of the step after this one."""
+
+    def arrange(step, number):
+        honest = loop.take_step
+
+        def take_step(*given):
+            if given[-1].step == step:
+                os.kill(os.getpid(), number)
+            return honest(*given)
+
+        monkeypatch.setattr(loop, "take_step", take_step)
+
+    return arrange
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_say_how_to_go_on(number, signalled, tmp_path, capsys):
+    words = ["pretrain", "rotation", "--data", str(tmp_path / "photos"), "--backbone", "vit_nano", "--stem", "conv"]
+    words += ["--patch", "8", "--steps", "6", "--precision", "float32", "--recipe.batch", "8"]
+    headway.samples.write_folder(tmp_path / "photos", 20, 32)
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    signalled(2, number)
+    before = signal.getsignal(number)
+    assert main([*words, "--out", str(tmp_path / "cut")]) == 128 + number
+    assert signal.getsignal(number) is before
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "after step 3 of 6; repeat the command with --resume to go on" in line and str(tmp_path / "cut") in line
+    assert checkpoint.latest(tmp_path / "cut")[0].state["step"] == 3
+    assert main([*words, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_second_signal_does_what_it_always_did():
+    with listening(True) as asked:
+        assert asked() == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert issubclass(Interrupted, KeyboardInterrupt)
+
+
+def test_outside_of_the_main_thread_nobody_listens():
+    answers = []
+
+    def ask():
+        with listening(True) as asked:
+            answers.append(asked())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert answers == [0]
+
+
+def test_a_run_folder_in_use_is_refused(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom headway.train.lock import held\n"
+        "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    out = tmp_path / "r"
+    other = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        for resume in (False, True):
+            with pytest.raises(HeadwayError, match="in use by another process"):
+                headway.pretrain("rotation", **WORDS, out=out, steps=1, resume=resume)
+    finally:
+        other.kill()
+        other.wait()
+    other.stdout.close()
+    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1  # the lock went with its process
+
+
+def test_a_lock_leaves_no_trace(tmp_path):
+    with held(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a" / "b").exists()
+    with held(tmp_path / "c"):
+        (tmp_path / "c" / "x").touch()
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["x"]
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    whole = train("rotation", precision="float32")
+    written = iter(range(1000))
+    honest = files.sync
+
+    def full(path):
+        if next(written) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        honest(path)
+
+    with monkeypatch.context() as patch, pytest.raises(HeadwayError, match=r"cannot write .*No space .*; make room"):
+        patch.setattr(files, "sync", full)
+        train("rotation", precision="float32", run=str(tmp_path), save_every=3)
+    assert farthest(whole, train("rotation", precision="float32", run=str(tmp_path), save_every=3, resume=True)) == 0.0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_log_on_a_full_disk_is_named(tmp_path):
+    from headway.train.log import Jsonl, Note
+
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(HeadwayError, match=r"log\.jsonl: No space left on device; make room and add --resume"):
+        Jsonl(tmp_path / "log.jsonl")(Note("hello"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()  # root may write into any folder, but not below a file
+    with pytest.raises(HeadwayError, match=r"cannot make .*file/r: Not a directory; choose another --out"):
+        headway.pretrain("rotation", **WORDS, out=tmp_path / "file" / "r", steps=1)
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch, pytest.raises(HeadwayError, match="Permission denied"):
+        patch.setattr(os, "replace", refused)
+        headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1)
+    assert headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1, resume=True)["steps"] == 1
+
+
+def test_what_a_kill_before_the_record_leaves_is_no_obstacle(tmp_path):
+    out = tmp_path / "r"
+    (out / "state" / ".00000004.77.tmp").mkdir(parents=True)
+    (out / ".run.json.77.tmp").write_text("{")
+    (out / "state").rename(out / ".state.tmp")
+    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]

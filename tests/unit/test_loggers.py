@@ -1,0 +1,151 @@
+"""Dashboards: what they are handed, that they stay offline, and that none of them can end a run."""
+
+import importlib.util
+import json
+import sys
+import types
+
+import pytest
+
+import headway
+from headway.errors import HeadwayError
+from headway.samples import DrawnAnimals
+from headway.train.log import Look, Note, Probe, Step
+from headway.train.loggers import Careful, open_loggers
+from tests.small import unmeasured
+
+WORDS = {
+    "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32",
+    "steps": 2,
+}  # fmt: skip
+EVENTS = [
+    Step(10, 20, 0.5, 1.25, 0.1, 99.0, {"accuracy": 0.5}),
+    Probe(10, "20-NN", 40.0),
+    Look(10, {"rank": 3.0}),
+    Note("hello"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unmeasured():
+    with pytest.MonkeyPatch.context() as patch:
+        unmeasured(patch)
+        yield
+
+
+class Calls(list):
+    """Stands for any client: records what is called with what."""
+
+    def __getattr__(self, name):
+        def call(*given, **named):
+            self.append((name, given, named))
+            return self
+
+        return call
+
+
+@pytest.fixture
+def client(monkeypatch):
+    def install(name):
+        calls = Calls()
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda attribute: getattr(calls, attribute)
+        monkeypatch.setitem(sys.modules, name, module)
+        return calls
+
+    return install
+
+
+def open_one(name, run):
+    (sink,) = open_loggers([name], run, {"schema": 2, "task": "rotation"}, lambda event: None)
+    return sink
+
+
+def test_wandb_stays_offline_unless_told_otherwise(client, tmp_path, monkeypatch):
+    calls = client("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    sink = open_one("wandb", tmp_path / "r")
+    for event in EVENTS:
+        sink(event)
+    (name, _, given), *logged = calls
+    assert name == "init" and given["mode"] == "offline" and given["dir"] == str(tmp_path / "r")
+    assert given["config"]["task"] == "rotation"
+    assert [arguments[0] for _, arguments, _ in logged] == [
+        {"loss": 1.25, "rate": 0.1, "epoch": 0.5, "pictures_per_second": 99.0, "accuracy": 0.5, "step": 10},
+        {"probe/20-NN": 40.0, "step": 10},
+        {"features/rank": 3.0, "step": 10},
+    ]
+    monkeypatch.setenv("WANDB_MODE", "online")
+    open_one("wandb", tmp_path / "r")
+    assert calls[-1][2]["mode"] is None
+
+
+def test_mlflow_writes_beside_the_run_unless_a_server_is_named(client, tmp_path, monkeypatch):
+    calls = client("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sink = open_one("mlflow", tmp_path / "r")
+    for event in EVENTS:
+        sink(event)
+    assert calls[0] == ("set_tracking_uri", (f"sqlite:///{tmp_path / 'r' / 'mlflow.db'}",), {})
+    assert ("log_metrics", ({"probe.20-NN": 40.0},), {"step": 10}) in calls
+    calls.clear()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
+    open_one("mlflow", tmp_path / "r")
+    assert "set_tracking_uri" not in [name for name, _, _ in calls]
+
+
+def test_tensorboard_hides_what_is_done_again(client, tmp_path):
+    calls = client("torch.utils.tensorboard")
+    sink = open_one("tensorboard", tmp_path)
+    sink(EVENTS[0])
+    sink.rewind(4)
+    assert ("add_scalar", ("loss", 1.25, 10), {}) in calls
+    assert calls[-1] == ("SummaryWriter", (str(tmp_path / "tensorboard"),), {"purge_step": 5})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_itself_reads_what_was_written(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="tensorboard")
+    events = EventAccumulator(str(tmp_path / "r" / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses)
+    assert "features/rank" in events.Tags()["scalars"]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_client_that_is_missing_is_named_with_what_to_install(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
+    with pytest.raises(HeadwayError, match=rf"pip install 'headway\[{name}\]'"):
+        open_one(name, tmp_path)
+
+
+def test_unknown_loggers_suggest_the_nearest(tmp_path):
+    with pytest.raises(HeadwayError, match="did you mean wandb"):
+        open_one("wanbd", tmp_path)
+
+
+def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
+    calls = client("wandb")
+
+    def gone(*_, **__):
+        raise ConnectionError("no route to host")
+
+    sys.modules["wandb"].init = lambda **named: types.SimpleNamespace(log=gone)
+    assert not calls
+    answer = headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="wandb")
+    assert answer["steps"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
+    notes = [line["note"] for line in lines if "note" in line]
+    assert sum("wandb gets no more events, it failed: ConnectionError: no route to host" in note for note in notes) == 1
+    assert {line["step"] for line in lines if "loss" in line} == {2} or len(lines) > 2
+
+
+def test_a_careful_sink_hands_on(tmp_path):
+    told, sink = [], Calls()
+    careful = Careful("any", sink, told.append)
+    careful.rewind(3)
+    assert sink == [("rewind", (3,), {})] and not told
