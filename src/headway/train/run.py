@@ -27,6 +27,7 @@ from headway.train.job import Job, main_size, stored_side
 from headway.train.log import Jsonl, Note, Sink
 from headway.train.loop import Plan, ProbeFunction, Report, check_batch, fit
 from headway.train.planning import make_learner, make_plan
+from headway.train.pool import keep_pool
 
 SCHEMA = 1
 """Version of run.json."""
@@ -95,6 +96,7 @@ def run_job(
     record = earlier or _record(job, store, learner, plan, measured, size)
     if rank() == 0:
         write_json(out / "run.json", {**record, "status": "running"})
+        keep_pool(out, store.hashes)
         for note in notes:
             say(note)
             if not earlier:
