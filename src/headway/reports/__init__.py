@@ -1,1 +1,1 @@
-"""What a person sees of results: tables, remarks and charts."""
+"""What a person sees beside the command line: sheets and pages."""
