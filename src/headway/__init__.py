@@ -18,6 +18,7 @@ _WHERE = {
     "predict": "headway.cli.predict",
     "pretrain": "headway.cli.pretrain",
     "rank": "headway.cli.rank",
+    "show": "headway.cli.show",
     "tasks": "headway.cli.tasks",
     "transfer": "headway.cli.transfer",
     "Batch": "headway.protocol",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from headway.cli.predict import predict as predict
     from headway.cli.pretrain import pretrain as pretrain
     from headway.cli.rank import rank as rank
+    from headway.cli.show import show as show
     from headway.cli.tasks import tasks as tasks
     from headway.cli.transfer import transfer as transfer
     from headway.config import Optim as Optim
