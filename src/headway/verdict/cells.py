@@ -12,6 +12,8 @@ from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 
 TERMS = "terms.json"
+Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+"""Given a name and how to compute its result, gives the result."""
 
 
 class Cells:
