@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,26 +83,18 @@ def curve(
     seen = seen_in_pretraining(Path(run), pictures.test_hashes)
     counts = _within(wanted, int(pictures.labels.bincount().max()))
     cells = None if out is None else Cells(Path(out), _record(Path(run), pictures, head, label_steps, seed), resume)
-    with ExitStack() as stack:
-        done = 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            progress(done, whole.results())
-
-        whole = Curve(
-            backbone, pictures, size, head=head, counts=counts, draws=draws, seed=seed, label_steps=label_steps,
-            keep=cells.get if cells else lambda name, compute: compute(), tick=tick,
-        )  # fmt: skip
-        note(
-            f"{len(pictures.labels):,} labelled pictures, {len(pictures.test_labels):,} to test on; "
-            f"{whole.results()} results, with {whole.training_steps():,} steps of training on labels, where none is done"
-        )
-        progress = stack.enter_context(counting("learning"))
-        if cells:
-            cells.begin()
-        points = whole.points()
+    whole = Curve(
+        backbone, pictures, size, head=head, counts=counts, draws=draws, seed=seed, label_steps=label_steps,
+        keep=cells.get if cells else lambda name, compute: compute(),
+    )  # fmt: skip
+    note(
+        f"{len(pictures.labels):,} labelled pictures, {len(pictures.test_labels):,} to test on; {whole.results()} "
+        f"results, with {whole.training_steps():,} steps of training on labels where nothing is finished"
+    )
+    if cells:
+        cells.begin()
+    with counting("learning") as progress:
+        points = whole.points(progress)
     answer = {**_answer(points), "transductive": seen, "test_images": len(pictures.test_labels), "head": head,
               "run": str(run), "out": None if out is None else str(out)}  # fmt: skip
     if out is not None:

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -114,7 +115,7 @@ def _spread(places: Sequence[float], apart: float) -> list[float]:
     """Places of names, moved so that they don't overlap."""
     moved = list(places)
     order = sorted(range(len(moved)), key=lambda i: moved[i])
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + apart)
     return moved
 

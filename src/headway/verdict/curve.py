@@ -74,19 +74,20 @@ class Curve:
         seed: Of draws and training.
         label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 at least, MOST at most.
         keep: Computes a result, or reads it where it was computed before.
-        tick: Told what is done, after each result.
     """
 
     def __init__(
         self, backbone: nn.Module, pictures: Labelled, size: int, *, head: str, counts: Sequence[Count], draws: int,
-        seed: int, label_steps: int, keep: Keep, tick: Callable[[], None] = lambda: None,
+        seed: int, label_steps: int, keep: Keep,
     ):  # fmt: skip
         self.backbone, self.pictures, self.size, self.head = backbone, pictures, size, head
         self.counts, self.draws, self.seed, self.label_steps = counts, draws, seed, label_steps
-        self.keep, self.tick = keep, tick
+        self.keep, self.done = keep, 0
+        self.progress: Callable[[int, int], None] = lambda done, of: None
 
-    def points(self) -> list[Point]:
-        """A point for every count."""
+    def points(self, progress: Callable[[int, int], None]) -> list[Point]:
+        """A point for every count; ``progress`` is told how many results of how many are there."""
+        self.progress, self.done = progress, 0
         contenders = self.contenders()
         return [self._point(contenders, count) for count in self.counts]
 
@@ -105,9 +106,8 @@ class Curve:
         }
 
     def results(self) -> int:
-        """How many results there are to compute, learning rates included."""
-        moving_ones = 1 + (self.head == "finetune")
-        return moving_ones + 3 * sum(self.draws_at(count) for count in self.counts)
+        """How many results there are: contenders x draws at every count."""
+        return 3 * sum(self.draws_at(count) for count in self.counts)
 
     def training_steps(self) -> int:
         """Steps of training on labels, over all results."""
@@ -140,9 +140,7 @@ class Curve:
 
         def compute() -> dict[str, Any]:
             start = for_steps(choices, self._steps(choices, len(at)))
-            factor = tune(make, start, self.pictures, at, hashed("rate", self.seed))
-            self.tick()
-            return {"factor": factor}
+            return {"factor": tune(make, start, self.pictures, at, hashed("rate", self.seed))}
 
         factor = self.keep(f"rate of {name}", compute)["factor"]
         return make(at_rate(for_steps(choices, self._steps(choices, self._labels(count))), factor))
@@ -151,17 +149,21 @@ class Curve:
         right: dict[str, np.ndarray] = {}
         for name, make in contenders.items():
             trial = make(count)
-            cells = [
-                self.keep(f"{name}, {count or 'all'} a class, draw {draw}", partial(self._compute, trial, count, draw))
-                for draw in range(self.draws_at(count))
-            ]
-            right[name] = np.stack([unpack(cell["right"]) for cell in cells]).astype(float)  # R n
+            tables = [self._right(name, trial, count, draw) for draw in range(self.draws_at(count))]
+            right[name] = np.stack(tables).astype(float)  # R n
         rows = {name: paired_interval(table, signed=False) for name, table in right.items()}
         gain = paired_interval(right[PRETRAINED] - right[SCRATCH])
         return Point(count, self._labels(count), self.draws_at(count), rows, gain)
 
-    def _compute(self, trial: Trial, count: Count, draw: int) -> dict[str, Any]:
-        chosen = draw_labels(self.pictures.labels, count, self.seed, draw)
-        found = score(trial, self.pictures, chosen, hashed("training", self.seed, draw), by_folds=False)
-        self.tick()
-        return {"right": pack(found.right.numpy())}
+    def _right(self, name: str, trial: Trial, count: Count, draw: int) -> np.ndarray:
+        """n, bool: which test pictures a contender names rightly after one draw of labels."""
+
+        def compute() -> dict[str, Any]:
+            chosen = draw_labels(self.pictures.labels, count, self.seed, draw)
+            found = score(trial, self.pictures, chosen, hashed("training", self.seed, draw), by_folds=False)
+            return {"right": pack(found.right.numpy())}
+
+        cell = self.keep(f"{name}, {count or 'all'} a class, draw {draw}", compute)
+        self.done += 1
+        self.progress(self.done, self.results())
+        return unpack(cell["right"])
