@@ -160,7 +160,7 @@ def compare(
         "rows": rows,
         "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
         "verdict": found.verdict,
-        "sentence": sentence(found, "training from scratch", f"{per_class} label{'s' * (per_class > 1)} a class"),
+        "sentence": sentence(found, "training from scratch", _conditions(per_class, seeds)),
         "out": str(folder),
     }
     details = {
@@ -183,6 +183,12 @@ def show(answer: dict[str, Any]) -> None:
     console.print(f"Everything is in {answer['out']}: runs/, cells/, report.json.", soft_wrap=True)
 
 
+def _conditions(per_class: int, seeds: int) -> str:
+    """What the claim holds for."""
+    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
+    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
@@ -199,7 +205,8 @@ def _record(terms: Terms, fingerprint: str, pictures: Labelled, shuffled: bool) 
     network = {name: getattr(terms.jobs[0], name) for name in ("backbone", "stem", "patch", "size", "budget", "steps")}
     contents = (pictures.labels, pictures.test_labels, pictures.test_hashes)
     return {
-        **plain, **network, "data": fingerprint, "labels": hashed(*(x.tolist() for x in contents)),
+        **plain, **network, "data": fingerprint, "side": pictures.images.shape[-1],
+        "labels": hashed(*(x.tolist() for x in contents)),
         "shuffle_labels": shuffled,
     }  # fmt: skip
 
