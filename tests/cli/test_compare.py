@@ -24,6 +24,16 @@ QUICK = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_rates():
+    """Two learning rates to choose from, and no time spent on measuring a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("trial", "compare"):
+            patch.setattr(f"headway.verdict.{module}.RATES", (1.0, 0.3))
+        patch.setattr("headway.cli.compare.measure_step", lambda *_, **__: 0.01)
+        yield
+
+
 def labelled(count, seed=0, shift=0):
     return Arrays(pictures(count, seed=seed), [KINDS[(i + shift) % 3] for i in range(count)])
 
@@ -53,6 +63,7 @@ def test_rows_gain_verdict_and_one_sentence(finished):
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
     assert answer["verdict"] in ("helped", "hurt", "cannot tell") and answer["gain"]["contender"] in tasks
     assert answer["verdict"] in answer["sentence"] and "4 labels a class" in answer["sentence"]
+    assert "one pretraining" not in answer["sentence"], "two seeds are more than one"
     report = json.loads((out / "report.json").read_text())
     assert report["rows"] == answer["rows"] and len(list((out / "runs").iterdir())) == 4
     cells = list((out / "cells").iterdir())
@@ -106,26 +117,30 @@ def test_a_task_that_destroys_features_never_helps(tmp_path, monkeypatch):
 
 
 def test_permuted_test_labels_change_no_choice(finished, tmp_path, monkeypatch):
-    out, answer = finished
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "first")
+    answer = compare(tmp_path / "first", resume=True, heads="linear")
     borrow_runs(monkeypatch, out)
-    other = compare(tmp_path / "cmp", test=labelled(30, seed=2, shift=1))
+    other = compare(tmp_path / "other", heads="linear", test=labelled(30, seed=2, shift=1))
     assert other["gain"]["contender"] == answer["gain"]["contender"]
     assert other["details"]["chosen"] == answer["details"]["chosen"]
+    rates = [json.loads((tmp_path / x / "cells" / "rate-of-from-scratch.json").read_text()) for x in ("first", "other")]
+    assert rates[0] == rates[1]
     assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in answer["rows"]}
 
 
 def test_a_preview_costs_nothing_and_takes_no_folder(tmp_path, capsys):
     answer = compare(tmp_path / "cmp", preview=True)
     assert answer["preview"]["pretrainings"] == answer["preview"]["left"] == 4 and not (tmp_path / "cmp").exists()
-    # 2 tasks x (2 seeds x (1 test + 3 folds) + 9 to tune) and from scratch: 2 + 9
-    assert answer["preview"]["trainings"] == 45 and answer["preview"]["steps"] == 34 + 2 * 11
+    # 2 tasks x (2 seeds x (1 test + 3 folds) + 6 to tune) and from scratch: 2 + 6
+    assert answer["preview"]["trainings"] == 28 + 8 and answer["preview"]["steps"] == 28 + 2 * 8
     assert "4 of 4 pretrainings" in " ".join(capsys.readouterr().err.split())
 
 
 def test_test_pictures_leave_the_pool(tmp_path):
     test = labelled(30, seed=2)
     pool = Arrays(torch.cat([pictures(40), test.images[:7]]))
-    answer = compare(tmp_path / "cmp", data=pool, test=test, tasks="rotation", heads="linear", seeds=1, draws=2)
+    answer = compare(tmp_path / "cmp", data=pool, test=test, tasks="rotation", heads="linear", seeds=1)
     assert answer["details"]["left_out"] == 7 and answer["details"]["pool"] == 40
 
 

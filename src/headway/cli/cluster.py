@@ -81,7 +81,7 @@ def show(answer: dict[str, Any]) -> None:
     console.print(
         f"{answer['pictures']:,} pictures in {answer['clusters']} clusters, as many as there are classes; means (and "
         f"deviation) of {answer['repeats']}. Matched: right when clusters and classes are paired as well as can be; "
-        f"{100 / answer['clusters']:.1f} % would be chance for classes of equal size. No label was used to find them.",
+        f"chance is a little more than {100 / answer['clusters']:.1f} %. No label was used to find them.",
         soft_wrap=True,
     )
 
