@@ -76,7 +76,7 @@ def test_permuted_test_labels_change_no_choice(run, tmp_path):
         test.labels = test.labels[shift:] + test.labels[:shift]
         out = tmp_path / str(shift)
         curve(run, out=out, test=test, per_class="4", draws=1)
-        rates.append(json.loads((out / "cells" / "rate-of-from-scratch.json").read_text()))
+        rates.append(json.loads((out / "cells" / "rate-of-from-scratch-4-a-class.json").read_text()))
     assert rates[0] == rates[1]
 
 

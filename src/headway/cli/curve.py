@@ -22,7 +22,7 @@ from headway.files import digest, write_json, write_text, write_whole
 from headway.reports.chart import Line, Words, draw_chart
 from headway.train.job import stored_side
 from headway.train.pool import seen_in_pretraining, transductive
-from headway.verdict.cells import Cells
+from headway.verdict.cells import Cells, in_memory
 from headway.verdict.curve import PRETRAINED, Count, Curve, Point
 from headway.verdict.trial import SCRATCH, UNTRAINED
 
@@ -85,7 +85,7 @@ def curve(
     cells = None if out is None else Cells(Path(out), _record(Path(run), pictures, head, label_steps, seed), resume)
     whole = Curve(
         backbone, pictures, size, head=head, counts=counts, draws=draws, seed=seed, label_steps=label_steps,
-        keep=cells.get if cells else lambda name, compute: compute(),
+        keep=cells.get if cells else in_memory(),
     )  # fmt: skip
     note(
         f"{len(pictures.labels):,} labelled pictures, {len(pictures.test_labels):,} to test on; {whole.results()} "

@@ -34,10 +34,12 @@ from headway.verdict.trial import (
     PIXEL,
     SCRATCH,
     UNTRAINED,
+    Start,
     Trial,
     at_rate,
     draw_labels,
     features_of,
+    fresh,
     frozen,
     moving,
     raw_pixels,
@@ -173,7 +175,8 @@ class Arena:
         terms, pictures = self.terms, self.pictures
 
         def make(backbone: nn.Module, choices: FineTune) -> Trial:
-            return moving(pictures, backbone, self.size, choices, probe_first=probe_first)
+            start: Start = (lambda seed: backbone) if probe_first else partial(fresh, backbone)
+            return moving(pictures, start, self.size, choices, probe_first=probe_first)
 
         def compute() -> dict[str, Any]:
             chosen = draw_labels(pictures.labels, terms.per_class, terms.seed, 0)

@@ -61,6 +61,18 @@ class Cells:
         return answer
 
 
+def in_memory() -> Keep:
+    """Results by name, each computed once, for those who want no folder."""
+    kept: dict[str, dict[str, Any]] = {}
+
+    def keep(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in kept:
+            kept[name] = compute()
+        return kept[name]
+
+    return keep
+
+
 def plain_name(name: str) -> str:
     """A name for a file: letters, digits, dots and underscores stay, whatever else there is becomes a hyphen."""
     return re.sub(r"[^\w.]+", "-", name)

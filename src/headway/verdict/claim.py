@@ -115,9 +115,7 @@ def sentence(found: Claim, baseline: str, labels: str) -> str:
         baseline: What it was compared with ("training from scratch").
         labels: How many labels ("10 labels a class").
     """
-    who = " or ".join(
-        dict.fromkeys((found.contender, *found.chosen)) if len(set(found.chosen)) > 1 else found.chosen[:1]
-    )
+    who = " or ".join(sorted(set(found.chosen), key=lambda name: (name != found.contender, name)))
     numbers = f"{found.points:+.1f} points"
     interval = f"95 %: {found.low:.1f} to {found.high:.1f}"
     against = f"over {baseline} at {labels}"

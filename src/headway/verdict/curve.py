@@ -22,6 +22,7 @@ from headway.verdict.trial import (
     RATES,
     SCRATCH,
     UNTRAINED,
+    Start,
     Trial,
     at_rate,
     draw_labels,
@@ -95,13 +96,15 @@ class Curve:
         """By name, how a contender learns from so many labels a class."""
         blank = fresh(self.backbone, hashed("untrained", self.seed))
         untrained = frozen(self.pictures, features_of(blank, self.size))
-        passed_on: Callable[[Count], Trial] = partial(self._moving, PRETRAINED, self.backbone, FINE_TUNE, True)
+        passed_on: Callable[[Count], Trial] = partial(
+            self._moving, PRETRAINED, lambda seed: self.backbone, FINE_TUNE, True
+        )
         if self.head == "linear":
             probed = frozen(self.pictures, features_of(self.backbone, self.size))
             passed_on = lambda count: probed  # noqa: E731
         return {
             UNTRAINED: lambda count: untrained,
-            SCRATCH: partial(self._moving, SCRATCH, blank, LONGER, False),
+            SCRATCH: partial(self._moving, SCRATCH, partial(fresh, self.backbone), LONGER, False),
             PRETRAINED: passed_on,
         }
 
@@ -132,17 +135,18 @@ class Curve:
         known = [count for count in self.counts if count is not None]
         return min(TUNED_AT, max(known)) if known else None
 
-    def _moving(self, name: str, backbone: nn.Module, choices: FineTune, probe_first: bool, count: Count) -> Trial:
-        at = draw_labels(self.pictures.labels, self._tuned_at(), self.seed, 0)
+    def _moving(self, name: str, start: Start, choices: FineTune, probe_first: bool, count: Count) -> Trial:
+        count_tuned = self._tuned_at()
+        at = draw_labels(self.pictures.labels, count_tuned, self.seed, 0)
 
         def make(choices: FineTune) -> Trial:
-            return moving(self.pictures, backbone, self.size, choices, probe_first=probe_first)
+            return moving(self.pictures, start, self.size, choices, probe_first=probe_first)
 
         def compute() -> dict[str, Any]:
-            start = for_steps(choices, self._steps(choices, len(at)))
-            return {"factor": tune(make, start, self.pictures, at, hashed("rate", self.seed))}
+            shaped = for_steps(choices, self._steps(choices, len(at)))
+            return {"factor": tune(make, shaped, self.pictures, at, hashed("rate", self.seed))}
 
-        factor = self.keep(f"rate of {name}", compute)["factor"]
+        factor = self.keep(f"rate of {name}, {count_tuned or 'all'} a class", compute)["factor"]
         return make(at_rate(for_steps(choices, self._steps(choices, self._labels(count))), factor))
 
     def _point(self, contenders: Mapping[str, Callable[[Count], Trial]], count: Count) -> Point:

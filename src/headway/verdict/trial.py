@@ -23,6 +23,7 @@ from headway.views.geometry import centre_resize, to_unit
 
 Trial = Callable[[Tensor, Tensor | None, int], Tensor]
 Describe = Callable[[Tensor], Tensor]
+Start = Callable[[int], nn.Module]
 
 PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
 PIXELS = 32
@@ -77,11 +78,20 @@ def frozen(pictures: Labelled, describe: Describe) -> Trial:
     return trial
 
 
-def moving(pictures: Labelled, backbone: nn.Module, size: int, choices: FineTune, *, probe_first: bool) -> Trial:
-    """A backbone that is trained on the labels: fine-tuned from its linear probe, or from scratch."""
+def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, probe_first: bool) -> Trial:
+    """A backbone that is trained on the labels: fine-tuned from its linear probe, or from scratch.
+
+    Args:
+        pictures: To learn from and to test with.
+        start: Gives the backbone to start from, by the seed of the training; it is left as it is.
+        size: Side of the view in pixels.
+        choices: How it is trained.
+        probe_first: Whether the head starts from a linear probe.
+    """
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
         images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
+        backbone = start(seed)
         if probe_first:
             head = linear_head(extract(backbone, images, size), labels, len(classes), seed)
         else:
