@@ -56,7 +56,8 @@ def test_table_csv_chart_and_transductive(drawn):
     assert answer["transductive"] == 7, "so many test pictures were in the unlabelled pool"
     with (out / "curve.csv").open() as file:
         assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [row["accuracy"] for row in answer["rows"]]
-    assert Image.open(out / "curve.png").size == (880, 540)
+    with Image.open(out / "curve.png") as image:
+        assert image.size == (880, 540)
     assert json.loads((out / "report.json").read_text())["gains"] == answer["gains"]
 
 
