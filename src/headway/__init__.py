@@ -11,10 +11,14 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "check": "headway.cli.check",
+    "cluster": "headway.cli.cluster",
+    "compare": "headway.cli.compare",
+    "curve": "headway.cli.curve",
     "demo": "headway.cli.demo",
     "embed": "headway.cli.embed",
     "predict": "headway.cli.predict",
     "pretrain": "headway.cli.pretrain",
+    "rank": "headway.cli.rank",
     "show": "headway.cli.show",
     "tasks": "headway.cli.tasks",
     "transfer": "headway.cli.transfer",
@@ -46,10 +50,14 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from headway.backbones.weights import load_backbone as load_backbone
     from headway.cli.check import check as check
+    from headway.cli.cluster import cluster as cluster
+    from headway.cli.compare import compare as compare
+    from headway.cli.curve import curve as curve
     from headway.cli.demo import demo as demo
     from headway.cli.embed import embed as embed
     from headway.cli.predict import predict as predict
     from headway.cli.pretrain import pretrain as pretrain
+    from headway.cli.rank import rank as rank
     from headway.cli.show import show as show
     from headway.cli.tasks import tasks as tasks
     from headway.cli.transfer import transfer as transfer

@@ -12,6 +12,10 @@ VERBS = {
     "transfer": "change the output layer: from a run and labelled pictures to a classifier",
     "predict": "name what is in pictures, with a classifier",
     "embed": "write the features of pictures",
+    "compare": "the verdict: which task helped, by how much, or that nobody can tell",
+    "curve": "accuracy against labels a class, beside from scratch and untrained",
+    "cluster": "k-means on raw pixels, untrained and pretrained features",
+    "rank": "order runs without labels",
 }
 _started: float | None = None
 

@@ -18,6 +18,7 @@ from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy, wilson
 from headway.train.job import stored_side
 from headway.train.log import Bar
+from headway.train.pool import seen_in_pretraining, transductive
 
 DETAIL = 1.5
 """Stored side of pictures that crops are cut from / side of the view."""
@@ -50,7 +51,8 @@ def transfer(
         seed: Of the split, the draw of labels and the training.
 
     Returns:
-        head, accuracy, low, high (per cent; the interval is over test pictures), labels, test_images, model.
+        head, accuracy, low, high (per cent; the interval is over test pictures), labels, test_images, model,
+        transductive (test pictures that were in the unlabelled pool; null: not known).
     """
     model = refuse_existing(Path(out))
     backbone, cut = load_run(Path(run))
@@ -68,6 +70,9 @@ def transfer(
     if pictures.aside:
         count = len(pictures.test_labels)
         note(f"{count:,} labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on")
+    seen = seen_in_pretraining(Path(run), pictures.test_hashes)
+    if remark := transductive(seen, len(pictures.test_labels)):
+        note(remark)
     with Bar(f"training {head}") as bar:
         sinks = [bar] if head == "finetune" else []
         classifier = change_head(
@@ -80,6 +85,7 @@ def transfer(
     return {
         "head": head, "accuracy": round(accuracy(right), 2), "low": round(low, 2), "high": round(high, 2),
         "labels": len(pictures.labels), "test_images": len(right), "model": str(model),
+        "transductive": seen,
     }  # fmt: skip
 
 
@@ -91,4 +97,6 @@ def show(answer: dict[str, Any]) -> None:
         f"{answer['test_images']} test pictures, after {answer['labels']} labels; "
         f"the classifier is in {answer['model']}"
     )
+    if remark := transductive(answer["transductive"], answer["test_images"]):
+        print(remark)
     print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv")

@@ -25,6 +25,7 @@ class Labelled(NamedTuple):
         classes: K names.
         aside: True where the test pictures were set aside from the labelled ones.
         skipped: (name, reason) of pictures that could not be read.
+        test_hashes: N', int64, the content of each test picture, as ``Store.hashes``.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Labelled(NamedTuple):
     classes: tuple[str, ...]
     aside: bool
     skipped: list[tuple[str, str]]
+    test_hashes: Tensor
 
 
 def gather_labelled(
@@ -67,6 +69,7 @@ def gather_labelled(
         groups = groups_of(store)[known]
         train, held = (known[part] for part in stratified_split(labels[known], seed=seed, groups=groups))
         test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
+        hashes = store.hashes[held]
         if side not in (0, size):  # as prediction decodes them, not shrunk from a larger store
             test_images = build_store(source, size, indices=[store.kept[i] for i in held.tolist()]).images
             if len(test_images) < len(held):
@@ -83,12 +86,13 @@ def gather_labelled(
         ]
         places = torch.tensor([classes.index(name) for name in other.classes])
         train, test_images, test_labels = known, other.images[tested], places[_labels(other)[tested]]
-        skipped = [*store.skipped, *other.skipped, *left_out]
+        skipped, hashes = [*store.skipped, *other.skipped, *left_out], other.hashes[tested]
     if per_class_count is not None:
         if per_class_count < 1:
             raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")
         train = train[per_class(labels[train], per_class_count, seed=seed)]
-    return Labelled(store.images[train], labels[train], test_images, test_labels, classes, test is None, skipped)
+    aside = test is None
+    return Labelled(store.images[train], labels[train], test_images, test_labels, classes, aside, skipped, hashes)
 
 
 def _labels(store: Store) -> Tensor:

@@ -49,10 +49,16 @@ def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: boo
 
         entry = mean + draw_r + picture_i + rest_ri        V(mean of R x n) = (MS_draw + MS_picture - MS_rest) / (R n)
 
-    with the usual mean squares, and Student's t with Satterthwaite's degrees of freedom
-    (1946, https://doi.org/10.2307/3002019). With few draws this covers where a bootstrap of rows and columns (Owen
-    2007, https://doi.org/10.1214/07-AOAS122) does not: five rows resampled know nothing of the tails that t knows.
-    With one draw the interval is over pictures alone.
+    with the usual mean squares: one part that draws make, MS_draw / (R n), and one that pictures add. Few draws say
+    little of how much draws differ, so each part has the quantile t of its own degrees of freedom (Howe, "Approximate
+    confidence limits on the mean of X + Y", Journal of the American Statistical Association 69, 1974):
+
+        half width^2 = t(R - 1)^2 MS_draw / (R n)  +  t(n - 1)^2 (MS_picture - MS_rest) / (R n)
+
+    It is never narrower than Student's interval over the draws' own means, which holds whatever the pictures do. One
+    t with pooled degrees of freedom (Satterthwaite 1946) is narrower, and with three draws that differ holds the truth
+    92 % of the time instead of 95; a bootstrap of five rows (Owen 2007, https://doi.org/10.1214/07-AOAS122) knows
+    nothing of t's tails. With one draw the interval is over pictures alone.
 
     Args:
         differences: R n, per label draw and test picture: right (1) or not (0) of one contender minus that of another,
@@ -71,25 +77,22 @@ def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: boo
         raise ValueError(
             f"differences must be label draws x test pictures (1 or more x 2 or more), got {entries.shape}"
         )
-    mean, (variance, freedom) = float(entries.mean()), _variance_of_mean(entries)
-    half = float(t.ppf(0.5 + level / 2, freedom)) * variance**0.5
-    if not variance > 0:  # all alike: as unsure as Wilson is of so many pictures that were all right
+    mean, half = float(entries.mean()), _half_width(entries, 0.5 + level / 2)
+    if half < 1e-9:  # all alike: as unsure as Wilson is of so many pictures that were all right
         half = 100.0 - wilson(entries.shape[1], entries.shape[1], level)[0]
     floor = -100.0 if signed else 0.0
     return Interval(mean, max(mean - half, floor), min(mean + half, 100.0))
 
 
-def _variance_of_mean(entries: np.ndarray) -> tuple[float, float]:
-    """Of the mean over R n entries with crossed effects: its variance, and the degrees of freedom of that estimate."""
+def _half_width(entries: np.ndarray, quantile: float) -> float:
+    """Half the width of the interval of the mean over R n entries with crossed effects."""
     rows, columns = entries.shape
     if rows == 1:
-        return float(entries.var(ddof=1)) / columns, columns - 1.0
+        return float(t.ppf(quantile, columns - 1) * entries.std(ddof=1) / columns**0.5)
     mean = entries.mean()
     draw, picture = entries.mean(axis=1) - mean, entries.mean(axis=0) - mean  # R, n
-    rest = entries - mean - draw[:, None] - picture  # R n
-    freedoms = np.array([rows - 1, columns - 1, (rows - 1) * (columns - 1)])
-    squares = np.array([columns * (draw**2).sum(), rows * (picture**2).sum(), (rest**2).sum()]) / freedoms
-    squares[:2] = np.maximum(squares[:2], squares[2])  # an effect's own variance is never negative
-    total = squares[0] + squares[1] - squares[2]
-    spread = (squares**2 / freedoms).sum()
-    return float(total / (rows * columns)), float(total**2 / spread) if spread > 0 else 1.0
+    rest = ((entries - mean - draw[:, None] - picture) ** 2).sum() / ((rows - 1) * (columns - 1))
+    by_draw = max(columns * (draw**2).sum() / (rows - 1), rest)  # an effect's own variance is never negative
+    by_picture = max(rows * (picture**2).sum() / (columns - 1) - rest, 0.0)
+    squared = t.ppf(quantile, rows - 1) ** 2 * by_draw + t.ppf(quantile, columns - 1) ** 2 * by_picture
+    return float((squared / (rows * columns)) ** 0.5)

@@ -26,6 +26,7 @@ from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, spread
+from headway.train.pool import keep_pool
 from headway.train.record import FILE, differences, plain_job, plan_of, read_record, record_of
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
@@ -110,6 +111,7 @@ def run_job(
         if rank() == 0:
             sweep(out, out / "state")
             write_json(out / FILE, {**record, "status": "running"})
+            keep_pool(out, store.hashes)
             for note in notes:
                 say(note)
                 if not earlier:

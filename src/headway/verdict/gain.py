@@ -16,13 +16,8 @@ from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, linear_head, new_head, supervise
 from headway.measure.metrics import paired_interval
-from headway.views.geometry import centre_resize, to_unit
+from headway.verdict.trial import FOLDS, PIXEL, SCRATCH, UNTRAINED, features_of, raw_pixels
 
-PIXELS = 32
-"""Side to which pictures are brought for the probe on raw pixels."""
-FOLDS = 3
-"""Folds of the training labels that decide between linear probe and fine-tuning."""
-PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
 LINEAR, TUNED = "pretrained linear", "pretrained fine-tuned"
 NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
 
@@ -107,9 +102,9 @@ def probe_frozen(
     """
     c = contest
     describe: dict[str, Callable[[Tensor], Tensor]] = {
-        PIXEL: lambda images: centre_resize(to_unit(images), PIXELS).flatten(1),  # N C*S*S
-        UNTRAINED: lambda images: extract(c.untrained, images, c.size),  # N D
-        LINEAR: lambda images: extract(c.pretrained, images, c.size),  # N D
+        PIXEL: raw_pixels,
+        UNTRAINED: features_of(c.untrained, c.size),
+        LINEAR: features_of(c.pretrained, c.size),
     }
     tests = {name: features(c.test_images) for name, features in describe.items()}
     right: dict[str, list[Tensor]] = {name: [] for name in describe}

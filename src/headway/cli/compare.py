@@ -1,0 +1,250 @@
+"""``headway compare``: which task helped, by how much, and whether that can be told at all."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from headway.cli import command_started
+from headway.cli.screen import counting, errors, name_skipped, note
+from headway.config import describe
+from headway.data.open import open_source
+from headway.data.source import Source
+from headway.data.store import build_store, natural_size
+from headway.downstream.labelled import Labelled, gather_labelled
+from headway.downstream.supervised import SupervisedTask
+from headway.downstream.transfer import FINE_TUNE, new_head
+from headway.draws import hashed
+from headway.errors import HeadwayError, unknown
+from headway.files import write_json
+from headway.pretext import find_recipe
+from headway.protocol import Learner
+from headway.reports.leaderboard import leaderboard_table, remarks
+from headway.train.choices import measure_step
+from headway.train.job import Job, main_size, seconds_of, stored_side
+from headway.train.log import Bar, Sink
+from headway.train.loop import Plan
+from headway.verdict.arena import HEADS, Arena, Terms
+from headway.verdict.cells import Cells
+from headway.verdict.claim import sentence
+from headway.verdict.compare import compare as run_comparison
+from headway.verdict.compare import cost
+from headway.verdict.public import public_backbone
+from headway.verdict.trial import LONGER, draw_labels, for_steps
+
+TESTED = 5000
+"""Test pictures looked at, at most, evenly spread: beyond them seeds and draws decide how much can be told."""
+GROWS = ("jobs", "heads", "public", "seeds", "draws")
+"""Terms in which a comparison may grow when it is gone on with: finished cells stay as they are."""
+
+
+def compare(
+    *,
+    data: str | Path | Source,
+    labels: str | Path | Source,
+    out: str | Path,
+    test: str | Path | Source | None = None,
+    tasks: str = "rotation,simclr",
+    budget: str | None = None,
+    steps: int | None = None,
+    per_class: int = 10,
+    seeds: int = 3,
+    draws: int = 2,
+    heads: str = "linear,finetune",
+    public: str = "",
+    backbone: str = "vit_tiny",
+    stem: Literal["linear", "conv"] = "linear",
+    patch: int = 0,
+    size: int = 0,
+    label_steps: int = 0,
+    seed: int = 0,
+    shuffle_labels: bool = False,
+    preview: bool = False,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train tasks on equal terms, change their heads, and say which helped, by how much, or that nobody can tell.
+
+    Example: headway compare --data photos --labels labelled --tasks rotation,simclr --budget 3m --out cmp
+
+    Args:
+        data: Pictures to pretrain on; those that are in the test set are left out.
+        labels: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        out: The folder to write. What is finished in it isn't done again.
+        test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside.
+        tasks: Names, with commas between.
+        budget: Time of ONE pretraining; without budget and steps 3m.
+        steps: Optimiser steps of one pretraining, in place of a budget.
+        per_class: Labels a class to learn from.
+        seeds: Pretrainings of each task. With one, nothing is said about other pretrainings; with two, little.
+        draws: Draws of labels for each seed.
+        heads: linear, finetune or both, with a comma between.
+        public: Public backbones to compare with (timm:NAME, with commas between), where their weights are on this
+            machine: nothing is downloaded.
+        backbone: As for pretrain.
+        stem: As for pretrain: linear or conv.
+        patch: As for pretrain.
+        size: Side in pixels of the square main view; 0: the median short side, at most 224.
+        label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 steps at least.
+        seed: The first seed.
+        shuffle_labels: Deal the labels out at random first: an honest comparison must then end in "cannot tell".
+        preview: Say what it would cost, and stop.
+        resume: Go on with a comparison that was begun, with more tasks, heads, seeds or draws if you like. Choose their
+            number before you look: who adds seeds until the verdict pleases is wrong more often than 5 % of the time.
+
+    Returns:
+        rows (name, accuracy, low, high, gain), gain (points, low, high, contender), verdict, sentence, out, details.
+    """
+    started = command_started()
+    names, chosen_heads, others = _listed(tasks), _listed(heads), _listed(public)
+    for head in chosen_heads:
+        if head not in HEADS:
+            raise unknown("head", head, HEADS, hint="(compare takes linear, finetune or both)")
+    if not names or not chosen_heads:
+        raise HeadwayError("compare needs a task and a head at least, such as --tasks rotation,simclr --heads linear")
+    for option, value, least in (
+        ("seeds", seeds, 1), ("draws", draws, 1), ("per-class", per_class, 1), ("label-steps", label_steps, 0)
+    ):  # fmt: skip
+        if value < least:
+            raise HeadwayError(f"--{option} must be {least} or more, got {value}")
+    seconds = seconds_of(budget) if budget else None if steps else seconds_of("3m")
+    jobs = [
+        Job(task=name, recipe=find_recipe(name), backbone=backbone, stem=stem, patch=patch, size=size,
+            budget=seconds, steps=steps, seed=seed)
+        for name in names
+    ]  # fmt: skip
+    source, labelled = open_source(data), open_source(labels, labelled=True)
+    held = None if test is None else open_source(test, labelled=True)
+    natural = natural_size(source)[0]
+    size, patch = main_size(natural, jobs[0])
+    for name in others:
+        public_backbone(name, size)  # hours later is too late to hear that it isn't there
+    side = max(stored_side(natural, size, job.recipe.detail) for job in jobs)
+    with counting("decoding") as progress:
+        pool = build_store(source, side, progress=progress)
+    with counting("decoding labelled pictures") as progress:
+        pictures = gather_labelled(labelled, held, side, seed=seed, progress=progress)
+    name_skipped([*pool.skipped, *pictures.skipped])
+    kept = ~torch.isin(pool.hashes, pictures.test_hashes)  # N
+    left_out = len(kept) - int(kept.sum())
+    pictures = _tested(pictures, seed, shuffle_labels)
+    images = pool.images[kept] if left_out else pool.images
+    if len(images) < 2 or len(pictures.test_labels) < 2:
+        raise HeadwayError(
+            f"{len(images)} pictures to pretrain on (without {left_out} that are in the test set) and "
+            f"{len(pictures.test_labels)} to test on are too few; give more, or another --test"
+        )
+    terms = Terms(
+        jobs=tuple(replace(job, size=size, patch=patch) for job in jobs), heads=chosen_heads, public=others,
+        per_class=per_class, seeds=seeds, draws=draws, seed=seed,
+        fine_tune=for_steps(FINE_TUNE, label_steps) if label_steps else FINE_TUNE,
+        scratch=for_steps(LONGER, 2 * label_steps) if label_steps else LONGER,
+    )  # fmt: skip
+    folder = Path(out)
+    cells = Cells(folder, _record(terms, pool.fingerprint, pictures, shuffle_labels), resume)
+    note(
+        f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "
+        f"{len(pictures.labels):,} labelled, {len(pictures.test_labels):,} to test on, {len(pictures.classes)} classes"
+    )
+    arena = Arena(terms, images, pool.hashes[kept], pictures, cells, _bar, note)
+    expected = _preview(arena)
+    note(expected["text"])
+    if preview:
+        return {"preview": expected, "out": str(folder)}
+    rows, found = run_comparison(arena)
+    answer: dict[str, Any] = {
+        "rows": rows,
+        "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
+        "verdict": found.verdict,
+        "sentence": sentence(found, "training from scratch", _conditions(per_class, seeds)),
+        "out": str(folder),
+    }
+    details = {
+        "below": found.below, "chosen": found.chosen, "seeds": seeds, "draws": draws, "per_class": per_class,
+        "drawn_share": expected["drawn_share"], "test_pictures": len(pictures.test_labels), "pool": len(images),
+        "left_out": left_out, "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
+    }  # fmt: skip
+    write_json(folder / "report.json", {**answer, "details": details})
+    return {**answer, "details": details}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """Print the leaderboard and the verdict."""
+    if "preview" in answer:
+        return  # it has been said
+    console = Console(highlight=False, markup=False)
+    console.print(leaderboard_table(answer))
+    for line in (*remarks(answer), answer["sentence"]):
+        console.print(line, soft_wrap=True)
+    console.print(f"Everything is in {answer['out']}: runs/, cells/, report.json.", soft_wrap=True)
+
+
+def _conditions(per_class: int, seeds: int) -> str:
+    """What the claim holds for."""
+    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
+    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Sequence[Sink]]:
+    with Bar(title, errors) as bar:
+        yield [bar]
+
+
+def _record(terms: Terms, fingerprint: str, pictures: Labelled, shuffled: bool) -> dict[str, Any]:
+    """Everything that must be as it was for a comparison to be gone on with."""
+    plain = {name: value for name, value in describe(terms).items() if name not in GROWS}
+    network = {name: getattr(terms.jobs[0], name) for name in ("backbone", "stem", "patch", "size", "budget", "steps")}
+    contents = (pictures.labels, pictures.test_labels, pictures.test_hashes)
+    return {
+        **plain, **network, "data": fingerprint, "side": pictures.images.shape[-1],
+        "labels": hashed(*(x.tolist() for x in contents)),
+        "shuffle_labels": shuffled,
+    }  # fmt: skip
+
+
+def _tested(pictures: Labelled, seed: int, shuffle: bool) -> Labelled:
+    """At most ``TESTED`` test pictures; where asked, with labels dealt out at random."""
+    count = min(len(pictures.test_labels), TESTED)
+    some = torch.arange(count) * len(pictures.test_labels) // max(count, 1)
+    pictures = pictures._replace(
+        test_images=pictures.test_images[some], test_labels=pictures.test_labels[some],
+        test_hashes=pictures.test_hashes[some],
+    )  # fmt: skip
+    if not shuffle:
+        return pictures
+    chance = torch.Generator().manual_seed(seed)
+    labels, tested = (x[torch.randperm(len(x), generator=chance)] for x in (pictures.labels, pictures.test_labels))
+    return pictures._replace(labels=labels, test_labels=tested)
+
+
+def _preview(arena: Arena) -> dict[str, Any]:
+    """What there is to do, with a step on labels measured."""
+    terms, pictures = arena.terms, arena.pictures
+    chosen = draw_labels(pictures.labels, terms.per_class, terms.seed, 0)
+    expected = cost(terms, len(chosen), arena.cells)
+    network: Any = arena.untrained(0)
+    task = SupervisedTask(
+        new_head(network.embed_dim, len(pictures.classes), 0), pictures.labels, arena.size, FINE_TUNE.task
+    )
+    plan = Plan(steps=10, batch=min(terms.fine_tune.batch, len(chosen)))
+    step = measure_step(Learner(network, task), pictures.images, plan, terms.fine_tune.optim, limit=0.5)
+    pretraining = (
+        f"{expected['seconds'] / 60:.1f} minutes" if expected["seconds"] is not None
+        else f"{terms.jobs[0].steps} steps each"
+    )  # fmt: skip
+    text = (
+        f"{expected['left']} of {expected['pretrainings']} pretrainings are to be done ({pretraining}); then about "
+        f"{expected['trainings']} trainings on labels ({expected['steps']:,} steps, "
+        f"{expected['steps'] * step / 60:.1f} minutes if none is finished) and linear probes"
+    )
+    share = len(chosen) / len(pictures.labels)
+    return {**expected, "seconds_per_step": step, "drawn_share": share, "text": text}

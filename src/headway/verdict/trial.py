@@ -1,0 +1,147 @@
+"""Contenders on equal terms: each is a function that learns from some labelled pictures and is tested on others.
+
+    trial(chosen, held, seed) -> bool, one a tested picture: was it named rightly?
+
+``chosen`` are positions of the pictures that it may learn from; ``held`` those to test it on, or none for the test set.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from headway.backbones.load import architecture, from_architecture
+from headway.data.split import folds, per_class
+from headway.downstream.features import extract
+from headway.downstream.labelled import Labelled
+from headway.downstream.transfer import FROM_SCRATCH, FineTune, linear_head, new_head, supervise
+from headway.draws import hashed, seeded
+from headway.views.geometry import centre_resize, to_unit
+
+Trial = Callable[[Tensor, Tensor | None, int], Tensor]
+Describe = Callable[[Tensor], Tensor]
+Start = Callable[[int], nn.Module]
+
+PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
+PIXELS = 32
+"""Side to which pictures are brought where raw pixels stand for them."""
+FOLDS = 3
+"""Parts into which labels are cut where something is chosen by them."""
+RATES = (1.0, 0.3, 3.0)
+"""Factors on the learning rate that every training which moves the backbone chooses from on folds."""
+LONGER = replace(FROM_SCRATCH, epochs=2 * FROM_SCRATCH.epochs, least=2 * FROM_SCRATCH.least)
+"""Training from scratch has farther to go than fine-tuning: twice the steps."""
+
+
+class Score(NamedTuple):
+    """How a contender did with one draw of labels.
+
+    Attributes:
+        right: n, bool: was each test picture named rightly?
+        folds: The share of held-out training labels that was named rightly; none where nobody asked.
+    """
+
+    right: Tensor
+    folds: float | None
+
+
+def raw_pixels(images: Tensor) -> Tensor:
+    """N C S S -> N C*32*32: what a linear map or a clustering sees without any network."""
+    return centre_resize(to_unit(images), PIXELS).flatten(1)
+
+
+def features_of(backbone: nn.Module, size: int) -> Describe:
+    """A function from pictures to the backbone's pooled features."""
+    return lambda images: extract(backbone, images, size)
+
+
+def fresh(backbone: nn.Module, seed: int) -> nn.Module:
+    """The same architecture with new weights."""
+    with seeded(seed):
+        return from_architecture(architecture(backbone))
+
+
+def frozen(pictures: Labelled, describe: Describe) -> Trial:
+    """A linear probe on features that nobody trains further."""
+    test = cache(lambda: describe(pictures.test_images))  # n D, computed when it is first asked for
+
+    def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
+        labels = pictures.labels[chosen]
+        head = linear_head(describe(pictures.images[chosen]), labels, len(pictures.classes), seed)
+        features = test() if held is None else describe(pictures.images[held])  # n D
+        with torch.no_grad():
+            return head(features).argmax(1) == _truth(pictures, held)
+
+    return trial
+
+
+def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, probe_first: bool) -> Trial:
+    """A backbone that is trained on the labels: fine-tuned from its linear probe, or from scratch.
+
+    Args:
+        pictures: To learn from and to test with.
+        start: Gives the backbone to start from, by the seed of the training; it is left as it is.
+        size: Side of the view in pixels.
+        choices: How it is trained.
+        probe_first: Whether the head starts from a linear probe.
+    """
+
+    def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
+        images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
+        backbone = start(seed)
+        if probe_first:
+            head = linear_head(extract(backbone, images, size), labels, len(classes), seed)
+        else:
+            width: int = backbone.embed_dim  # type: ignore[assignment]
+            head = new_head(width, len(classes), seed)
+        classifier = supervise(backbone, head, images, labels, classes, size, seed=seed, choices=choices)
+        tested = pictures.test_images if held is None else pictures.images[held]
+        return classifier.probabilities(tested).argmax(1) == _truth(pictures, held)
+
+    return trial
+
+
+def draw_labels(labels: Tensor, count: int | None, seed: int, draw: int) -> Tensor:
+    """Positions of ``count`` pictures a class (none: all), the same for every contender of this seed and draw."""
+    return torch.arange(len(labels)) if count is None else per_class(labels, count, seed=hashed("labels", seed, draw))
+
+
+def score(trial: Trial, pictures: Labelled, chosen: Tensor, seed: int, by_folds: bool) -> Score:
+    """Let a contender learn from the chosen labels, for the test set and, by folds, without it."""
+    held = on_folds(trial, pictures, chosen, seed) if by_folds else None
+    return Score(trial(chosen, None, seed), held)
+
+
+def on_folds(trial: Trial, pictures: Labelled, chosen: Tensor, seed: int) -> float:
+    """The share of held-out labels that is named rightly, over folds of the chosen pictures; no test picture is met."""
+    right = [
+        trial(chosen[train], chosen[held], seed) for train, held in folds(pictures.labels[chosen], FOLDS, seed=seed)
+    ]
+    return float(torch.cat(right).double().mean())
+
+
+def tune(make: Callable[[FineTune], Trial], start: FineTune, pictures: Labelled, chosen: Tensor, seed: int) -> float:
+    """The factor on the learning rate that recognises most on folds of the chosen pictures; the first of equals."""
+    return max(RATES, key=lambda factor: on_folds(make(at_rate(start, factor)), pictures, chosen, seed))
+
+
+def at_rate(choices: FineTune, factor: float) -> FineTune:
+    """The same training at ``factor`` times the learning rate."""
+    return replace(choices, optim=replace(choices.optim, lr=choices.optim.lr * factor))
+
+
+def for_steps(choices: FineTune, steps: int) -> FineTune:
+    """The same training for exactly so many steps."""
+    return replace(choices, epochs=0, least=steps)
+
+
+def steps_of(choices: FineTune, labels: int) -> int:
+    """Steps of one training on so many labels."""
+    return max(-(-choices.epochs * labels // min(choices.batch, labels)), choices.least)
+
+
+def _truth(pictures: Labelled, held: Tensor | None) -> Tensor:
+    return pictures.test_labels if held is None else pictures.labels[held]

@@ -1,0 +1,91 @@
+"""Clusters and label-free ranks of runs, through Python and the command line."""
+
+import json
+
+import pytest
+import torch
+
+import headway
+from headway.cli import main
+from headway.data.arrays import Arrays
+from headway.samples import write_folder
+from headway.verdict.rank import LabelFree, correlations, order
+from tests.small import pictures
+
+SMALL = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for number in range(3):
+        headway.pretrain("mae", data=Arrays(pictures(24)), out=folder / str(number), seed=number, **SMALL)
+    return [str(folder / str(number)) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    shades = pictures(60, seed=1) // 4 + 90 * (torch.arange(60) % 3)[:, None, None, None].to(torch.uint8)
+    return Arrays(shades, ["abc"[i % 3] for i in range(60)])
+
+
+def test_clusters_beside_clusters(runs, labelled):
+    answer = headway.cluster(runs[0], data=labelled, repeats=2)
+    assert [row["name"] for row in answer["rows"]] == ["raw pixels", "untrained", "pretrained"]
+    assert answer["clusters"] == 3 and answer["pictures"] == 60
+    for row in answer["rows"]:
+        assert 0 <= row["nmi"] <= 1 and -0.5 <= row["ari"] <= 1 and 100 / 3 <= row["accuracy"] <= 100
+    assert answer == headway.cluster(runs[0], data=labelled, repeats=2), "the same seed gives the same clusters"
+
+
+def test_rank_without_and_with_labels(runs, labelled):
+    plain = headway.rank(runs, data=Arrays(pictures(40)))
+    assert {row["run"] for row in plain["rows"]} == set(runs) and plain["correlations"] is None
+    lidars = [row["lidar"] for row in plain["rows"]]
+    assert lidars == sorted(lidars, reverse=True) and "accuracy" not in plain["rows"][0]
+    known = headway.rank(runs, data=Arrays(pictures(40)), labels=labelled, by="rankme")
+    ranks = [row["rankme"] for row in known["rows"]]
+    assert ranks == sorted(ranks, reverse=True) and known["n"] == 3
+    assert set(known["correlations"]) == {"lidar", "rankme", "alpha"}
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in known["rows"])
+
+
+def test_the_best_comes_first_and_a_collapsed_run_last():
+    found = [LabelFree(5.0, 3.0, 2.0), LabelFree(9.0, 2.0, 1.1), LabelFree(1.0, 1.0, float("inf"))]
+    assert (
+        order(found, "rankme") == [1, 0, 2]
+        and order(found, "lidar") == [0, 1, 2]
+        and order(found, "alpha") == [1, 0, 2]
+    )
+    assert correlations(found, [50.0, 60.0, 10.0]) == pytest.approx({"rankme": 1.0, "lidar": 0.5, "alpha": 1.0})
+    assert correlations(found[:2], [1.0, 2.0]) == {"rankme": None, "lidar": None, "alpha": None}
+
+
+def test_by_commands(runs, tmp_path, capsys):
+    write_folder(tmp_path / "photos", 40, 32, seed=0)
+    photos = str(tmp_path / "photos")
+    assert main(["rank", *runs, "--data", photos, "--labels", photos, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(answer) == {"rows", "by", "correlations", "n"} and len(answer["rows"]) == 3
+    assert main(["rank", *runs, "--data", photos, "--labels", photos]) == 0
+    assert "Spearman" in capsys.readouterr().out or "too few" in capsys.readouterr().out
+    assert main(["cluster", runs[0], "--data", photos, "--repeats", "1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(answer["rows"][0]) == {"name", "nmi", "ari", "accuracy", "spread"}
+    assert main(["cluster", runs[0], "--data", photos, "--repeats", "1"]) == 0
+    assert "k-means on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cluster", "nowhere", "--data", "."],
+        ["rank", "nowhere", "--data", "."],
+        ["cluster", "RUN", "--data", "nowhere"],
+        ["rank", "RUN", "--data", "nowhere"],
+        ["cluster", "RUN", "--data", "RUN", "--repeats", "0"],
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(words, runs, capsys):
+    assert main([runs[0] if word == "RUN" else word for word in words]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

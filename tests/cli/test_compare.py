@@ -1,0 +1,193 @@
+"""The comparison end to end, on pictures that train in moments."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import headway
+from headway.data.arrays import Arrays
+from headway.data.store import build_store
+from headway.train.pool import seen_in_pretraining
+from headway.verdict import arena as arena_module
+from headway.verdict import compare as compare_module
+from headway.verdict import public as public_module
+from headway.verdict.cells import Cells, pack, plain_name, unpack
+from tests.small import pictures
+
+KINDS = ("a", "b", "c")
+QUICK = {
+    "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 2, "label_steps": 1, "per_class": 4, "draws": 1,
+    "seeds": 2, "heads": "linear,finetune",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_rates():
+    """Two learning rates to choose from, and no time spent on measuring a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("trial", "compare"):
+            patch.setattr(f"headway.verdict.{module}.RATES", (1.0, 0.3))
+        patch.setattr("headway.cli.compare.measure_step", lambda *_, **__: 0.01)
+        yield
+
+
+def labelled(count, seed=0, shift=0):
+    return Arrays(pictures(count, seed=seed), [KINDS[(i + shift) % 3] for i in range(count)])
+
+
+def by_brightness(count, seed):
+    """Pictures whose class shows: three levels of brightness."""
+    images = pictures(count, seed=seed) // 4 + 80 * (torch.arange(count) % 3)[:, None, None, None].to(torch.uint8)
+    return Arrays(images, [KINDS[i % 3] for i in range(count)])
+
+
+def compare(out, **words):
+    given = {"data": Arrays(pictures(40)), "labels": labelled(24, seed=1), "test": labelled(30, seed=2)}
+    return headway.compare(**{**given, "tasks": "rotation,mae", "out": out, **QUICK, **words})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "cmp"
+    return out, compare(out)
+
+
+def test_rows_gain_verdict_and_one_sentence(finished):
+    out, answer = finished
+    names = {row["name"] for row in answer["rows"]}
+    tasks = {f"{task} {head}" for task in ("rotation", "mae") for head in ("linear", "fine-tuned")}
+    assert names == {"raw pixels", "untrained", "from scratch"} | tasks
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
+    assert answer["verdict"] in ("helped", "hurt", "cannot tell") and answer["gain"]["contender"] in tasks
+    assert answer["verdict"] in answer["sentence"] and "4 labels a class" in answer["sentence"]
+    assert "one pretraining" not in answer["sentence"], "two seeds are more than one"
+    report = json.loads((out / "report.json").read_text())
+    assert report["rows"] == answer["rows"] and len(list((out / "runs").iterdir())) == 4
+    cells = list((out / "cells").iterdir())
+    assert len(cells) == 2 * 7 + 3  # two seeds of seven contenders; three learning rates chosen
+    assert all(cell.stat().st_size < 2000 for cell in cells)
+
+
+def test_finished_cells_are_not_run_again(finished, monkeypatch):
+    out, answer = finished
+    (out / "cells" / "mae-linear-seed-1-draw-0.json").unlink()
+    asked = []
+    honest = arena_module.score
+    monkeypatch.setattr(arena_module, "score", lambda *given: asked.append(given) or honest(*given))
+    monkeypatch.setattr(arena_module, "run_job", lambda *_, **__: pytest.fail("a finished run was trained again"))
+    again = compare(out, resume=True)
+    assert len(asked) == 1
+    assert again["rows"] == answer["rows"] and again["sentence"] == answer["sentence"]
+
+
+def borrow_runs(monkeypatch, out):
+    """The same pretrainings, for a comparison on other labels."""
+    for module in (arena_module, compare_module):
+        monkeypatch.setattr(module, "run_folder", lambda cells, task, seed: out / "runs" / f"{task}-{seed}")
+
+
+def test_it_grows_by_a_draw_and_keeps_what_is_finished(finished, tmp_path, monkeypatch):
+    out = tmp_path / "cmp"
+    shutil.copytree(finished[0], out)
+    asked = []
+    honest = arena_module.score
+    monkeypatch.setattr(arena_module, "score", lambda *given: asked.append(given) or honest(*given))
+    answer = compare(out, resume=True, draws=2, heads="linear")
+    assert len(asked) == 2 * 5 and answer["details"]["draws"] == 2  # two seeds, five contenders, one more draw
+
+
+def test_runs_know_their_pool(finished):
+    seen = seen_in_pretraining(finished[0] / "runs" / "mae-1", build_store(Arrays(pictures(40)), 16).hashes)
+    assert seen == 40
+
+
+def test_a_task_that_destroys_features_never_helps(tmp_path, monkeypatch):
+    def destroyed(self, job, number):
+        network = self.untrained(number)
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        return network
+
+    monkeypatch.setattr(arena_module.Arena, "pretrained", destroyed)
+    answer = compare(tmp_path / "cmp", labels=by_brightness(60, 1), test=by_brightness(60, 2), heads="linear", seeds=3)
+    assert answer["verdict"] != "helped" and answer["gain"]["points"] <= 0
+
+
+def test_permuted_test_labels_change_no_choice(finished, tmp_path, monkeypatch):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "first")
+    answer = compare(tmp_path / "first", resume=True, heads="linear")
+    borrow_runs(monkeypatch, out)
+    other = compare(tmp_path / "other", heads="linear", test=labelled(30, seed=2, shift=1))
+    assert other["gain"]["contender"] == answer["gain"]["contender"]
+    assert other["details"]["chosen"] == answer["details"]["chosen"]
+    rates = [json.loads((tmp_path / x / "cells" / "rate-of-from-scratch.json").read_text()) for x in ("first", "other")]
+    assert rates[0] == rates[1]
+    assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in answer["rows"]}
+
+
+def test_a_preview_costs_nothing_and_takes_no_folder(tmp_path, capsys):
+    answer = compare(tmp_path / "cmp", preview=True)
+    assert answer["preview"]["pretrainings"] == answer["preview"]["left"] == 4 and not (tmp_path / "cmp").exists()
+    # 2 tasks x (2 seeds x (1 test + 3 folds) + 6 to tune) and from scratch: 2 + 6
+    assert answer["preview"]["trainings"] == 28 + 8 and answer["preview"]["steps"] == 28 + 2 * 8
+    assert "4 of 4 pretrainings" in " ".join(capsys.readouterr().err.split())
+
+
+def test_test_pictures_leave_the_pool(tmp_path):
+    test = labelled(30, seed=2)
+    pool = Arrays(torch.cat([pictures(40), test.images[:7]]))
+    answer = compare(tmp_path / "cmp", data=pool, test=test, tasks="rotation", heads="linear", seeds=1)
+    assert answer["details"]["left_out"] == 7 and answer["details"]["pool"] == 40
+
+
+def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
+    borrow_runs(monkeypatch, finished[0])
+    answer = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
+    assert answer["verdict"] == "cannot tell" and answer["sentence"].startswith("cannot tell below")
+
+
+def test_a_public_backbone_is_a_baseline(tmp_path, monkeypatch):
+    build = public_module.build_backbone
+    monkeypatch.setattr(public_module, "build_backbone", lambda *a, pretrained=False, **k: build(*a, **k))
+    name = "timm:resnet10t"
+    answer = compare(
+        tmp_path / "cmp", tasks="rotation", heads="linear", public=name, seeds=1, size=32, labels=labelled(12)
+    )
+    assert f"{name} linear" in {row["name"] for row in answer["rows"]}
+    assert answer["gain"]["contender"] == "rotation linear", "what others trained is no task of ours"
+
+
+def test_refusals(finished, tmp_path):
+    out, _ = finished
+    for words, message in (
+        ({"out": out}, "add --resume"),
+        ({"out": out, "resume": True, "per_class": 3}, "another per_class"),
+        ({"out": out, "resume": True, "test": labelled(30, seed=2, shift=1)}, "another labels"),
+        ({"heads": "lineal"}, "did you mean linear"),
+        ({"tasks": "rotatoin"}, "did you mean rotation"),
+        ({"seeds": 0}, "--seeds must be 1"),
+        ({"tasks": ""}, "needs a task"),
+        ({"public": "resnet18"}, "write timm:NAME"),
+        ({"public": "timm:resnet10t", "size": 32}, "not on this machine; fetch them first"),
+    ):
+        with pytest.raises(headway.HeadwayError, match=message):
+            compare(**{"out": tmp_path / "new", **words})
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    with pytest.raises(headway.HeadwayError, match="something else"):
+        compare(tmp_path / "taken", resume=True)
+
+
+def test_cells_hold_what_was_put_in(tmp_path):
+    table = np.random.default_rng(0).integers(0, 2, (2, 3, 11)).astype(bool)
+    np.testing.assert_array_equal(unpack(json.loads(json.dumps(pack(table)))), table)
+    cells = Cells(tmp_path / "c", {"a": [1, 2]})
+    cells.begin()
+    assert cells.get("x y", lambda: {"n": 1}) == cells.get("x y", lambda: {"n": 2}) == {"n": 1}
+    assert plain_name("timm:resnet18 linear, seed 0") == "timm-resnet18-linear-seed-0"
+    with pytest.raises(headway.HeadwayError, match="another a"):
+        Cells(tmp_path / "c", {"a": [1, 3]}, resume=True)
