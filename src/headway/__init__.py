@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "attend": "headway.cli.attend",
     "demo": "headway.cli.demo",
     "embed": "headway.cli.embed",
     "predict": "headway.cli.predict",
@@ -43,6 +44,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from headway.backbones.weights import load_backbone as load_backbone
+    from headway.cli.attend import attend as attend
     from headway.cli.demo import demo as demo
     from headway.cli.embed import embed as embed
     from headway.cli.predict import predict as predict

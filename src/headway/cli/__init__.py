@@ -10,6 +10,7 @@ VERBS = {
     "transfer": "change the output layer: from a run and labelled pictures to a classifier",
     "predict": "name what is in pictures, with a classifier",
     "embed": "write the features of pictures",
+    "attend": "see what a vision transformer attends to, and what each attention head is worth",
 }
 _started: float | None = None
 

@@ -1,0 +1,1 @@
+"""What a person sees beside the command line: sheets and pages."""
