@@ -85,7 +85,7 @@ def test_half_precision_and_architecture():
 
 
 def test_what_cannot_be_turned_is_refused():
-    with pytest.raises(HeadwayError, match="attention heads of a width that 4 divides .* got 6"):
+    with pytest.raises(HeadwayError, match=r"attention heads of a width that 4 divides .* got 6"):
         build_backbone("vit_nano", size=16, positions="rotary", width=12, attention_heads=2)
     with pytest.raises(HeadwayError, match="unknown positions 'rotery': did you mean rotary"):
         build_backbone("vit_nano", size=16, positions="rotery")

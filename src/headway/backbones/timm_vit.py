@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from headway.backbones.timm_surgery import inputs_of
 from headway.backbones.vit import ViT, ViTConfig
@@ -54,9 +54,9 @@ def to_timm(vit: nn.Module) -> Any:
     model = VisionTransformer(
         img_size=config.size, patch_size=config.patch_size, in_chans=config.inputs.channels, num_classes=0,
         global_pool="token" if config.pool == "class" else "avg", embed_dim=config.width, depth=config.depth,
-        num_heads=config.attention_heads, qk_norm=config.qk_norm, init_values=None if config.layer_scale is None else 1.0,
-        class_token=config.class_token, reg_tokens=config.registers, no_embed_class=True, fc_norm=False,
-        dynamic_img_size=True, drop_path_rate=config.drop_path,
+        num_heads=config.attention_heads, qk_norm=config.qk_norm, class_token=config.class_token,
+        init_values=None if config.layer_scale is None else 1.0, reg_tokens=config.registers, no_embed_class=True,
+        fc_norm=False, dynamic_img_size=True, drop_path_rate=config.drop_path,
     )  # fmt: skip
     ours = dict(vit.state_dict())
     state = {"pos_embed": ours.pop("positions").flatten(0, 1)[None]}  # 1 N D

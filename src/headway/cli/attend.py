@@ -24,9 +24,10 @@ from headway.files import write_text, write_whole
 from headway.measure.attention import Importance, importance, profile
 from headway.measure.knn import knn_scores
 from headway.measure.listen import attentions_of, heads_of, look, steps_of
-from headway.reports.attention_explain import Explained, write_explanation
+from headway.reports.attention_explain import write_explanation
 from headway.reports.attention_page import Attended, Pictured, write_attention_page
 from headway.reports.attention_sheet import write_maps, write_numbers, write_table
+from headway.reports.lesson import Explained
 from headway.train.planning import spread
 from headway.views.pixels import to_unit
 
@@ -84,9 +85,10 @@ def attend(
         out: A page that holds everything (.html), or a folder of PNG files; it must not exist.
         patch: ROW,COLUMN of the patch whose attention is shown at first, counted from 1; none: the class token, or the
             mean of all patches where there is none.
-        size: Side in pixels of the square view; 0: the one that the network was made for. A larger one has more patches.
+        size: Side in pixels of the square view; 0: the one that the network was made for. A larger one has more
+            patches.
         explain: Instead, walk one picture through one layer, a step at a time, with its real numbers.
-        layer: With --explain, which layer, counted from 1; none: the last.
+        layer: With --explain, which layer, counted from 1; none: one in the middle.
         data: Labelled pictures; given, each attention head is silenced in turn, and what the main task loses is counted
             on held-out pictures: by the classifier, or by k-NN where there is none.
         test: Held-out pictures; none: the fifth of the labelled ones that ``transfer`` sets aside with the same seed.
@@ -125,7 +127,7 @@ def attend(
     attentions = attentions_of(network.backbone)
     heads = heads_of(attentions[0])
     attended = Attended(
-        title=f"What {network.name} attends to",
+        title=f"Attention of {network.name}",
         claim=f"{getattr(network.backbone, 'name', '')}: {len(attentions)} layers of {heads} attention heads; "
               f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels"
               + (f", and {', '.join(network.tokens)}" if network.tokens else "") + ".",
@@ -153,9 +155,8 @@ def show(answer: dict[str, Any]) -> None:
     """Print the answer as a few lines."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
     if "token" in answer:
-        print(
-            f"layer {answer['layer']}, attention head {answer['attention_head']}, {answer['token']}: open {answer['out']}"
-        )
+        place = f"layer {answer['layer']}, attention head {answer['attention_head']}, {answer['token']}"
+        print(f"{place}: open {answer['out']}")
         return
     layers, heads = answer["layers"], answer["attention_heads"]
     print(f"{answer['pictures']} pictures, {layers} layers of {heads} attention heads")
@@ -249,14 +250,14 @@ def _explain(
     layers, (rows, columns) = len(picture.seen.weights), picture.seen.grid
     if layer is not None and not 1 <= layer <= layers:
         raise HeadwayError(f"there is no layer {layer}: this network has layers 1 to {layers}")
-    number, prefix = (layers if layer is None else layer) - 1, len(network.tokens)
+    number, prefix = layers // 2 if layer is None else layer - 1, len(network.tokens)
     if token is None or token < prefix:  # a patch in the middle is easier to follow than the class token
         token = prefix + rows // 2 * columns + columns // 2
     attention, x, steps, output = steps_of(network.backbone, to_unit(view), number)
     turned = getattr(network.backbone.config, "positions", "learned") == "rotary"
     page, head = write_explanation(Explained(
-        network.name, picture.name, picture.pixels, (rows, columns), network.backbone.patch_size, network.tokens, number,
-        layers, token, attention, x[0], steps, output[0], turned,
+        network.name, picture.name, picture.pixels, (rows, columns), network.backbone.patch_size, network.tokens,
+        number, layers, token, attention, x[0], steps, output[0], turned,
     ))  # fmt: skip
     write_text(file, page)
     place = divmod(token - prefix, columns)
@@ -331,7 +332,7 @@ def _write_folder(attended: Attended, folder: Path) -> None:
             name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in Path(picture.name).stem)
             sheet = write_maps(smaller, start, who, attended.title, attended.note)
             (temporary / f"{number:02d}-{name[:80]}.png").write_bytes(sheet)
-        title = f"Attention heads of {attended.title.removeprefix('What ').removesuffix(' attends to')}"
+        title = attended.title.replace("Attention", "Attention heads", 1)
         words = f"distance and entropy averaged over {attended.profiled}"
         if attended.importance:
             words += f"; {attended.importance.accuracy:.1f} % of {attended.importance.pictures} recognised with all"

@@ -74,8 +74,8 @@ def rollout(weights: Sequence[Tensor]) -> Tensor:
 def distance(weights: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
     """Mean attention distance: how far from a patch lies what it attends to, in pixels of the view.
 
-    Dosovitskiy et al., "An image is worth 16x16 words", 2021 (https://arxiv.org/abs/2010.11929), figure 7. Patches alone
-    look and are looked at.
+    Dosovitskiy et al., "An image is worth 16x16 words", 2021 (https://arxiv.org/abs/2010.11929), figure 7. Patches
+    alone look and are looked at.
 
     Args:
         weights: B h T T.

@@ -46,7 +46,7 @@ def attentions_of(backbone: Any) -> list[Any]:
 
 
 def heads_of(attention: Any) -> int:
-    """h of one attention module."""
+    """How many attention heads a module has."""
     return int(attention.attention_heads if isinstance(attention, MultiHeadAttention) else attention.num_heads)
 
 

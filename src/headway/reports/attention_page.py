@@ -24,7 +24,8 @@ from headway.reports.page import data_uri, document
 LARGEST = 64_000_000
 """Weights on a page beyond which a browser labours."""
 STYLE = """
-.picture { display: grid; grid-template-columns: minmax(16rem, 26rem) minmax(0, 1fr); gap: 1.5rem; margin-bottom: 3rem }
+.picture { display: grid; grid-template-columns: minmax(16rem, 26rem) minmax(0, max-content); gap: 1.5rem;
+  margin-bottom: 3rem }
 @media (max-width: 50rem) { .picture { grid-template-columns: 1fr } }
 .picture h2 { grid-column: 1 / -1; margin: 0; font-size: 1.15rem; overflow-wrap: anywhere }
 .large { position: relative; aspect-ratio: 1; cursor: crosshair; touch-action: none; background-size: 100% 100%;
@@ -113,9 +114,9 @@ def write_attention_page(shown: Attended) -> str:
         f"""<header>
 <h1>{html.escape(shown.title)}</h1>
 <p class="claim">{html.escape(shown.claim)}</p>
-<p>Each small picture is one attention head. It shows where one patch of the large picture looks: bright is much, dark is
-little, and each map is scaled to its own brightest patch. <b>Point at a patch</b> of the large picture to ask it; click
-to hold it, and again to let go; arrow keys work too. Click on a small picture to see it large.</p>
+<p>Each small picture is one attention head. It shows where one patch of the large picture looks: bright is much, dark
+is little, and each map is scaled to its own brightest patch. <b>Point at a patch</b> of the large picture to ask it;
+click to hold it, and again to let go; arrow keys work too. Click on a small picture to see it large.</p>
 <noscript><p><b>Scripts are switched off, so no map is drawn here.</b> The page's one script is part of this file and
 fetches nothing; <code>headway attend --out FOLDER</code> draws the maps as PNG files.</p></noscript>
 </header>
@@ -167,7 +168,7 @@ def _picture(shown: Attended, number: int) -> str:
 <p class="said" aria-live="polite"></p>
 <p>Ask instead: {tokens}</p>
 </div>
-<div class="maps" style="grid-template-columns: auto repeat({heads}, minmax(2rem, 7rem))">
+<div class="maps" style="grid-template-columns: auto repeat({heads}, minmax(1.5rem, {max(4, min(7, 42 // heads))}rem))">
 {"".join(cells)}
 </div>
 </section>"""
@@ -192,9 +193,9 @@ def _importance(shown: Attended) -> str:
     loss, count = shown.importance.loss, sum(map(len, shown.importance.loss))
     words = (
         f"Points of accuracy lost where the attention head is silenced. {shown.recogniser}: "
-        f"{shown.importance.accuracy:.1f} % of {shown.importance.pictures:,} held-out pictures with all of them. Bold "
-        f"where the 95 % interval over pictures leaves out 0; of {count} such intervals about {max(round(count / 20), 1)} "
-        "would by chance alone."
+        f"{shown.importance.accuracy:.1f} % of {shown.importance.pictures:,} held-out pictures with all of them. "
+        f"Bold where the 95 % interval over pictures leaves out 0; of {count} such intervals about "
+        f"{max(round(count / 20), 1)} would by chance alone."
     )
     sure = [[cell.low > 0 or cell.high < 0 for cell in row] for row in loss]
     return _table(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 STYLE = """
-.matrices { display: flex; flex-wrap: wrap; gap: 1.25rem 2rem; align-items: flex-start; margin: .75rem 0 }
+.beside { display: flex; flex-wrap: wrap; gap: 1.25rem 2rem; align-items: flex-start; margin: .75rem 0 }
 .matrix { max-width: 100%; overflow-x: auto }
 .matrix table { border-collapse: collapse; font: .82rem/1.3 ui-monospace, monospace }
 .matrix td, .matrix th { padding: .2rem .45rem; text-align: right; font-weight: normal; white-space: nowrap }
@@ -16,18 +16,20 @@ STYLE = """
 .matrix tr.followed th { color: var(--ink); font-weight: 700 }
 .matrix tr.followed td:not(.gap) { border-block: 2px solid #2f7de1 }
 .matrix .name { margin-bottom: .3rem }
-.shape { color: var(--faint); white-space: nowrap }
+.shape { padding-left: .5rem; color: var(--faint); white-space: nowrap }
 """
+ACROSS, DOWN, TIMES = "\N{HORIZONTAL ELLIPSIS}", "\N{VERTICAL ELLIPSIS}", "\N{MULTIPLICATION SIGN}"
 
 
-def number(value: float) -> str:
-    """Two places behind the point, with a true minus sign."""
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}") if abs(value) >= 0.005 else "0.00"
+def number(value: float, places: int = 2) -> str:
+    """With a true minus sign, and no minus before a zero."""
+    text = f"{value:.{places}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "\N{MINUS SIGN}")
 
 
 def shape(matrix: Tensor) -> str:
     """Rows x columns in words."""
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, matrix.shape))
+    return f" {TIMES} ".join(map(str, matrix.shape))
 
 
 def excerpt(
@@ -37,7 +39,10 @@ def excerpt(
     row_names: Sequence[str],
     columns: Sequence[int],
     column_names: Sequence[str],
+    *,
     followed: int | None = None,
+    places: int = 2,
+    sized: bool = True,
 ) -> str:
     """A table of some rows and columns of a matrix; dots stand where others were left out.
 
@@ -49,36 +54,35 @@ def excerpt(
         columns: Which columns, ascending.
         column_names: One a column shown.
         followed: The row that the page follows, which is marked.
+        places: Behind the point.
+        sized: Whether the whole matrix's shape stands beside its name.
     """
-    span = float(matrix[list(rows)][:, list(columns)].abs().nan_to_num(0, 0, 0).max())
+    shown = matrix[list(rows)][:, list(columns)].tolist()
+    span = max(abs(value) for row in shown for value in row)
+    more = f'<td class="gap">{ACROSS}</td>' if len(columns) < matrix.shape[1] else ""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in column_names)
-    more = "<th class=gap>\N{HORIZONTAL ELLIPSIS}</th>" if len(columns) < matrix.shape[1] else ""
     lines, before = [f"<tr><th></th>{head}{more}</tr>"], -1
-    dots = f'<tr><th></th><td class=gap colspan="{len(columns)}">\N{VERTICAL ELLIPSIS}</td></tr>'
-    for row, text in zip(rows, row_names, strict=True):
+    dots = f'<tr><th></th><td class="gap" colspan="{len(columns)}">{DOWN}</td></tr>'
+    for row, text, values in zip(rows, row_names, shown, strict=True):
         if row != before + 1:
             lines.append(dots)
-        cells = "".join(
-            f'<td style="background: {_tint(float(matrix[row, c]), span)}">{number(float(matrix[row, c]))}</td>'
-            for c in columns
-        )
+        cells = "".join(f'<td style="background: {_tint(v, span)}">{number(v, places)}</td>' for v in values)
         mark = ' class="followed"' if row == followed else ""
-        tail = "<td class=gap>\N{HORIZONTAL ELLIPSIS}</td>" if more else ""
-        lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{cells}{tail}</tr>")
+        lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{cells}{more}</tr>")
         before = row
     if before + 1 < matrix.shape[0]:
         lines.append(dots)
-    title = f'<div class="name">{name} <span class="shape">{shape(matrix)}</span></div>'
-    return f'<div class="matrix">{title}<table>{"".join(lines)}</table></div>'
+    size = f'<span class="shape">{shape(matrix)}</span>' if sized else ""
+    return f'<div class="matrix"><div class="name">{name}{size}</div><table>{"".join(lines)}</table></div>'
 
 
-def side_by_side(*parts: str) -> str:
+def beside(*parts: str) -> str:
     """Tables and figures in a row, as far as the window is wide."""
-    return f'<div class="matrices">{"".join(parts)}</div>'
+    return f'<div class="beside">{"".join(parts)}</div>\n'
 
 
 def _tint(value: float, span: float) -> str:
     """Blue below zero, orange above, paper at zero: light enough for dark letters."""
-    share = min(abs(value) / span, 1.0) if span else 0.0
+    share = abs(value) / span if span else 0.0
     end = (244, 166, 88) if value > 0 else (120, 170, 230)
     return "rgb({}, {}, {})".format(*(round(p + share * (e - p)) for p, e in zip((252, 251, 248), end, strict=True)))

@@ -8,7 +8,7 @@ from headway.reports.sheet import PAPER
 
 STOPS = ((13, 8, 60), (120, 28, 109), (207, 68, 70), (246, 146, 32), (252, 240, 150))
 """Colours from nothing to most, evenly spaced: dark to light in grey print too."""
-ALPHA = (0.55, 0.75)
+ALPHA = (0.5, 0.72)
 """How much of the colour covers the picture, from nothing to most."""
 MARK = (255, 255, 255)
 """Colour of the frame around the patch that looks; a dark line runs along it."""
