@@ -19,6 +19,7 @@ import headway
 from headway.cli import main
 from headway.data.decode import decode, fit
 from headway.measure.listen import look
+from headway.reports.matrices import TIMES
 from headway.samples import DrawnAnimals, write_folder
 from headway.views.pixels import to_unit
 
@@ -103,8 +104,8 @@ def test_explanation_walks_from_split_to_linear_transformation(run, picture, tmp
     titles = re.findall(r"<h2>(\d)\. (.*?)[:<]", page)
     wanted = ["Query, key and value", "Split into attention heads", "Scores", "Scale", "Softmax", "Weighted sum"]
     assert [name for _, name in titles] == [*wanted, "Concatenate", "Linear transformation"]
-    for shape in ("16 × 96", "16 × 32", "16 × 16"):
-        assert shape in page
+    for shape in ((16, 96), (16, 32), (16, 16)):
+        assert f" {TIMES} ".join(map(str, shape)) in page
     assert float(re.search(r"output and Y differ by ([\d.]+) at most", page)[1]) < 1e-4
     assert "nan" not in page.lower().replace("nanmin", "")
 
@@ -144,7 +145,7 @@ def test_timms_vit_and_another_size(picture, tmp_path):
     page = needs_nothing((tmp_path / "t.html").read_text(encoding="utf-8"))
     assert '"prefix":["class token"],"layers":12' in page and '"rows":4' in page
     headway.attend(model, str(picture), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
-    assert "16 × 192" not in (tmp_path / "e.html").read_text() and "17 × 192" in (tmp_path / "e.html").read_text()
+    assert f"17 {TIMES} 192" in (tmp_path / "e.html").read_text(encoding="utf-8")
 
 
 def test_refusals(run, photos, picture, tmp_path, capsys):

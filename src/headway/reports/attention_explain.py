@@ -38,7 +38,7 @@ def write_explanation(e: Explained) -> tuple[str, int]:
     """The page, and the attention head that it follows, from 0."""
     cast, total = cast_of(e), len(e.x)
     parts = [_before, _project, _split, score, scale, share_out, mix, _concatenate, _transform, _after]
-    model, heads = html.escape(e.model), e.attention.attention_heads
+    model, heads = f"\u201c{html.escape(e.model)}\u201d", e.attention.attention_heads
     ways = f"in {heads} ways at once" if heads > 1 else "in one way"
     header = (
         f'<header><h1>Multi-head attention, step by step</h1><p class="claim">How {total} tokens of one picture look '
@@ -173,7 +173,7 @@ def _concatenate(e: Explained, cast: Cast) -> str:
 
 def _transform(e: Explained, cast: Cast) -> str:
     output, joined, linear = e.steps.output[0], e.steps.joined[0], e.attention.output  # T D, T h*d
-    weight, bias = linear.weight.detach(), None if linear.bias is None else float(linear.bias[0])
+    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias[0].item()
     added = (
         f" + {number(bias)} (the first number of b<sub>O</sub>)".replace("+ \u2212", "\u2212 ")
         if bias is not None
@@ -216,15 +216,15 @@ def _after(e: Explained, cast: Cast) -> str:
             f"{then}"
         ),
         paragraph(
-            f"<b>All of it in one line:</b> split into {heads}, softmax(Q{DOT}K<sup>T</sup> / \u221ad){DOT}V in "
-            "each, concatenate, transform linearly. <b>And in code</b>, as these numbers were computed (B pictures "
-            "at once, and T = S; <code>masked</code> and <code>thinned</code> change nothing here, since no token "
-            "is hidden and nothing is dropped):"
+            f"<b>All of it in one line:</b> split into {heads}, softmax(Q{DOT}K<sup>T</sup> / \u221ad){DOT}V in each, "
+            "concatenate, transform linearly. <b>And in code</b>, as these numbers were computed (behind # stand shapes: "
+            "B pictures at once, and S tokens that are looked at, here as many as T; <code>masked</code> and "
+            "<code>thinned</code> change nothing here, since no token is hidden and nothing is dropped):"
         ),
         f"<pre>{html.escape(_body(MultiHeadAttention.steps))}</pre>\n",
         paragraph(
             "<b>Check.</b> In its daily work the network computes the same formula in a faster form. For this picture "
-            f"that form's output and Y differ by {largest:.1g} at most."
+            f"that form's output and Y differ by {largest:.7f} at most."
         ),
         paragraph(
             "Vaswani et al., \u201cAttention is all you need\u201d, 2017, "

@@ -100,7 +100,7 @@ def mix(e: Explained, cast: Cast) -> str:
     most, count = row.argsort(descending=True).tolist()[:3], min(FIRST, values.shape[1])
     parts = [row[t] * values[t] for t in most]
     stack = torch.stack([*parts, heads[e.token] - sum(parts, torch.zeros_like(values[0])), heads[e.token]])  # 5 d
-    names = [f"{float(row[t]):.3f} {TIMES} row {cast.every[t]} of V" for t in most]
+    names = [f"{float(row[t]):.3f} {TIMES} value of {cast.every[t]}" for t in most]
     names += [f"the {len(row) - len(most)} others, added up", "sum"]
     table = excerpt(
         f"row {html.escape(cast.who)} of O<sub>{i}</sub>, by hand", stack, range(len(stack)), names, range(count),

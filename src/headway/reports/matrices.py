@@ -72,7 +72,7 @@ def excerpt(
         before = row
     if before + 1 < matrix.shape[0]:
         lines.append(dots)
-    size = f'<span class="shape">{shape(matrix)}</span>' if sized else ""
+    size = f' <span class="shape">{shape(matrix)}</span>' if sized else ""
     return f'<div class="matrix"><div class="name">{name}{size}</div><table>{"".join(lines)}</table></div>'
 
 
