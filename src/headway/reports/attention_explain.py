@@ -216,10 +216,11 @@ def _after(e: Explained, cast: Cast) -> str:
             f"{then}"
         ),
         paragraph(
-            f"<b>All of it in one line:</b> split into {heads}, softmax(Q{DOT}K<sup>T</sup> / \u221ad){DOT}V in each, "
-            "concatenate, transform linearly. <b>And in code</b>, as these numbers were computed (behind # stand shapes: "
-            "B pictures at once, and S tokens that are looked at, here as many as T; <code>masked</code> and "
-            "<code>thinned</code> change nothing here, since no token is hidden and nothing is dropped):"
+            f"<b>All of it in one line:</b> split into {heads}, softmax(Q{DOT}K<sup>T</sup> / \u221ad){DOT}V in "
+            "each, concatenate, transform linearly. <b>And in code</b>, as these numbers were computed (behind # "
+            "stand shapes: B pictures at once, and S tokens that are looked at, here as many as T; "
+            "<code>masked</code> and <code>thinned</code> change nothing here, since no token is hidden and nothing "
+            "is dropped):"
         ),
         f"<pre>{html.escape(_body(MultiHeadAttention.steps))}</pre>\n",
         paragraph(
