@@ -1,10 +1,10 @@
 """Our multi-head attention against torch's and timm's, as ratios in one run: `python benchmarks/attention.py`.
 
-Self-attention of one layer, forward and forward+backward, over numbers of tokens, in float32 and under bf16 autocast, and
-the peak memory of each. Pairs are interleaved; a ratio is the median over pairs of ours / theirs, so below 1 ours is
-faster. `ours / ours` is the same code against itself: what a ratio is worth. Ours takes the form (plain or fused) that a
-short measurement before finds faster, as a run does; so do the others (torch with and without weights, timm fused and
-not), and the fastest of theirs is the peer.
+Self-attention of one layer, forward and forward+backward, over numbers of tokens, in float32 and under bf16 autocast,
+and the peak memory of each. Pairs are interleaved; a ratio is the median over pairs of ours / theirs, so below 1 ours
+is faster. `ours / ours` is the same code against itself: what a ratio is worth. Ours takes the form (plain or fused)
+that a short measurement before finds faster, as a run does; so do the others (torch with and without weights, timm
+fused and not), and the fastest of theirs is the peer.
 """
 
 import os
@@ -108,7 +108,7 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, timm {timm.__version__}, {options.threads} threads, {platform.machine()}")
     print(f"width {options.width}, {options.attention_heads} attention heads, medians of {options.pairs} pairs\n")
-    print("| tokens | batch | | precision | ours | peer | ms | time / peer | ours / ours | memory / peer |")
+    print("| tokens | batch | pass | precision | ours | peer | ms | time / peer | ours / ours | memory / peer |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for tokens in options.tokens:
         batch = max(2048 // tokens, 1)

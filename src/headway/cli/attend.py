@@ -1,62 +1,37 @@
 """``headway attend``: see what a vision transformer attends to, and what each attention head is worth."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
 from tyro.conf import Positional
 
-from headway.backbones.load import build_backbone
-from headway.cli.screen import counting, name_skipped, note
+from headway.cli.screen import counting, name_skipped
 from headway.data.decode import decode, fit
 from headway.data.open import open_source
 from headway.data.source import Source, Unreadable
-from headway.downstream.classifier import RECORD, Classifier, load_classifier, refuse_existing
-from headway.downstream.features import extract
-from headway.downstream.labelled import Labelled, gather_labelled
-from headway.downstream.swap import load_run, view_size
+from headway.downstream.classifier import refuse_existing
+from headway.downstream.judge import held_out, recogniser, recogniser_name
+from headway.downstream.network import Network, load_network
 from headway.errors import HeadwayError
-from headway.files import write_text, write_whole
-from headway.measure.attention import Importance, importance, profile
-from headway.measure.knn import knn_scores
+from headway.files import write_text
+from headway.measure.attention import importance, profile
 from headway.measure.listen import attentions_of, heads_of, look, steps_of
 from headway.reports.attention_explain import write_explanation
 from headway.reports.attention_page import Attended, Pictured, write_attention_page
-from headway.reports.attention_sheet import write_maps, write_numbers, write_table
+from headway.reports.attention_sheet import write_sheets
 from headway.reports.lesson import Explained
 from headway.train.planning import spread
 from headway.views.pixels import to_unit
 
 MOST = 24
 """Pictures that are shown, at most."""
-JUDGED = 1000
-"""Labelled pictures to vote and held-out pictures to recognise, at most, spread evenly."""
 PROFILED = 128
 """Held-out pictures over which distance and entropy are averaged, at most."""
 SHOWN = 336
 """Side in pixels of a picture on a page, about."""
-
-
-class Network(NamedTuple):
-    """What was asked to be looked at.
-
-    Attributes:
-        name: As a person typed it, without folders.
-        backbone: The network, in evaluation mode.
-        classifier: Its output layer and class names, where it is a classifier.
-        size: Side in pixels of the view that it is shown.
-        tokens: Names of its prefix tokens.
-    """
-
-    name: str
-    backbone: Any
-    classifier: Classifier | None
-    size: int
-    tokens: tuple[str, ...]
 
 
 def attend(
@@ -76,7 +51,9 @@ def attend(
     """See what a vision transformer attends to, picture by picture and attention head by attention head.
 
     Example: headway attend runs/photos cat.jpg dog.jpg --out attention.html
+
     Example: headway attend models/photos cat.jpg --data labelled --out attention.html
+
     Example: headway attend runs/photos cat.jpg --explain --out steps.html
 
     Args:
@@ -108,7 +85,7 @@ def attend(
     pictures = _read([images] if isinstance(images, (str, Path)) else images)
     if explain and len(pictures) > 1:
         raise HeadwayError(f"--explain walks one picture through a layer, got {len(pictures)}")
-    network = _load(model, size, pretrained)
+    network = load_network(model, size, pretrained)
     views = torch.stack([fit(picture, network.size) for _, picture in pictures])  # B 3 S S
     seen = [look(network.backbone, to_unit(view[None])) for view in views]
     grid = seen[0].grid
@@ -120,8 +97,13 @@ def attend(
     token = _token(patch, network, grid)
     if explain:
         return _explain(network, shown[0], views[:1], token, layer, file)
-    held = _held_out(network, data, test, seed) if data is not None else None
-    worth = _importance(network, held) if held else None
+    held = worth = None
+    if data is not None:
+        with counting("decoding") as progress:
+            held = held_out(network, data, test, seed, progress)
+        name_skipped(held.skipped)
+        with counting("silencing attention heads") as progress:
+            worth = importance(network.backbone, recogniser(network, held), progress)
     kind = profile(network.backbone, to_unit(spread(held.test_images, PROFILED) if held else views))
     count = min(len(held.test_images), PROFILED) if held else len(views)
     attentions = attentions_of(network.backbone)
@@ -133,14 +115,14 @@ def attend(
               + (f", and {', '.join(network.tokens)}" if network.tokens else "") + ".",
         tokens=network.tokens, start=token, pictures=shown, profile=kind,
         profiled=f"{count} {'held-out ' if held else ''}picture{'s' if count > 1 else ''}", importance=worth,
-        recogniser=_recogniser(network),
+        recogniser=recogniser_name(network),
         note=f"The network sees the central square of each picture at {network.size} x {network.size} pixels. "
              "Made by headway attend; the pictures carry no data of their files.",
     )  # fmt: skip
     if file.suffix == ".html":
         write_text(file, write_attention_page(attended))
     else:
-        _write_folder(attended, file)
+        write_sheets(attended, file)
     answer = {
         "out": str(file), "model": model, "pictures": len(shown), "layers": len(attentions), "attention_heads": heads,
         "distance": _rounded(kind.distance), "entropy": _rounded(kind.entropy),
@@ -198,37 +180,6 @@ def _read(images: Any) -> list[tuple[str, Tensor]]:
     return found
 
 
-def _load(model: str, size: int, pretrained: bool) -> Network:
-    classifier, name = None, model if model.startswith("timm:") else Path(model).resolve().name
-    if size < 0:
-        raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {size}")
-    if model.startswith("timm:"):
-        backbone: Any = build_backbone(model, size=size or _natural(model), pretrained=pretrained).eval()
-    elif (Path(model) / RECORD).is_file():
-        classifier = load_classifier(Path(model))
-        backbone = classifier.backbone
-    else:
-        backbone, _ = load_run(Path(model))
-    attentions_of(backbone)
-    tokens = []
-    if hasattr(backbone, "class_token"):
-        tokens = ["class token"] * (backbone.class_token is not None)
-        tokens += [f"register {i + 1}" for i in range(backbone.config.registers)]
-    else:
-        count = backbone.prefix_tokens
-        first = getattr(backbone.network, "cls_token", None) is not None
-        tokens = ["class token"] * first + [f"register {i + 1}" for i in range(count - first)]
-    return Network(name, backbone, classifier, size or view_size(backbone), tuple(tokens))
-
-
-def _natural(model: str) -> int:
-    """The side that timm made the model for."""
-    from timm.models import get_pretrained_cfg
-
-    cfg = get_pretrained_cfg(model.removeprefix("timm:"))
-    return int(cfg.input_size[-1]) if cfg else 224
-
-
 def _token(patch: str | None, network: Network, grid: tuple[int, int]) -> int | None:
     """The token that is asked, prefix tokens counted; None: the mean of all patches."""
     if patch is None:
@@ -265,81 +216,6 @@ def _explain(
         "out": str(file), "model": network.name, "picture": picture.name, "layer": number + 1,
         "attention_head": head + 1, "token": f"patch {place[0] + 1},{place[1] + 1}",
     }  # fmt: skip
-
-
-def _held_out(network: Network, data: Any, test: Any, seed: int) -> Labelled:
-    source = open_source(data, labelled=True)
-    held = open_source(test, labelled=True) if test is not None else None
-    with counting("decoding") as progress:
-        pictures = gather_labelled(source, held, network.size, seed=seed, progress=progress)
-    name_skipped(pictures.skipped)
-    if len(pictures.test_labels) < 2:
-        raise HeadwayError("fewer than two pictures are left to test on; label more, or give --test")
-    if network.classifier is not None:
-        strange = sorted(set(pictures.classes) - set(network.classifier.classes))
-        if strange:
-            raise HeadwayError(f"the classifier does not know the classes {', '.join(strange[:5])}; "
-                               f"it knows {', '.join(network.classifier.classes[:10])}")  # fmt: skip
-        if pictures.aside:
-            note(f"held out: the fifth that transfer sets aside of these pictures with --seed {seed}")
-    return pictures._replace(
-        images=spread(pictures.images, JUDGED), labels=spread(pictures.labels, JUDGED),
-        test_images=spread(pictures.test_images, JUDGED), test_labels=spread(pictures.test_labels, JUDGED),
-    )  # fmt: skip
-
-
-def _importance(network: Network, held: Labelled) -> Importance:
-    with counting("silencing attention heads") as progress:
-        return importance(network.backbone, _recognise(network, held), progress)
-
-
-def _recognise(network: Network, held: Labelled) -> Callable[[], Tensor]:
-    """Which held-out pictures are recognised: by the classifier where there is one, else by k-NN."""
-    classifier = network.classifier
-    if classifier is not None:
-        known = torch.tensor([classifier.classes.index(name) for name in held.classes])
-        whole = classifier._replace(size=network.size)
-        return lambda: whole.probabilities(held.test_images).argmax(1) == known[held.test_labels]
-
-    def neighbours() -> Tensor:
-        bank, queries = (extract(network.backbone, part, network.size) for part in (held.images, held.test_images))
-        return knn_scores(bank, held.labels, queries, len(held.classes)).argmax(1) == held.test_labels
-
-    return neighbours
-
-
-def _recogniser(network: Network) -> str:
-    if network.classifier is not None:
-        return f"The model's own {network.classifier.kind} classifier recognises"
-    return "k-NN (20 neighbours, features of the silenced network on both sides) recognises"
-
-
-def _write_folder(attended: Attended, folder: Path) -> None:
-    """A sheet a picture, the numbers as a picture and as a table."""
-    start, tokens = attended.start, attended.tokens
-    grid = attended.pictures[0].seen.grid
-    who = "the mean of all patches"
-    if start is not None:
-        place = divmod(start - len(tokens), grid[1])
-        who = f"the {tokens[start]}" if start < len(tokens) else f"the framed patch ({place[0] + 1},{place[1] + 1})"
-    side = grid[0] * max(round(128 / grid[0]), 1)
-
-    def write(temporary: Path) -> None:
-        temporary.mkdir(parents=True)
-        for number, picture in enumerate(attended.pictures, 1):
-            small = torch.from_numpy(np.ascontiguousarray(picture.pixels)).permute(2, 0, 1)  # 3 S S
-            smaller = picture._replace(pixels=fit(small, side).permute(1, 2, 0).numpy())
-            name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in Path(picture.name).stem)
-            sheet = write_maps(smaller, start, who, attended.title, attended.note)
-            (temporary / f"{number:02d}-{name[:80]}.png").write_bytes(sheet)
-        title = attended.title.replace("Attention", "Attention heads", 1)
-        words = f"distance and entropy averaged over {attended.profiled}"
-        if attended.importance:
-            words += f"; {attended.importance.accuracy:.1f} % of {attended.importance.pictures} recognised with all"
-        (temporary / "heads.png").write_bytes(write_numbers(attended.profile, attended.importance, title, words))
-        (temporary / "heads.csv").write_text(write_table(attended.profile, attended.importance), encoding="utf-8")
-
-    write_whole(folder, write)
 
 
 def _rounded(rows: list[list[float]]) -> list[list[float]]:

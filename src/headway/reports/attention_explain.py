@@ -8,7 +8,6 @@ import html
 import inspect
 import textwrap
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +29,7 @@ from headway.reports.lesson import (
     tall,
 )
 from headway.reports.matrices import ACROSS, TIMES, beside, number, shape
-from headway.reports.overlay import marked
+from headway.reports.overlay import marked, ruled
 from headway.reports.page import document
 
 
@@ -52,7 +51,7 @@ def write_explanation(e: Explained) -> tuple[str, int]:
 
 def _before(e: Explained, cast: Cast) -> str:
     (rows, columns), width = e.grid, e.x.shape[1]
-    picture = marked(_ruled(e.pixels, e.grid), place(e), e.grid)
+    picture = marked(ruled(e.pixels, e.grid), place(e), e.grid)
     extra, several = "", len(e.tokens) > 1
     if e.tokens:
         count, verb = (f"{len(e.tokens)} more tokens", "belong") if several else ("One more token", "belongs")
@@ -244,12 +243,3 @@ def _body(function: object) -> str:
     """The source of a function below its docstring."""
     source = inspect.getsource(function).rstrip()  # type: ignore[arg-type]
     return textwrap.dedent(source.split('"""')[2].lstrip("\n"))
-
-
-def _ruled(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """With thin lines between patches."""
-    ruled = picture.copy()
-    tall_, wide = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
-    for lines in (ruled[tall_::tall_], ruled[:, wide::wide]):
-        lines[:] = lines // 2 + 110
-    return ruled

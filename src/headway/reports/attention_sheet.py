@@ -2,19 +2,50 @@
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from headway.data.decode import fit
+from headway.files import write_whole
 from headway.measure.attention import Importance, Profile, rollout, seen_from
 from headway.protocol import Panel
-from headway.reports.attention_page import Pictured
+from headway.reports.attention_page import Attended, Pictured
 from headway.reports.overlay import heat, levels, marked, overlay
 from headway.reports.sheet import FAINT, INK, PAPER, Sheet, write_png
 
 
-def write_maps(picture: Pictured, token: int | None, who: str, title: str, note: str) -> bytes:
+def write_sheets(attended: Attended, folder: Path) -> None:
+    """Write a folder: a sheet a picture, the numbers as a picture (heads.png) and as a table (heads.csv)."""
+    start, tokens = attended.start, attended.tokens
+    grid = attended.pictures[0].seen.grid
+    who = "the mean of all patches"
+    if start is not None:
+        place = divmod(start - len(tokens), grid[1])
+        who = f"the {tokens[start]}" if start < len(tokens) else f"the framed patch ({place[0] + 1},{place[1] + 1})"
+    side = grid[0] * max(round(128 / grid[0]), 1)
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir(parents=True)
+        for number, picture in enumerate(attended.pictures, 1):
+            small = torch.from_numpy(np.ascontiguousarray(picture.pixels)).permute(2, 0, 1)  # 3 S S
+            smaller = picture._replace(pixels=fit(small, side).permute(1, 2, 0).numpy())
+            name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in Path(picture.name).stem)
+            sheet = maps_png(smaller, start, who, attended.title, attended.note)
+            (temporary / f"{number:02d}-{name[:80]}.png").write_bytes(sheet)
+        title = attended.title.replace("Attention", "Attention heads", 1)
+        words = f"distance and entropy averaged over {attended.profiled}"
+        if attended.importance:
+            words += f"; {attended.importance.accuracy:.1f} % of {attended.importance.pictures} recognised with all"
+        (temporary / "heads.png").write_bytes(numbers_png(attended.profile, attended.importance, title, words))
+        (temporary / "heads.csv").write_text(numbers_csv(attended.profile, attended.importance), encoding="utf-8")
+
+    write_whole(folder, write)
+
+
+def maps_png(picture: Pictured, token: int | None, who: str, title: str, note: str) -> bytes:
     """Everything one token of one picture attends to: the bytes of a PNG.
 
     Args:
@@ -42,7 +73,7 @@ def write_maps(picture: Pictured, token: int | None, who: str, title: str, note:
     return write_png(Sheet(title, claim, panels, captions, note))
 
 
-def write_numbers(profile: Profile, importance: Importance | None, title: str, note: str) -> bytes:
+def numbers_png(profile: Profile, importance: Importance | None, title: str, note: str) -> bytes:
     """Distance, entropy and importance of every attention head as warm and cold cells: the bytes of a PNG."""
     tables = [
         ("mean attention distance, pixels", profile.distance, "{:.1f}"),
@@ -78,7 +109,7 @@ def write_numbers(profile: Profile, importance: Importance | None, title: str, n
     return buffer.getvalue()
 
 
-def write_table(profile: Profile, importance: Importance | None) -> str:
+def numbers_csv(profile: Profile, importance: Importance | None) -> str:
     """The same numbers as CSV: a line an attention head, counted from 1."""
     lines = ["layer,attention_head,distance,entropy" + (",loss,low,high" if importance else "")]
     for layer, (distances, entropies) in enumerate(zip(profile.distance, profile.entropy, strict=True)):

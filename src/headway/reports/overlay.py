@@ -1,7 +1,6 @@
 """A map of numbers laid over a picture: what is looked at glows, the rest falls back."""
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from headway.reports.sheet import PAPER
@@ -61,9 +60,13 @@ def marked(picture: np.ndarray, place: tuple[int, int] | None, grid: tuple[int, 
     return framed
 
 
-def enlarged(picture: np.ndarray, side: int) -> np.ndarray:
-    """S S 3 -> side side 3, uint8: smooth, since single pixels are of no interest here."""
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+def ruled(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The picture, H W 3, with thin lines between patches."""
+    lined = picture.copy()
+    tall, wide = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
+    for lines in (lined[tall::tall], lined[:, wide::wide]):
+        lines[:] = lines // 2 + 110
+    return lined
 
 
 def heat(value: float, low: float, high: float) -> tuple[int, int, int]:
