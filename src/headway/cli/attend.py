@@ -18,7 +18,7 @@ from headway.downstream.network import Network, load_network
 from headway.errors import HeadwayError
 from headway.files import write_text
 from headway.measure.attention import importance, profile
-from headway.measure.listen import attentions_of, heads_of, look, steps_of
+from headway.measure.listen import Look, attentions_of, heads_of, look, steps_of
 from headway.reports.attention_explain import write_explanation
 from headway.reports.attention_page import Attended, Pictured, write_attention_page
 from headway.reports.attention_sheet import write_sheets
@@ -78,25 +78,23 @@ def attend(
         heads). With explain: out, model, picture, layer, attention_head (the one followed), token.
     """
     file = refuse_existing(Path(out))
-    if file.suffix not in ((".html",) if explain else (".html", "")):
-        raise HeadwayError(f"--out '{out}' is neither a page (.html) nor a folder" if not explain else
-                           f"--explain writes a page: end --out '{out}' in .html")  # fmt: skip
+    if explain and file.suffix != ".html":
+        raise HeadwayError(f"--explain writes a page: end --out '{out}' in .html")
+    if file.suffix not in (".html", ""):
+        raise HeadwayError(f"--out '{out}' is neither a page (.html) nor a folder")
     _check_together(explain, layer, data, test)
     pictures = _read([images] if isinstance(images, (str, Path)) else images)
     if explain and len(pictures) > 1:
         raise HeadwayError(f"--explain walks one picture through a layer, got {len(pictures)}")
-    network = load_network(model, size, pretrained)
-    views = torch.stack([fit(picture, network.size) for _, picture in pictures])  # B 3 S S
-    seen = [look(network.backbone, to_unit(view[None])) for view in views]
-    grid = seen[0].grid
-    side = grid[0] * max(round(SHOWN / grid[0]), 1)
+    network = load_network(str(model), size, pretrained)
+    views = to_unit(torch.stack([fit(picture, network.size) for _, picture in pictures]))  # B 3 S S
     shown = [
-        Pictured(name, fit(picture, side).permute(1, 2, 0).numpy(), one)
-        for (name, picture), one in zip(pictures, seen, strict=True)
+        _pictured(name, picture, look(network.backbone, view[None]))
+        for (name, picture), view in zip(pictures, views, strict=True)
     ]
-    token = _token(patch, network, grid)
+    token = _token(patch, network, shown[0].seen.grid)
     if explain:
-        return _explain(network, shown[0], views[:1], token, layer, file)
+        return _explain(network, shown[0], views, token, layer, file)
     held = worth = None
     if data is not None:
         with counting("decoding") as progress:
@@ -104,17 +102,11 @@ def attend(
         name_skipped(held.skipped)
         with counting("silencing attention heads") as progress:
             worth = importance(network.backbone, recogniser(network, held), progress)
-    kind = profile(network.backbone, to_unit(spread(held.test_images, PROFILED) if held else views))
-    count = min(len(held.test_images), PROFILED) if held else len(views)
-    attentions = attentions_of(network.backbone)
-    heads = heads_of(attentions[0])
+    over = to_unit(spread(held.test_images, PROFILED)) if held else views
     attended = Attended(
-        title=f"Attention of {network.name}",
-        claim=f"{getattr(network.backbone, 'name', '')}: {len(attentions)} layers of {heads} attention heads; "
-              f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels"
-              + (f", and {', '.join(network.tokens)}" if network.tokens else "") + ".",
-        tokens=network.tokens, start=token, pictures=shown, profile=kind,
-        profiled=f"{count} {'held-out ' if held else ''}picture{'s' if count > 1 else ''}", importance=worth,
+        title=f"Attention of {network.name}", claim=_claim(network, shown[0].seen.grid), tokens=network.tokens,
+        start=token, pictures=shown, profile=profile(network.backbone, over),
+        profiled=f"{len(over)} {'held-out ' if held else ''}picture{'s' if len(over) > 1 else ''}", importance=worth,
         recogniser=recogniser_name(network),
         note=f"The network sees the central square of each picture at {network.size} x {network.size} pixels. "
              "Made by headway attend; the pictures carry no data of their files.",
@@ -123,14 +115,7 @@ def attend(
         write_text(file, write_attention_page(attended))
     else:
         write_sheets(attended, file)
-    answer = {
-        "out": str(file), "model": model, "pictures": len(shown), "layers": len(attentions), "attention_heads": heads,
-        "distance": _rounded(kind.distance), "entropy": _rounded(kind.entropy),
-    }  # fmt: skip
-    if worth:
-        lost = [[cell.mean for cell in row] for row in worth.loss]
-        answer |= {"accuracy": round(worth.accuracy, 2), "held_out": worth.pictures, "importance": _rounded(lost)}
-    return answer
+    return _answer(file, str(model), attended)
 
 
 def show(answer: dict[str, Any]) -> None:
@@ -180,6 +165,21 @@ def _read(images: Any) -> list[tuple[str, Tensor]]:
     return found
 
 
+def _pictured(name: str, picture: Tensor, seen: Look) -> Pictured:
+    """The picture in a side that is good to look at and that the patches divide."""
+    side = seen.grid[0] * max(round(SHOWN / seen.grid[0]), 1)
+    return Pictured(name, fit(picture, side).permute(1, 2, 0).numpy(), seen)
+
+
+def _claim(network: Network, grid: tuple[int, int]) -> str:
+    attentions = attentions_of(network.backbone)
+    patches = f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels a side"
+    return (
+        f"{network.backbone.name}: {len(attentions)} layers of {heads_of(attentions[0])} attention heads, which look at "
+        f"{', '.join([patches, *network.tokens])}."
+    )
+
+
 def _token(patch: str | None, network: Network, grid: tuple[int, int]) -> int | None:
     """The token that is asked, prefix tokens counted; None: the mean of all patches."""
     if patch is None:
@@ -196,7 +196,7 @@ def _token(patch: str | None, network: Network, grid: tuple[int, int]) -> int | 
 
 
 def _explain(
-    network: Network, picture: Pictured, view: Tensor, token: int | None, layer: int | None, file: Path
+    network: Network, picture: Pictured, views: Tensor, token: int | None, layer: int | None, file: Path
 ) -> dict[str, Any]:
     layers, (rows, columns) = len(picture.seen.weights), picture.seen.grid
     if layer is not None and not 1 <= layer <= layers:
@@ -204,7 +204,7 @@ def _explain(
     number, prefix = layers // 2 if layer is None else layer - 1, len(network.tokens)
     if token is None or token < prefix:  # a patch in the middle is easier to follow than the class token
         token = prefix + rows // 2 * columns + columns // 2
-    attention, x, steps, output = steps_of(network.backbone, to_unit(view), number)
+    attention, x, steps, output = steps_of(network.backbone, views, number)
     turned = getattr(network.backbone.config, "positions", "learned") == "rotary"
     page, head = write_explanation(Explained(
         network.name, picture.name, picture.pixels, (rows, columns), network.backbone.patch_size, network.tokens,
@@ -218,5 +218,16 @@ def _explain(
     }  # fmt: skip
 
 
-def _rounded(rows: list[list[float]]) -> list[list[float]]:
-    return [[round(value, 3) for value in row] for row in rows]
+def _answer(file: Path, model: str, attended: Attended) -> dict[str, Any]:
+    def rounded(rows: list[list[float]]) -> list[list[float]]:
+        return [[round(value, 3) for value in row] for row in rows]
+
+    kind, worth = attended.profile, attended.importance
+    answer = {
+        "out": str(file), "model": model, "pictures": len(attended.pictures), "layers": len(kind.distance),
+        "attention_heads": len(kind.distance[0]), "distance": rounded(kind.distance), "entropy": rounded(kind.entropy),
+    }  # fmt: skip
+    if worth:
+        lost = [[cell.mean for cell in row] for row in worth.loss]
+        answer |= {"accuracy": round(worth.accuracy, 2), "held_out": worth.pictures, "importance": rounded(lost)}
+    return answer
