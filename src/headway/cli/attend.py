@@ -175,7 +175,7 @@ def _claim(network: Network, grid: tuple[int, int]) -> str:
     attentions = attentions_of(network.backbone)
     patches = f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels a side"
     return (
-        f"{network.backbone.name}: {len(attentions)} layers of {heads_of(attentions[0])} attention heads, which look at "
+        f"{network.backbone.name}: {len(attentions)} layers of {heads_of(attentions[0])} attention heads that look at "
         f"{', '.join([patches, *network.tokens])}."
     )
 
