@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from timm.layers import Attention
+from torch import nn
 
 from headway.backbones.load import build_backbone
 from headway.backbones.timm_vit import from_timm
@@ -11,6 +13,7 @@ from headway.errors import HeadwayError
 from headway.measure.attention import distance, entropy, importance, profile, rollout, seen_from
 from headway.measure.listen import attentions_of, look, silenced, steps_of
 from headway.nn.attention import use_form
+from headway.protocol import Features
 
 TIMM = "timm:vit_tiny_patch16_224"
 
@@ -86,8 +89,24 @@ def test_other_kinds_of_timms_attention():
         steps_of(rotary, torch.rand(1, 3, 28, 28), 0)
     with pytest.raises(HeadwayError, match="resnet10t has no attention to look at: take a ViT"):
         look(build_backbone("timm:resnet10t", size=32), torch.rand(1, 3, 32, 32))
-    with pytest.raises(HeadwayError, match=r"(has no attention|attends to all others)"):
-        look(build_backbone("timm:cait_xxs24_224", size=32), torch.rand(1, 3, 32, 32))
+
+
+class Windows(nn.Module):
+    """A network whose tokens attend within windows of two."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Attention(8, 2)])
+
+    def forward(self, images):
+        tokens = images.flatten(2).transpose(1, 2).repeat(1, 1, 8)[..., :8]  # B 4 8
+        halves = self.blocks[0](tokens.unflatten(1, (2, 2)).flatten(0, 1)).unflatten(0, (-1, 2)).flatten(1, 2)
+        return Features(halves.mean(1), halves, halves[:, :0], (2, 2))
+
+
+def test_windows_are_refused():
+    with pytest.raises(HeadwayError, match="not every token of Windows attends to all others"):
+        look(Windows(), torch.rand(1, 3, 2, 2))
 
 
 def test_a_layer_that_is_not_there():
