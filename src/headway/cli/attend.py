@@ -176,7 +176,7 @@ def _claim(network: Network, grid: tuple[int, int]) -> str:
     patches = f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels a side"
     return (
         f"{network.backbone.name}: {len(attentions)} layers of {heads_of(attentions[0])} attention heads that look at "
-        f"{', '.join([patches, *network.tokens])}."
+        f"{' and '.join([patches, *([', '.join(network.tokens)] if network.tokens else [])])}."
     )
 
 

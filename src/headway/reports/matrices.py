@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from headway.reports.overlay import heat
+
 STYLE = """
 .beside { display: flex; flex-wrap: wrap; gap: 1.25rem 2rem; align-items: flex-start; margin: .75rem 0 }
 .matrix { max-width: 100%; overflow-x: auto }
@@ -66,7 +68,7 @@ def excerpt(
     for row, text, values in zip(rows, row_names, shown, strict=True):
         if row != before + 1:
             lines.append(dots)
-        cells = "".join(f'<td style="background: {_tint(v, span)}">{number(v, places)}</td>' for v in values)
+        cells = "".join(f'<td style="background: rgb{heat(v, -span, span)}">{number(v, places)}</td>' for v in values)
         mark = ' class="followed"' if row == followed else ""
         lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{cells}{more}</tr>")
         before = row
@@ -79,10 +81,3 @@ def excerpt(
 def beside(*parts: str) -> str:
     """Tables and figures in a row, as far as the window is wide."""
     return f'<div class="beside">{"".join(parts)}</div>\n'
-
-
-def _tint(value: float, span: float) -> str:
-    """Blue below zero, orange above, paper at zero: light enough for dark letters."""
-    share = abs(value) / span if span else 0.0
-    end = (244, 166, 88) if value > 0 else (120, 170, 230)
-    return "rgb({}, {}, {})".format(*(round(p + share * (e - p)) for p, e in zip((252, 251, 248), end, strict=True)))

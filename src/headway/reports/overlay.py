@@ -9,6 +9,8 @@ STOPS = ((13, 8, 60), (120, 28, 109), (207, 68, 70), (246, 146, 32), (252, 240, 
 """Colours from nothing to most, evenly spaced: dark to light in grey print too."""
 ALPHA = (0.5, 0.72)
 """How much of the colour covers the picture, from nothing to most."""
+WARM, COLD = (244, 166, 88), (120, 170, 230)
+"""Grounds of the cells with the largest numbers above and below zero."""
 MARK = (255, 255, 255)
 """Colour of the frame around the patch that looks; a dark line runs along it."""
 
@@ -70,6 +72,14 @@ def ruled(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def heat(value: float, low: float, high: float) -> tuple[int, int, int]:
-    """A cell's background between paper (low) and a warm tone (high), light enough for dark letters."""
+    """The ground of a cell, light enough for dark letters: from paper at ``low`` to a warm tone at ``high``.
+
+    Where ``low`` lies below 0, paper stands for 0, and what is below grows as blue as what is above grows warm.
+    """
+    if low < 0:
+        low, high, value, end = 0.0, max(-low, high), abs(value), COLD if value < 0 else WARM
+    else:
+        end = WARM
     share = min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
-    return tuple(round(p + share * (w - p)) for p, w in zip(PAPER, (244, 166, 88), strict=True))  # type: ignore[return-value]
+    red, green, blue = (round(p + share * (e - p)) for p, e in zip(PAPER, end, strict=True))
+    return red, green, blue
