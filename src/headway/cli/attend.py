@@ -173,10 +173,10 @@ def _pictured(name: str, picture: Tensor, seen: Look) -> Pictured:
 
 def _claim(network: Network, grid: tuple[int, int]) -> str:
     attentions = attentions_of(network.backbone)
-    patches = f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels a side"
+    others = f" and the {', '.join(network.tokens)}" if network.tokens else ""
     return (
         f"{network.backbone.name}: {len(attentions)} layers of {heads_of(attentions[0])} attention heads that look at "
-        f"{' and '.join([patches, *([', '.join(network.tokens)] if network.tokens else [])])}."
+        f"{grid[0] * grid[1]} patches of {network.backbone.patch_size} pixels a side{others}."
     )
 
 
