@@ -15,6 +15,7 @@ _WHERE = {
     "embed": "headway.cli.embed",
     "predict": "headway.cli.predict",
     "pretrain": "headway.cli.pretrain",
+    "show": "headway.cli.show",
     "tasks": "headway.cli.tasks",
     "transfer": "headway.cli.transfer",
     "Batch": "headway.protocol",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from headway.cli.embed import embed as embed
     from headway.cli.predict import predict as predict
     from headway.cli.pretrain import pretrain as pretrain
+    from headway.cli.show import show as show
     from headway.cli.tasks import tasks as tasks
     from headway.cli.transfer import transfer as transfer
     from headway.config import Optim as Optim

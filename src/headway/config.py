@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
 
 from headway.errors import HeadwayError
 
@@ -104,7 +104,52 @@ def describe(thing: Any) -> Any:
     """Plain data that says what a config is: dataclasses become dictionaries with their type's name."""
     if hasattr(thing, "__dataclass_fields__"):
         fields = {name: describe(getattr(thing, name)) for name in thing.__dataclass_fields__}
-        return {"type": f"{type(thing).__module__}:{type(thing).__qualname__}", **fields}
+        return {"type": _name(type(thing)), **fields}
     if isinstance(thing, (list, tuple)):
         return [describe(item) for item in thing]
     return thing
+
+
+def recall(plain: Any, like: Any, hint: Any = None) -> Any:
+    """The config of which ``describe`` gave plain data, also after a trip through JSON.
+
+    Nothing is imported by a name in ``plain``: a record may be a stranger's. Types come from ``like`` and from what the
+    fields of its type are declared to hold.
+
+    Args:
+        plain: What ``describe`` gave.
+        like: A config of the same type, the recipe's default say; fields that ``plain`` lacks are taken from it.
+        hint: The declared type of the field that holds it.
+
+    Raises:
+        HeadwayError: A type or a field that ``like`` does not know of.
+    """
+    if isinstance(plain, list):
+        known = like if isinstance(like, tuple) else ()
+        return tuple(recall(item, known[i] if i < len(known) else None, hint) for i, item in enumerate(plain))
+    if not isinstance(plain, dict):
+        return plain
+    fields = dict(plain)
+    named = fields.pop("type", None)
+    kind = next((kind for kind in (type(like), *_configs(hint)) if _name(kind) == named), None)
+    if kind is None:
+        raise HeadwayError(f"the record holds a {named} where {_name(type(like))} was expected")
+    hints = get_type_hints(kind)
+    mine = like if isinstance(like, kind) else None
+    if not fields.keys() <= kind.__dataclass_fields__.keys():
+        raise HeadwayError(f"{named} has no {', '.join(sorted(fields.keys() - kind.__dataclass_fields__.keys()))}")
+    defaults = {name: getattr(mine, name) for name in kind.__dataclass_fields__ if mine is not None}
+    return kind(**{**defaults, **{name: recall(fields[name], defaults.get(name), hints[name]) for name in fields}})
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _configs(hint: Any) -> list[Any]:
+    """The dataclasses in a declared type, ``Augment | None`` or ``tuple[Rule, ...]`` say."""
+    return (
+        [hint]
+        if hasattr(hint, "__dataclass_fields__")
+        else [kind for part in get_args(hint) for kind in _configs(part)]
+    )

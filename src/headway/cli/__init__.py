@@ -6,6 +6,7 @@ import time
 VERBS = {
     "demo": "the main job on embedded data: pretrain, change the head, say what it was worth",
     "tasks": "what pretext tasks there are",
+    "show": "see a pretext game: what is dealt, which labels are generated, what a network answers",
     "pretrain": "train a backbone on unlabelled pictures",
     "transfer": "change the output layer: from a run and labelled pictures to a classifier",
     "predict": "name what is in pictures, with a classifier",

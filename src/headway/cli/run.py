@@ -34,7 +34,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     if as_json:
         print(json.dumps(answer))
     else:
-        module.show(answer)
+        getattr(module, "tell", module.show)(answer)  # a file whose verb is show prints by tell
     sys.stdout.flush()
     return 0
 

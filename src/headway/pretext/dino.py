@@ -26,9 +26,10 @@ from headway.errors import HeadwayError
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
 from headway.nn.teacher import Teacher
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.schedule import ramp, teacher_momentum
 from headway.views.crops import Crops, deal_crops, small_side
+from headway.views.geometry import centre_resize
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,36 @@ class DINOTask(PretextTask):
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
         self.centre.lerp_(carried_mean(carries).to(self.centre.dtype), 1 - self.config.centre_momentum)
+
+    def panels(self, batch: Batch, views: Crops, backbone: Backbone | None = None) -> list[Panel]:
+        """The picture and its crops; with the network the likeliest prototype of each: the teacher's, the student's.
+
+        Right is a small crop on which the student names what the teacher finds likeliest on both large ones together.
+        """
+        b = len(batch.images)
+        large, small = views.large.split(b), views.small.split(b) if len(views.small) else ()  # B C S S and B C s s
+        said: list[list[str]] = [[] for _ in (*large, *small)]
+        if backbone is not None:
+            answers = wide(self.teacher_head(self.teacher(views.large).pooled))  # 2*B K
+            teacher = (
+                ((answers - self.centre) / self._temperature(Clock(1, 1, 0.0))).softmax(-1).unflatten(0, (2, b))
+            )  # 2 B K
+            labels = teacher.sum(0).argmax(1)  # B
+            said = [
+                [f"teacher: {k}, {100 * p:.0f} %" for p, k in zip(*map(Tensor.tolist, crop.max(1)), strict=True)]
+                for crop in teacher
+            ]
+            for crop in small:
+                student = wide(self.head(backbone(crop).pooled)) / self.config.student_temperature  # B K
+                chances, guesses = student.softmax(-1).max(1)  # B each
+                marks = ["right" if hit else "wrong" for hit in (guesses == labels).tolist()]
+                said.append([
+                    f"{k}, {100 * p:.0f} %, {mark}"
+                    for k, p, mark in zip(guesses.tolist(), chances.tolist(), marks, strict=True)
+                ])  # fmt: skip
+        titles = [f"large crop {i}" for i in range(1, 3)] + [f"small {i}" for i in range(1, len(small) + 1)]
+        crops = [Panel(*column) for column in zip(titles, (*large, *small), said, strict=True)]
+        return [Panel("the picture", centre_resize(batch.images, views.large.shape[-1])), *crops]
 
     def _temperature(self, clock: Clock) -> float:
         return ramp(clock.progress, self.config.temperature_warmup, *self.config.teacher_temperature)

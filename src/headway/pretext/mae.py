@@ -22,9 +22,14 @@ from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.block import Block
 from headway.nn.numerics import wide
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.views.geometry import random_resized_crop
-from headway.views.masks import keep_indices
+from headway.views.masks import keep_indices, upscale
+
+STEADY = 1e-6
+"""Added to a patch's variance, which may be 0."""
+HIDDEN = 0.86
+"""The light grey of hidden patches where people look at them."""
 
 
 class Masked(NamedTuple):
@@ -86,18 +91,41 @@ class MAETask(PretextTask):
 
     def forward(self, backbone: Backbone, views: Masked, clock: Clock) -> Outcome:
         """Mean squared error on the hidden patches, each normalised by its own mean and deviation."""
+        painted = self._painted(backbone, views)  # B N p*p*C
+        target = normalised(patchify(views.images.to(painted.dtype), self.patch))  # B N p*p*C
+        error = (painted - target).square().mean(-1)  # B N
+        # Every picture hides equally many patches, so that the mean over patches is one over pictures too.
+        loss = error[views.mask].mean()
+        return Outcome(loss, {})
+
+    def panels(self, batch: Batch, views: Masked, backbone: Backbone | None = None) -> list[Panel]:
+        """What the encoder sees, what is painted into the gaps, and the picture.
+
+        The network paints patches of mean 0 and variance 1, so each is shown at the mean and variance of the true one.
+        """
+        b, patches = views.mask.shape
+        hidden = upscale(views.mask, (self.grid, self.grid), self.patch)[:, None]  # B 1 H W
+        seen = Panel(f"dealt: {views.keep.shape[1]} of {patches} patches", torch.where(hidden, HIDDEN, views.images))
+        shown = [seen]
+        if backbone is not None:
+            true = patchify(views.images, self.patch)  # B N p*p*C
+            painted = self._painted(backbone, views).to(true.dtype)  # B N p*p*C
+            raw = painted * (true.var(-1, keepdim=True) + STEADY).sqrt() + true.mean(-1, keepdim=True)
+            picture = torch.where(hidden, unpatchify(raw, self.patch, self.grid), views.images).clamp(0, 1)
+            error = (painted - normalised(true)).square().mean(-1)[views.mask].reshape(b, -1).mean(1)  # B
+            title = "painted, each patch at its true mean and contrast"
+            shown.append(Panel(title, picture, [f"squared error {value:.2f}" for value in error.tolist()]))
+        return [*shown, Panel("the truth", views.images)]
+
+    def _painted(self, backbone: Backbone, views: Masked) -> Tensor:
+        """Every patch as the decoder paints it, at mean 0 and variance 1: B N p*p*C."""
         seen = self.join(backbone(views.images, keep=views.keep).patches)  # B K D
         places = views.keep[..., None].expand(-1, -1, seen.shape[-1])  # B K D
         tokens = self.mask_token.to(seen.dtype).expand(*views.mask.shape, -1).scatter(1, places, seen)  # B N D
         tokens = tokens + self.positions.to(seen.dtype)
         for block in self.blocks:
             tokens = block(tokens)
-        painted = wide(self.paint(self.norm(tokens)))  # B N p*p*C
-        target = normalised(patchify(views.images.to(painted.dtype), self.patch))  # B N p*p*C
-        error = (painted - target).square().mean(-1)  # B N
-        # Every picture hides equally many patches, so that the mean over patches is one over pictures too.
-        loss = error[views.mask].mean()
-        return Outcome(loss, {})
+        return wide(self.paint(self.norm(tokens)))  # B N p*p*C
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -116,7 +144,7 @@ def unpatchify(pixels: Tensor, patch: int, rows: int) -> Tensor:
 def normalised(pixels: Tensor) -> Tensor:
     """Each patch at mean 0 and variance 1, which makes local contrast count: B N pixels -> the same."""
     mean, variance = pixels.mean(-1, keepdim=True), pixels.var(-1, keepdim=True)
-    return (pixels - mean) / (variance + 1e-6).sqrt()
+    return (pixels - mean) / (variance + STEADY).sqrt()
 
 
 RECIPE = Recipe(task=MAE(), optim=Optim(lr=1.5e-3, weight_decay=0.05), epochs=400, batch=256)

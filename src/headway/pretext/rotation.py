@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from headway.config import Optim, Recipe
 from headway.draws import Draws
 from headway.nn.numerics import wide
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.views.geometry import quarter_turns, random_resized_crop
 
 TURNS = 4
@@ -68,6 +68,21 @@ class RotationTask(PretextTask):
         logits = wide(self.head(backbone(views.images).pooled))  # V*B 4
         accuracy = (logits.argmax(1) == views.turns).float().mean()
         return Outcome(F.cross_entropy(logits, views.turns), {"accuracy": accuracy})
+
+    def panels(self, batch: Batch, views: Turned, backbone: Backbone | None = None) -> list[Panel]:
+        """The picture, the picture as it is dealt, and the dealt one turned back by the network's answer."""
+        b = len(batch.images)
+        shown = [Panel("the crop, upright", quarter_turns(views.images, -views.turns % TURNS)[:b])]
+        for images, turns in zip(views.images.split(b), views.turns.split(b), strict=True):  # B C H W and B
+            shown.append(Panel("dealt", images, [f"label: {90 * turn} degrees" for turn in turns.tolist()]))
+            if backbone is not None:
+                chances, answers = wide(self.head(backbone(images).pooled)).softmax(1).max(1)  # B each
+                captions = [
+                    f"{90 * answer} degrees, {100 * chance:.0f} %, {'right' if answer == turn else 'wrong'}"
+                    for chance, answer, turn in zip(chances.tolist(), answers.tolist(), turns.tolist(), strict=True)
+                ]
+                shown.append(Panel("turned back by the answer", quarter_turns(images, -answers % TURNS), captions))
+        return shown
 
 
 RECIPE = Recipe(task=Rotation(), optim=Optim(lr=1e-3, weight_decay=0.05), epochs=100, batch=256)

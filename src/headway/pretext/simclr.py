@@ -21,8 +21,9 @@ from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
+from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.views.augment import Augment, simclr
+from headway.views.geometry import centre_resize
 from headway.views.pair import Pair, deal_pair
 
 
@@ -72,6 +73,26 @@ class SimCLRTask(PretextTask):
         first, second = self.projector(backbone(views.images).pooled).chunk(2)  # B D each
         loss, agreement = nt_xent(first, second, self.temperature)
         return Outcome(loss, {"agreement": agreement})
+
+    def panels(self, batch: Batch, views: Pair, backbone: Backbone | None = None) -> list[Panel]:
+        """The picture, its two views, and the view that the network takes for the first one's other."""
+        b = len(batch.images)
+        first, second = views.images.chunk(2)  # B C H W each
+        shown = [
+            Panel("the picture", centre_resize(batch.images, self.size)),
+            Panel("first view", first),
+            Panel("second: the label", second),
+        ]
+        if backbone is not None:
+            z = unit(self.projector(backbone(views.images).pooled))  # 2*B D
+            logits = (z @ z.T / self.temperature).fill_diagonal_(float("-inf"))[:b]  # B 2*B
+            chances, nearest = logits.softmax(1).max(1)  # B each
+            captions = [
+                f"{100 * chance:.0f} % among {2 * b - 1} views, {'right' if other == b + i else 'wrong'}"
+                for i, (chance, other) in enumerate(zip(chances.tolist(), nearest.tolist(), strict=True))
+            ]
+            shown.append(Panel("taken for the second", views.images[nearest], captions))
+        return shown
 
 
 @full_precision

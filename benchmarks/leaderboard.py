@@ -1,0 +1,218 @@
+"""Every table of tasks: task x data x budget x seed -> probes on frozen features, each cell computed once.
+
+    python benchmarks/leaderboard.py                                          # the table of what has been measured
+    python benchmarks/leaderboard.py --run rotation jigsaw --data cifar10=DATA --budget 360 --seeds 0 1 2
+
+A cell is a small JSON file in ``benchmarks/cells``; it is written when it ends, and a finished one isn't run again. The
+budget is in processor seconds: 360 are three minutes on two cores, or six on the one that ``--cores 1`` says is free.
+Every task trains the same backbone (``vit_micro``, convolutional stem, patches of 8 pixels) by its own recipe. Its
+features are then frozen and probed with labels: 20-NN and a linear probe on the last layer, a linear probe on the layer
+that does best on a fifth of the training labels, and a linear probe on ten labels a class (mean of five draws). The
+test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
+has a twin in grey, beside which a task that sees no colours (colorization) should be read.
+
+DATA is a folder that holds train (a folder, tar or tars) and test in the layout that DATASETS below names; a data set
+called NAME-dev tests on training pictures held out, for whoever works on a recipe.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from headway.backbones.load import build_backbone
+from headway.data.open import open_source
+from headway.data.split import per_class, stratified_split
+from headway.data.store import Store, build_store
+from headway.downstream.features import CHUNK, extract
+from headway.downstream.swap import load_run
+from headway.files import write_json
+from headway.measure.knn import knn_accuracy
+from headway.measure.linear import linear_probe
+from headway.measure.metrics import accuracy
+from headway.train.planning import channel_statistics
+from headway.views.colour import lightness
+from headway.views.geometry import centre_resize, to_unit
+
+CELLS = Path(__file__).parent / "cells"
+PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
+BASELINES = tuple(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY))
+MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
+DRAWS, SHOTS = 5, 10
+
+
+class Data(NamedTuple):
+    """Where pictures lie in a data set's folder: those to learn from, those with labels, those to test on."""
+
+    pool: str
+    labels: str
+    test: str
+    size: int
+
+
+DATASETS = {
+    "cifar10": Data("train-{0..4}.tar.gz", "train-0.tar.gz", "test.tar.gz", 32),
+    "cifar10-dev": Data("train-{0..3}.tar.gz", "train-0.tar.gz", "train-4.tar.gz", 32),
+    "tiny-animals64": Data("train.tar", "train.tar", "test.tar", 64),
+}
+
+
+def main() -> None:
+    """Make the cells that are missing, then print every table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", nargs="+", default=[], metavar="TASK", help=f"a task, or of {BASELINES}")
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=FOLDER", help=f"NAME in {', '.join(DATASETS)}")
+    parser.add_argument("--budget", type=float, default=360, help="processor seconds of a pretraining")
+    parser.add_argument("--cores", type=int, default=2, help="cores that the pretraining has for itself")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--cells", type=Path, default=CELLS)
+    parser.add_argument("--variant", default="", help="a name for what follows --")
+    parser.add_argument("options", nargs="*", help="after --: further options of headway pretrain")
+    a = parser.parse_args()
+    torch.set_num_threads(a.cores)
+    for pair in a.data:
+        name, _, folder = pair.partition("=")
+        for seed in a.seeds:
+            for task in a.run:
+                cell = {"task": task, "data": name, "budget": 0 if task in BASELINES else a.budget}
+                cell |= {"seed": seed, "variant": a.variant}
+                words = [str(value).replace(" ", "-").replace("+", "_") for value in cell.values() if value != ""]
+                file = a.cells / f"{'_'.join(words)}.json"
+                if not file.exists():
+                    write_json(file, {**cell, **measure(task, name, Path(folder), a, seed)})
+                    print(file, json.dumps(json.loads(file.read_text())["probes"]), flush=True)
+    for table in tables([json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]):
+        Console().print(table)
+
+
+def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train, freeze and probe: what goes into a cell."""
+    where = DATASETS[name]
+    labelled, test = (_store(folder / part, where.size) for part in (where.labels, where.test))
+    machine = {"processor": platform.machine(), "cores": arguments.cores, "torch": torch.__version__}
+    grey = task.endswith(IN_GREY)
+    if task.startswith(PIXELS):
+        rows = [centre_resize(to_unit(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
+        rows = [(lightness(images) if grey else images).flatten(1) for images in rows]
+        return {"machine": machine, "probes": probes([rows[0]], [rows[1]], labelled, test)}
+    if task.startswith(UNTRAINED):
+        torch.manual_seed(seed)
+        inputs = channel_statistics(labelled.images)._replace(grey=grey)
+        backbone = build_backbone(MODEL[1], size=where.size, stem=MODEL[3], patch_size=int(MODEL[5]), inputs=inputs)
+        return {"machine": machine, "probes": probe_backbone(backbone, labelled, test, where.size)}
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch) / "run"
+        words = [sys.executable, "-m", "headway.cli", "pretrain", task, "--data", str(folder / where.pool)]
+        words += ["--out", str(run), *MODEL, "--size", str(where.size), "--seed", str(seed), "--json"]
+        words += ["--budget", f"{arguments.budget / arguments.cores:g}s", *arguments.options]
+        before = _processor_seconds()
+        answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        spent = _processor_seconds() - before
+        record = json.loads((run / "run.json").read_text())
+        backbone, _ = load_run(run)
+        return {
+            "machine": machine, "commit": record["commit"], "options": arguments.options,
+            "processor_seconds": round(spent, 1), **json.loads(answer.splitlines()[-1]), "run": None,
+            "probes": probe_backbone(backbone, labelled, test, where.size),
+        }  # fmt: skip
+
+
+def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> dict[str, Any]:
+    """The probes on every layer of a frozen backbone, the last being what it gives."""
+    layers = [[extract(backbone, store.images, size)] for store in (labelled, test)]  # N D each
+    for part, store in zip(layers, (labelled, test), strict=True):
+        part[:0] = _inner(backbone, store.images, size)
+    return probes(layers[0], layers[1], labelled, test)
+
+
+def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Store) -> dict[str, Any]:
+    """What is right in per cent, from features of labelled and test pictures, a tensor (N D) for each layer."""
+    labels, classes = labelled.labels, len(labelled.classes)
+    assert labels is not None and test.labels is not None
+    wanted = torch.tensor([labelled.classes.index(name) for name in test.classes])[test.labels]
+
+    def right(layer: int, rows: Tensor | slice, ask: Tensor, answers: Tensor) -> float:
+        probe, _ = linear_probe(bank[layer][rows], labels[rows], classes)
+        return accuracy(probe.logits(ask).argmax(1) == answers)
+
+    train, held = stratified_split(labels, seed=0)
+    scores = [right(i, train, bank[i][held], labels[held]) for i in range(len(bank))] if len(bank) > 1 else [0.0]
+    best = max(range(len(bank)), key=scores.__getitem__)
+    few = [right(-1, per_class(labels, SHOTS, seed=draw), queries[-1], wanted) for draw in range(DRAWS)]
+    last = right(-1, slice(None), queries[-1], wanted)
+    return {
+        "knn": round(knn_accuracy(bank[-1], labels, queries[-1], wanted, classes), 2), "linear": round(last, 2),
+        "best layer": best, "layers": len(bank),
+        "best": round(last if best == len(bank) - 1 else right(best, slice(None), queries[best], wanted), 2),
+        "ten": round(mean(few), 2), "labels": len(labels), "test": len(wanted),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def _inner(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
+    """The mean of the patches after each block but the last, N D each; nothing where a backbone shows no layers."""
+    wanted = range(backbone.depth - 1)
+    if not wanted:
+        return []
+    chunks = [
+        backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
+        for chunk in track(images.split(CHUNK), description="layers", transient=True)
+    ]
+    first = chunks[0].prefix.shape[1]
+    return [torch.cat([chunk.layers[i][:, first:].mean(1) for chunk in chunks]) for i in wanted]  # N D each
+
+
+def tables(cells: list[dict[str, Any]]) -> list[Table]:
+    """A table for each data set and budget: mean and deviation over seeds, the best linear probe first."""
+    groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        groups[cell["data"], cell["budget"]][f"{cell['task']} {cell['variant']}".strip()].append(cell)
+    made = []
+    for (data, budget), rows in sorted(groups.items()):
+        if not budget:
+            continue
+        table = Table(title=f"{data}, {budget:g} processor seconds")
+        for column in ("task", "seeds", "20-NN", "linear", "best layer", "10 a class", "steps", "pictures/s"):
+            table.add_column(column, justify="left" if column == "task" else "right")
+        rows = rows | groups.get((data, 0.0), {})
+        for name, found in sorted(rows.items(), key=lambda row: -mean(cell["probes"]["linear"] for cell in row[1])):
+            numbers = [spread([cell["probes"][key] for cell in found]) for key in ("knn", "linear", "best", "ten")]
+            speed = [spread([cell[key] for cell in found], 0) if key in found[0] else "" for key in RATES]
+            table.add_row(name, str(len(found)), *numbers, *speed)
+        made.append(table)
+    return made
+
+
+RATES = ("steps", "images_per_second")
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """Mean and, of several, deviation."""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
+    return f"{mean(values):,.{digits}f}{deviation}"
+
+
+def _store(path: Path, side: int) -> Store:
+    return build_store(open_source(str(path), labelled=True), side)
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()
