@@ -178,14 +178,22 @@ def test_refusals(run, photos, picture, tmp_path, capsys):
     assert "exists" in refused(capsys, *given) and out.read_text() == "mine"
 
 
+SAID = re.compile(r'class="said"[^>]*>([^<]*)<')
+
+
+def drawn(address):
+    """The page as a browser without a network leaves it."""
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    command = ["chromium", *words, "--virtual-time-budget=3000", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
 def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
     out = tmp_path / "page.html"
     headway.attend(run, str(picture), out=out)
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
-    command = ["chromium", *words, "--virtual-time-budget=3000", f"{out.as_uri()}#1,2,4"]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    said = re.search(r'class="said"[^>]*>([^<]*)<', dom)[1]
+    dom = drawn(f"{out.as_uri()}#1,2,4")
+    said = SAID.search(dom)[1]
     place = re.match(r"The patch in row 2, column 4 gives most to the patch in row (\d), column (\d): ([\d.]+) %", said)
     view = to_unit(fit(decode(picture.read_bytes()), 32)[None])
     row = look(headway.load_backbone(run), view).weights[-1][0, 0, 7]  # N
@@ -193,3 +201,14 @@ def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
     assert float(named) > 0.99 * float(row.max())
     assert float(place[3]) == pytest.approx(100 * float(row.max()), abs=0.5)
     assert dom.count('<button class="map"') == 13 and 'aria-pressed="true"' in dom
+
+    hand = """setTimeout(() => {
+      const large = document.querySelector(".large"), box = large.getBoundingClientRect();
+      const at = { clientX: box.left + 0.6 * box.width, clientY: box.top + 0.9 * box.height, bubbles: true };
+      large.dispatchEvent(new PointerEvent("pointermove", at));
+      document.querySelectorAll(".map")[4].click();
+    }, 500)"""
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", out.read_text(encoding="utf-8"))
+    (tmp_path / "pointed.html").write_text(page.replace("</html>", f"<script>{hand}</script></html>"), encoding="utf-8")
+    said = SAID.search(drawn((tmp_path / "pointed.html").as_uri()))[1]
+    assert said.startswith("The patch in row 4, column 3 gives most to") and "layer 2, attention head 2" in said

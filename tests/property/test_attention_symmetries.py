@@ -1,10 +1,12 @@
 """What attention must not notice, and what it must: for any count of heads, width and number of tokens."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention, softmax
 
+from headway.errors import HeadwayError
 from headway.nn.attention import MultiHeadAttention, use_form
 from headway.nn.rotary import grid_angles, turn
 
@@ -78,6 +80,20 @@ def test_attention_heads_do_not_know_of_one_another(given_):
         torch.testing.assert_close(steps.heads[:, head], alone)
         piece = slice(head * attention.head_width, (head + 1) * attention.head_width)
         assert torch.equal(steps.joined[..., piece], steps.heads[:, head])
+
+
+@LIGHT
+@given(st.integers(1, 400), st.integers(-3, 500))
+def test_counts_that_do_not_divide_are_told_which_do(width, heads):
+    if heads > 0 and width % heads == 0:
+        assert MultiHeadAttention(width, heads).head_width == width // heads
+        return
+    with pytest.raises(HeadwayError, match=f"embed_dim {width} is not divisible by {heads} attention heads") as refusal:
+        MultiHeadAttention(width, heads)
+    named = [int(word) for word in str(refusal.value).rsplit(" are ", 1)[1].split(", ")]
+    others = [n for n in range(1, width + 1) if width % n == 0 and n not in named]
+    assert all(width % n == 0 for n in named) and named == sorted(named)
+    assert max(abs(n - heads) for n in named) <= min((abs(n - heads) for n in others), default=width + 500)
 
 
 @LIGHT

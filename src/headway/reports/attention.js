@@ -42,7 +42,7 @@ async function begin(section) {
     const seen = target === null ? row.indexOf(255) : target;
     const share = most[at] * row[seen] / 255;
     const what = target === null ? `most to the patch in ${place(seen)}` : `to the patch in ${place(seen)}`;
-    const rest = prefix.length ? ` ${per_cent(elsewhere[at])} goes to ${prefix.join(", ")}.` : "";
+    const rest = prefix.length ? ` ${per_cent(elsewhere[at])} goes to the ${prefix.join(", ")}.` : "";
     said.textContent = `${who} gives ${what}: ${per_cent(share)} (${name(chosen)}).${rest}`;
   }
 
