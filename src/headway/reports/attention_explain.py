@@ -52,12 +52,11 @@ def write_explanation(e: Explained) -> tuple[str, int]:
 def _before(e: Explained, cast: Cast) -> str:
     (rows, columns), width = e.grid, e.x.shape[1]
     picture = marked(ruled(e.pixels, e.grid), place(e), e.grid)
-    extra, several = "", len(e.tokens) > 1
+    extra = ""
     if e.tokens:
-        count, verb = (f"{len(e.tokens)} more tokens", "belong") if several else ("One more token", "belongs")
-        extra = (
-            f"{count}, the {', '.join(e.tokens)}, {verb} to no patch: room for what concerns the picture as a whole. "
-        )
+        several = f"{len(e.tokens)} more tokens ({', '.join(e.tokens)}) belong"
+        count = several if len(e.tokens) > 1 else f"One more token, the {e.tokens[0]}, belongs"
+        extra = f"{count} to no patch: room for what concerns the picture as a whole. "
     so_far = (
         "Before the first layer, a token knows its own patch and nothing else."
         if e.layer == 0
