@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "attend": "headway.cli.attend",
     "check": "headway.cli.check",
     "cluster": "headway.cli.cluster",
     "compare": "headway.cli.compare",
@@ -49,6 +50,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from headway.backbones.weights import load_backbone as load_backbone
+    from headway.cli.attend import attend as attend
     from headway.cli.check import check as check
     from headway.cli.cluster import cluster as cluster
     from headway.cli.compare import compare as compare

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.backbones.positions import sine_positions, stretch
@@ -18,6 +19,8 @@ from headway.backbones.stem import STEMS
 from headway.draws import keep_mask
 from headway.errors import HeadwayError, unknown
 from headway.nn.block import Block
+from headway.nn.rotary import Turns, check_head_width, grid_angles
+from headway.nn.shapes import head_width_of
 from headway.protocol import Features, Inputs
 
 
@@ -37,6 +40,8 @@ class ViTConfig:
     """Side in pixels of the pictures that the table of positions is made for; others stretch it."""
     stem: Literal["linear", "conv"] = "linear"
     """How pixels become tokens: one linear map, or a few convolutions."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """How a token knows its place: a learned table is added once, or queries and keys are turned in each block."""
     class_token: bool = False
     """Whether a learned token that stands for the whole picture goes with the patches."""
     registers: int = 0
@@ -45,6 +50,8 @@ class ViTConfig:
     """Chance that a branch of the last block is skipped for a picture in training; less before, 0 in the first."""
     layer_scale: float | None = None
     """Where the learned scale of each branch starts; None means no scale."""
+    qk_norm: bool = False
+    """Whether queries and keys are normalised in each attention head, which keeps large networks steady."""
     pool: Literal["mean", "class"] = "mean"
     """What stands for the picture: the mean of the normalised patch tokens, or the class token."""
     inputs: Inputs = IMAGENET
@@ -66,6 +73,11 @@ class ViTConfig:
                 f"size {self.size} is not divisible by patch size {self.patch_size}: take size {' or '.join(sizes)}, "
                 "or another patch size"
             )
+        head_width = head_width_of(self.width, self.attention_heads)
+        if self.positions not in ("learned", "rotary"):
+            raise unknown("positions", self.positions, ("learned", "rotary"))
+        if self.positions == "rotary":
+            check_head_width(head_width)
         if not 0.0 <= self.drop_path < 1.0:
             raise HeadwayError(f"ViT drop_path is a chance in [0, 1), got {self.drop_path}")
         if self.pool not in ("mean", "class"):
@@ -92,11 +104,13 @@ class ViT(nn.Module):
         side = config.size // config.patch_size
         self.prepare = Prepare(config.inputs)
         self.stem = STEMS[config.stem](config.inputs.channels, config.width, config.patch_size)
-        self.positions = nn.Parameter(sine_positions(side, side, config.width))  # rows columns D
+        table = sine_positions(side, side, config.width) if config.positions == "learned" else None
+        self.positions = None if table is None else nn.Parameter(table)  # rows columns D
         self.class_token = nn.Parameter(torch.empty(1, config.width)) if config.class_token else None
         self.registers = nn.Parameter(torch.empty(config.registers, config.width)) if config.registers else None
         self.blocks = nn.ModuleList(
-            Block(config.width, config.attention_heads, layer_scale=config.layer_scale) for _ in range(config.depth)
+            Block(config.width, config.attention_heads, layer_scale=config.layer_scale, qk_norm=config.qk_norm)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         initialise(self)
@@ -124,22 +138,25 @@ class ViT(nn.Module):
             ValueError: For ``keep``, ``mask``, ``fill`` or ``layers`` that don't fit.
         """
         wanted = [self._layer(number) for number in layers]
-        x = self.prepare(images, self.positions.dtype)  # B C H W
+        x = self.prepare(images, self.norm.weight.dtype)  # B C H W
         grid = grid_of(x, self.patch_size)
         if keep is not None:
             check_patches("keep", keep, len(x))
         tokens = self._tokens(x, grid, keep, mask, fill)  # B N D
-        positions = stretch(self.positions, grid)  # N D
-        tokens = tokens + (positions if place else positions * 0.0)  # times 0: every parameter keeps a gradient
+        if self.positions is not None:
+            positions = stretch(self.positions, grid)  # N D
+            tokens = tokens + (positions if place else positions * 0.0)  # times 0: every parameter keeps a gradient
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, self.embed_dim))  # B K D
         prefix = [p.expand(len(x), -1, -1) for p in (self.class_token, self.registers) if p is not None]  # B P D
         tokens = torch.cat([*prefix, tokens], 1) if prefix else tokens  # B P+N D
+        ahead = sum(p.shape[1] for p in prefix)
+        turns = self._turns(grid, ahead, keep) if self.positions is None and place else None
         outputs = []
         for block, drop in zip(self.blocks, self._drops(tokens), strict=True):
-            tokens = block(tokens, drop)
+            tokens = block(tokens, drop, turns)
             outputs.append(tokens)
-        tokens, ahead = self.norm(tokens), sum(p.shape[1] for p in prefix)
+        tokens = self.norm(tokens)
         patches = tokens[:, ahead:]  # B N D
         pooled = tokens[:, 0] if self.config.pool == "class" else patches.mean(1)  # B D
         return Features(pooled, patches, tokens[:, :ahead], grid, tuple(outputs[number] for number in wanted))
@@ -173,6 +190,14 @@ class ViT(nn.Module):
         if fill.shape != (self.fill_dim,):
             raise ValueError(f"fill must hold {self.fill_dim} numbers, got {tuple(fill.shape)}")
         return torch.where(mask[..., None], fill.to(tokens.dtype), tokens)
+
+    def _turns(self, grid: tuple[int, int], ahead: int, keep: Tensor | None) -> Turns:
+        """Rotary positions of all tokens; the ``ahead`` prefix tokens before them stand nowhere and are not turned."""
+        trained, head_width = self.config.size // self.patch_size, self.config.width // self.config.attention_heads
+        angles = grid_angles(grid, trained, head_width, like=self.norm.weight)  # N d/2
+        angles = angles[None] if keep is None else angles[keep]  # 1 N d/2, or B K d/2
+        angles = F.pad(angles, (0, 0, ahead, 0))[:, None]  # 1 1 T d/2, or B 1 T d/2
+        return angles.cos(), angles.sin()
 
     def _drops(self, tokens: Tensor) -> list[tuple[Tensor, Tensor] | None]:
         """Drop-path factors (B,) for the two branches of each block; None where nothing is dropped."""

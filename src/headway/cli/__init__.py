@@ -16,6 +16,7 @@ VERBS = {
     "curve": "accuracy against labels a class, beside from scratch and untrained",
     "cluster": "k-means on raw pixels, untrained and pretrained features",
     "rank": "order runs without labels",
+    "attend": "see what a vision transformer attends to, and what each attention head is worth",
 }
 _started: float | None = None
 

@@ -1,9 +1,11 @@
 """The same sheet as one HTML page that needs nothing else: pictures as data, no script, every text escaped."""
 
 import base64
+import hashlib
 import html
 import io
 import re
+from typing import Any
 
 from PIL import Image
 
@@ -43,14 +45,7 @@ def write_page(sheet: Sheet) -> str:
     """The page: what the game is, then a card a picture."""
     title, claim = html.escape(sheet.title), html.escape(sheet.claim[:1].upper() + sheet.claim[1:])
     cards = "\n".join(_card(sheet, number) for number in range(len(sheet.names)))
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}: the game</title>
-<style>{STYLE}</style>
-<header>
+    body = f"""<header>
 <h1>{title}</h1>
 <p class="claim">{claim}</p>
 {_story(sheet.story)}
@@ -61,8 +56,38 @@ def write_page(sheet: Sheet) -> str:
 <footer>
 <p>{html.escape(sheet.note)}</p>
 </footer>
-</html>
 """
+    return document(f"{sheet.title}: the game", body)
+
+
+def document(title: str, body: str, style: str = "", script: str = "") -> str:
+    """A whole page around its body: nothing is fetched from anywhere, and no script runs but the page's own.
+
+    Args:
+        title: Of the window; it is escaped.
+        body: HTML.
+        style: More CSS.
+        script: JavaScript, run after the body; the page allows it by its hash.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"; script-src 'sha256-{digest}'" if script else ""
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}"
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{html.escape(title)}</title>
+<style>{STYLE}{style}</style>
+{body}{f"<script>{script}</script>" if script else ""}</html>
+"""
+
+
+def data_uri(picture: Any) -> str:
+    """A picture, H W 3 uint8, as an address that holds it: JPEG made from the pixels, so nothing else goes along."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _story(text: str) -> str:

@@ -1,0 +1,214 @@
+"""``headway attend``: pages that need nothing else, sheets, numbers, and refusals in one line."""
+
+import base64
+import csv
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import headway
+from headway.cli import main
+from headway.data.decode import decode, fit
+from headway.measure.listen import look
+from headway.reports.matrices import TIMES
+from headway.samples import DrawnAnimals, write_folder
+from headway.views.pixels import to_unit
+
+EVIL = "a<b onclick=alert(1)>&\"'.png"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("photos"), 90, 32, seed=0)
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "r"
+    headway.pretrain("rotation", data=photos, out=out, backbone="vit_nano", patch=8, steps=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A photograph that says where it was taken, under a name that means mischief."""
+    file = tmp_path_factory.mktemp("pictures") / EVIL
+    exif = Image.Exif()
+    exif[0x010F] = "SecretCamera"
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.fromarray(DrawnAnimals(1, 48, seed=3).image(0).permute(1, 2, 0).numpy()).save(file, exif=exif)
+    return file
+
+
+def refused(capsys, *words):
+    assert main([str(word) for word in words]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and not captured.out, captured
+    return lines[0]
+
+
+def unpacked(text, dtype):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
+
+
+def needs_nothing(page):
+    """Whether a page fetches nothing, runs its own script alone, and carries nothing of the file but pixels."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert re.findall(r"sha256-([^']*)'", policy) == hashes
+    addresses = re.findall(r"""(?:src|srcset|href|action)=["']?([^"'>\s]+)""", page)
+    assert all(address.startswith(("data:", "https://arxiv.org/")) for address in addresses)
+    assert not re.findall(r"url\((?!data:)", page) and "@import" not in page
+    assert "<b onclick" not in page and "SecretCamera" not in page
+    for data in re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page):
+        assert b"Exif" not in base64.b64decode(data) and b"Secret" not in base64.b64decode(data)
+    return page
+
+
+def test_a_page_holds_what_the_network_attends_to(run, picture, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main(["attend", str(run), str(picture), "--out", str(out), "--patch", "2,3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert (answer["pictures"], answer["layers"], answer["attention_heads"]) == (1, 4, 3)
+    assert np.shape(answer["distance"]) == np.shape(answer["entropy"]) == (4, 3) and "importance" not in answer
+    assert all(0 <= cell <= 4 for row in answer["entropy"] for cell in row)
+    page = needs_nothing(out.read_text(encoding="utf-8"))
+    assert html.escape(EVIL) in page
+    about = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)[0])
+    assert about["start"] == 6 and (about["rows"], about["columns"], about["prefix"]) == (4, 4, [])
+    view = to_unit(fit(decode(picture.read_bytes()), 32)[None])
+    seen = torch.cat([w[0] for w in look(headway.load_backbone(run), view).weights])  # L*h T T
+    levels = unpacked(about["levels"], np.uint8).reshape(13, 17, 16)
+    most = unpacked(about["most"], "<f4").reshape(13, 17, 1)
+    assert np.abs(levels / 255 * most - np.pad(seen, ((0, 1), (0, 1), (0, 0))))[:12, :16].max() < 0.005
+    assert np.abs((levels / 255 * most)[:12, 16] - seen.mean(1).numpy()).max() < 0.005
+
+
+def test_explanation_walks_from_split_to_linear_transformation(run, picture, tmp_path, capsys):
+    out = tmp_path / "steps.html"
+    assert main(["attend", str(run), str(picture), "--explain", "--layer", "2", "--out", str(out), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert answer["layer"] == 2 and answer["token"] == "patch 3,3" and 1 <= answer["attention_head"] <= 3
+    page = needs_nothing(out.read_text(encoding="utf-8"))
+    titles = re.findall(r"<h2>(\d)\. (.*?)[:<]", page)
+    wanted = ["Query, key and value", "Split into attention heads", "Scores", "Scale", "Softmax", "Weighted sum"]
+    assert [name for _, name in titles] == [*wanted, "Concatenate", "Linear transformation"]
+    for shape in ((16, 96), (16, 32), (16, 16)):
+        assert f" {TIMES} ".join(map(str, shape)) in page
+    assert float(re.search(r"output and Y differ by ([\d.]+) at most", page)[1]) < 1e-4
+    assert not re.search(r"\bnan\b", re.sub(r'src="[^"]*"', "", page))
+
+
+def test_a_folder_of_png_files_and_importance_by_neighbours(run, photos, picture, tmp_path):
+    answer = headway.attend(run, (str(picture), str(picture)), out=tmp_path / "maps", data=photos)
+    assert 10 < answer["held_out"] < 30 and np.shape(answer["importance"]) == (4, 3) and 0 <= answer["accuracy"] <= 100
+    names = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert names[2:] == ["heads.csv", "heads.png"] and all(re.fullmatch(r"0\d-[\w.-]+\.png", n) for n in names[:2])
+    with Image.open(tmp_path / "maps" / names[0]) as sheet:
+        assert sheet.width > 5 * 128 and not sheet.getexif() and not sheet.info
+    rows = list(csv.DictReader((tmp_path / "maps" / "heads.csv").read_text().splitlines()))
+    assert [(row["layer"], row["attention_head"]) for row in rows][:4] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("1", "3"),
+        ("2", "1"),
+    ]
+    assert float(rows[5]["distance"]) == pytest.approx(answer["distance"][1][2], abs=1e-3)
+    assert all(float(row["low"]) <= float(row["loss"]) <= float(row["high"]) for row in rows)
+
+
+def test_a_classifier_is_judged_by_itself_on_what_transfer_set_aside(run, photos, picture, tmp_path, capsys):
+    transferred = headway.transfer(run, data=photos, out=tmp_path / "m", head="linear", seed=3)
+    words = ["--data", str(photos), "--seed", "3", "--out", str(tmp_path / "page.html"), "--json"]
+    assert main(["attend", str(tmp_path / "m"), str(picture), *words]) == 0
+    answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert answer["held_out"] == transferred["test_images"] and answer["accuracy"] == transferred["accuracy"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "own linear classifier recognises" in page and "Importance for the main task" in page
+
+
+def test_timms_vit_and_another_size(picture, tmp_path):
+    model = "timm:vit_tiny_patch16_224"
+    answer = headway.attend(model, str(picture), out=tmp_path / "t.html", size=64, pretrained=False)
+    assert (answer["layers"], answer["attention_heads"]) == (12, 3)
+    page = needs_nothing((tmp_path / "t.html").read_text(encoding="utf-8"))
+    assert '"prefix":["class token"],"layers":12' in page and '"rows":4' in page
+    headway.attend(model, str(picture), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
+    assert f"17 {TIMES} 192" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
+def test_refusals(run, photos, picture, tmp_path, capsys):
+    out = tmp_path / "p.html"
+    given = ["attend", run, picture, "--out", out]
+    assert "no finished run" in refused(capsys, "attend", tmp_path / "no", picture, "--out", out)
+    assert "nothing at" in refused(capsys, "attend", run, tmp_path / "no.png", "--out", out)
+    assert "no pictures" in refused(capsys, "attend", run, "--out", out)
+    assert "24 are shown at most" in refused(capsys, "attend", run, photos, "--out", out)
+    assert "neither a page" in refused(capsys, *given[:-1], tmp_path / "p.pdf")
+    assert "in .html" in refused(capsys, *given[:-1], tmp_path / "p", "--explain")
+    assert "ROW,COLUMN" in refused(capsys, *given, "--patch", "3")
+    assert "4 rows and 4 columns" in refused(capsys, *given, "--patch", "5,1")
+    assert "layers 1 to 4" in refused(capsys, *given, "--explain", "--layer", "5")
+    assert "--layer goes with" in refused(capsys, *given, "--layer", "1")
+    assert "got 2" in refused(capsys, "attend", run, picture, picture, "--explain", "--out", out)
+    assert "exclude" in refused(capsys, *given, "--explain", "--data", photos)
+    assert "--test goes with --data" in refused(capsys, *given, "--test", photos)
+    assert "crop or resize them to 32 x 32" in refused(capsys, *given, "--size", "30")
+    assert "or 0 for the network's own" in refused(capsys, *given, "--size", "-8")
+    assert "no attention to look at" in refused(
+        capsys, "attend", "timm:resnet10t", picture, "--out", out, "--no-pretrained"
+    )
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    assert "cannot read 'broken.png'" in refused(capsys, "attend", run, broken, "--out", out)
+    assert not out.exists()
+    out.write_text("mine")
+    assert "exists" in refused(capsys, *given) and out.read_text() == "mine"
+
+
+SAID = re.compile(r'class="said"[^>]*>([^<]*)<')
+
+
+def drawn(address):
+    """The page as a browser without a network leaves it."""
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
+    command = ["chromium", *words, "--virtual-time-budget=3000", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
+    out = tmp_path / "page.html"
+    headway.attend(run, str(picture), out=out)
+    dom = drawn(f"{out.as_uri()}#1,2,4")
+    said = SAID.search(dom)[1]
+    place = re.match(r"The patch in row 2, column 4 gives most to the patch in row (\d), column (\d): ([\d.]+) %", said)
+    view = to_unit(fit(decode(picture.read_bytes()), 32)[None])
+    row = look(headway.load_backbone(run), view).weights[-1][0, 0, 7]  # N
+    named = row[4 * (int(place[1]) - 1) + int(place[2]) - 1]  # the brightest, to the 255 levels of a map
+    assert float(named) > 0.99 * float(row.max())
+    assert float(place[3]) == pytest.approx(100 * float(row.max()), abs=0.5)
+    assert dom.count('<button class="map"') == 13 and 'aria-pressed="true"' in dom
+
+    hand = """setTimeout(() => {
+      const large = document.querySelector(".large"), box = large.getBoundingClientRect();
+      const at = { clientX: box.left + 0.6 * box.width, clientY: box.top + 0.9 * box.height, bubbles: true };
+      large.dispatchEvent(new PointerEvent("pointermove", at));
+      document.querySelectorAll(".map")[4].click();
+    }, 500)"""
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", out.read_text(encoding="utf-8"))
+    (tmp_path / "pointed.html").write_text(page.replace("</html>", f"<script>{hand}</script></html>"), encoding="utf-8")
+    said = SAID.search(drawn((tmp_path / "pointed.html").as_uri()))[1]
+    assert said.startswith("The patch in row 4, column 3 gives most to") and "layer 2, attention head 2" in said
