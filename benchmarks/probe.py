@@ -1,7 +1,7 @@
 """The linear probe against scikit-learn's LogisticRegression at the same regularisation: `python benchmarks/probe.py`.
 
-Synthetic features as a backbone makes them: 10 classes, classes that overlap, and a covariance whose eigenvalues fall as
-a power of their rank. Both standardise and fit; taken in turn, medians; a fifth more pictures are held out to test on.
+Synthetic features as a backbone makes them: ten classes that overlap, and a covariance whose eigenvalues fall as a power
+of their rank. Both standardise and fit; taken in turn, medians; a fifth more pictures are held out to test on.
 """
 
 import argparse

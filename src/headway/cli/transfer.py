@@ -80,12 +80,13 @@ def transfer(
     source = open_source(data, labelled=True, labels=labels)
     held = open_source(test, labelled=True) if test is not None else None
     choices = RECIPES.get(head, FineTune())
-    choices = replace(
-        choices, task=replace(choices.task, balance=balance), epochs=choices.epochs if epochs is None else epochs,
-        blocks=blocks, layer_decay=layer_decay if head == "finetune" else choices.layer_decay, rank=rank,
-    )  # fmt: skip
-    if choices.epochs < 1:
-        raise HeadwayError(f"--epochs must be 1 or more, got {choices.epochs}")
+    choices = replace(choices, task=replace(choices.task, balance=balance), rank=rank, blocks=blocks)
+    if head == "finetune":
+        choices = replace(choices, layer_decay=layer_decay)
+    if epochs is not None:
+        if epochs < 1:
+            raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
+        choices = replace(choices, epochs=epochs, least=1)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL) if head in RECIPES else size
         pictures = gather_labelled(

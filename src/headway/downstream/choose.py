@@ -1,4 +1,4 @@
-"""With few labels: how strong to regularise, when to stop, and how sure to be, all chosen on folds of the training labels.
+"""How strong to regularise, when to stop, and how sure to be: all chosen on folds of the training labels.
 
 Each fold trains every candidate and looks at the pictures it held out at the start (the linear probe, where training
 starts from one), at each quarter of the way and at the end. What has the lowest log loss, at its own best temperature

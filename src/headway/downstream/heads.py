@@ -1,4 +1,4 @@
-"""Output layers for the main task. A head says in ``reads`` which features it wants; ``pooled`` where it says nothing."""
+"""Output layers for the main task. A head says in ``reads`` which features it wants; else it gets ``pooled``."""
 
 import torch
 import torch.nn.functional as F

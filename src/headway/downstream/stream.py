@@ -69,7 +69,7 @@ def stream(
 
 
 def identity(source: Source) -> dict[str, Any]:
-    """Plain data that changes whenever the pictures may have: how many, their names in order, and the source's stamp."""
+    """Plain data that changes whenever the pictures may have: how many, their names in order, the source's stamp."""
     digest = hashlib.sha256()
     for index in range(len(source)):
         digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\0")

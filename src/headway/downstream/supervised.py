@@ -1,11 +1,12 @@
 """Supervised learning as one more task: the label is given instead of generated.
 
-    one label:       loss = - w[y] sum_k q_k log softmax(z)[k],             q = (1 - s) one_hot(y) + s / K
-    several labels:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z), q = (1 - s) y + s / 2
+    one label:       loss = - w[y] sum_k q_k log p_k,                                 p = softmax(z)
+    several labels:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z)
 
-with z = head(features). Every head that is trained by steps, fine-tuning and training from scratch are the one loop with
-this task; what stands still has no gradient. s is label smoothing (Szegedy et al., "Rethinking the Inception
-architecture", 2016, https://arxiv.org/abs/1512.00567); w makes rare classes count as much as frequent ones.
+with z = head(features) and q = (1 - s) y + s / K, y being the label as 0 and 1 (s / 2 in place of s / K with several
+labels). Every head that is trained by steps, fine-tuning and training from scratch are the one loop with this task;
+what stands still has no gradient. s is label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016,
+https://arxiv.org/abs/1512.00567); w makes rare classes count as much as frequent ones.
 """
 
 from dataclasses import dataclass
