@@ -1,6 +1,6 @@
 """The linear probe against scikit-learn's LogisticRegression at the same regularisation: `python benchmarks/probe.py`.
 
-Synthetic features as a backbone makes them: ten classes that overlap, and a covariance whose eigenvalues fall as a power
+Synthetic features as a backbone makes them: ten classes that overlap, a covariance whose eigenvalues fall as a power
 of their rank. Both standardise and fit; taken in turn, medians; a fifth more pictures are held out to test on.
 """
 

@@ -10,6 +10,7 @@ from headway.downstream import choose as choosing
 from headway.downstream.choose import CHECKS, Choice, choose, every
 from headway.downstream.transfer import RECIPES, transfer
 from headway.downstream.tune import FINE_TUNE, FineTune
+from headway.draws import seeded
 from headway.measure.calibration import calibration_error
 from tests.small import SIDE, pictures, small_backbone
 
@@ -21,9 +22,11 @@ QUICK = replace(FINE_TUNE, epochs=0, least=4)
 def test_every_head_is_calibrated_and_repeats_itself(head):
     recipe = replace(RECIPES.get(head, FINE_TUNE), epochs=0, least=4)
     told = []
+    with seeded(0):
+        network = small_backbone()
     first, second = (
         transfer(
-            small_backbone(), pictures(24), LABELS, ("a", "b"), SIDE, head=head, fine_tune=recipe, folds=2,
+            network, pictures(24), LABELS, ("a", "b"), SIDE, head=head, fine_tune=recipe, folds=2,
             progress=lambda done, of: told.append((done, of)),
         )
         for _ in range(2)

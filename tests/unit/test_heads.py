@@ -120,7 +120,7 @@ def outcome(labels, balance, smoothing=0.1):
     batch = Batch(pictures(6), torch.arange(6))
     views = task.views(batch, Draws(0, torch.arange(6)))
     logits = head(network(views.images).pooled).double()
-    return float(task(network, views, Clock(0, 1, 0.0)).loss), logits
+    return float(task(network, views, Clock(0, 1, 0.0)).loss.detach()), logits.detach()
 
 
 @pytest.mark.parametrize("balance", [False, True])

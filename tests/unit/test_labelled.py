@@ -59,9 +59,8 @@ def test_pictures_that_are_mapped_stay_on_the_disk_and_give_the_same(table, monk
     monkeypatch.setattr(store, "_quarter_of_memory", lambda: 0)
     outside = gather_labelled(table, None, SIDE, side=SIDE)
     assert isinstance(outside.images, Picked) and outside.images.images.untyped_storage().filename  # a mapped file
-    classifiers = [
-        transfer(small_backbone(), p.images, p.labels, p.classes, SIDE, head="linear") for p in (inside, outside)
-    ]
+    network = small_backbone()
+    classifiers = [transfer(network, p.images, p.labels, p.classes, SIDE, head="linear") for p in (inside, outside)]
     first, second = (c.probabilities(p.test_images) for c, p in zip(classifiers, (inside, outside), strict=True))
     assert torch.equal(first, second)
 

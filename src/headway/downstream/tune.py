@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -121,7 +121,8 @@ def supervise(
         steps=choices.steps(len(images)), batch=min(choices.batch, len(images)), seed=seed, log_every=25,
         probe_every=watch_every,
     )  # fmt: skip
-    fit(learner, images, plan, optim, sinks=sinks, stop_after=stop, probe=probe if watch else None)
+    stored: Any = images  # a loader takes rows of it, and asks for no more
+    fit(learner, stored, plan, optim, sinks=sinks, stop_after=stop, probe=probe if watch else None)
     learner.eval().cpu()
     return Classifier(merge(network).requires_grad_(True), task.head, classes, size, kind, several=labels.dim() == 2)
 

@@ -31,23 +31,22 @@ BEGIN = 8192
 
 
 class Axes(NamedTuple):
-    """Standardised features, and their principal axes.
+    """The principal axes of standardised features.
 
     Attributes:
-        x: N C, the standardised features (C = D), or where pictures are fewer than coordinates these on the axes.
+        x: N C, the features less their mean (C = D); or where pictures are fewer than coordinates, what they are on the
+            axes.
         variance: C, the mean square along each axis.
-        turn: C C, orthogonal, from the axes to the coordinates of x; none where these are the axes.
-        outward: D C, from the coordinates of x to standardised ones; none where these are the same.
+        turn: C C, from weights on the axes to weights on x; none where these are the same.
+        outward: D C, from weights on the axes to weights on raw features.
         mean: D, of the raw features.
-        std: D, of the raw features; 1 where a coordinate never moves.
     """
 
     x: Tensor
     variance: Tensor
     turn: Tensor | None
-    outward: Tensor | None
+    outward: Tensor
     mean: Tensor
-    std: Tensor
 
     def turned(self, solution: Tensor) -> Tensor:
         """Weights and biases on the axes, C+1 K -> the same for x."""
@@ -55,10 +54,8 @@ class Axes(NamedTuple):
 
     def raw(self, solution: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and biases on the axes, C+1 K -> for raw features: K D, K."""
-        on_x = self.turned(solution)
-        inner = on_x[:-1] if self.outward is None else self.outward @ on_x[:-1]  # D K
-        weight = inner.T / self.std  # K D
-        return weight, on_x[-1] - weight @ self.mean
+        weight = (self.outward @ solution[:-1]).T  # K D
+        return weight, solution[-1] - weight @ self.mean
 
 
 def principal_axes(features: Tensor) -> Axes:
@@ -70,15 +67,16 @@ def principal_axes(features: Tensor) -> Axes:
     gram = x.T @ x / count if count >= width else None  # D D
     std = (x.square().mean(0) if gram is None else gram.diagonal()).sqrt()  # D
     std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1.0)
-    x = x.div_(std)
     if gram is not None:
-        variance, turn = torch.linalg.eigh(gram / std / std[:, None])  # D, D D
-        return Axes(x, variance.clamp_min(0), turn, None, mean, std)
+        variance, basis = torch.linalg.eigh(gram / std / std[:, None])  # D, D D
+        turn = basis / std[:, None]  # D D
+        return Axes(x, variance.clamp_min(0), turn, turn, mean)
+    x = x.div_(std)
     variance, left = torch.linalg.eigh(x @ x.T / count)  # the smaller of the two Gram matrices has the same spectrum
     real = variance > 100 * torch.finfo(x.dtype).eps * variance.max()  # centring leaves one axis of noise at least
     variance, left = variance[real], left[:, real]  # C, N C
-    outward = x.T @ left / (count * variance).sqrt()  # D C
-    return Axes(x @ outward, variance.clamp_min(0), None, outward, mean, std)
+    basis = x.T @ left / (count * variance).sqrt()  # D C
+    return Axes(x @ basis, variance.clamp_min(0), None, basis / std[:, None], mean)
 
 
 def solve(
@@ -107,8 +105,9 @@ def solve(
         some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:BEGIN].to(labels.device)
         begin = some if rows is None else rows[some]
         start = solve(axes, labels, classes, strength * count / BEGIN, begin, None, max(tolerance, 1e-4), weights)
-    x, *given = (part if rows is None or part is None else part[rows] for part in (axes.x, labels, weights))
-    labels, weights = given
+    x = axes.x
+    if rows is not None:
+        x, labels, weights = x[rows], labels[rows], None if weights is None else weights[rows]
     one, count = labels.dim() == 1, len(labels)
     penalty = (2.0 if one and classes == 2 else 1.0) / (strength * count)  # on f / N
     bend = 2.0 if one else 4.0
