@@ -30,7 +30,7 @@ KINDS = ["labels.csv", "features.npz", "features"]
 def here(tmp_path_factory):
     """A run, a classifier, and 30 pictures of which one is broken."""
     folder = tmp_path_factory.mktemp("stream")
-    write_folder(folder / "photos", 30, 24, seed=0)
+    write_folder(folder / "photos", 30, 32, seed=0)
     next((folder / "photos").rglob("*.png")).write_bytes(b"rubbish")
     with seeded(0):
         network = small_backbone("vit", "class")
