@@ -48,7 +48,8 @@ def test_several_labels_equal_one_against_the_rest(balance):
 def test_many_pictures_begin_on_some_of_them_and_end_where_all_do(monkeypatch):
     x, y = blobs(400, 8, 3)
     whole = fit_linear(x.double(), y, 3, 0.1)
-    monkeypatch.setattr(logistic, "BEGIN", 50)
+    monkeypatch.setattr(logistic, "MANY", 400)
+    monkeypatch.setattr(logistic, "ENDED", 0.0)
     begun = fit_linear(x.double(), y, 3, 0.1)
     torch.testing.assert_close(begun.logits(x.double()), whole.logits(x.double()), atol=1e-4, rtol=0)
 
