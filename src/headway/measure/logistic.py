@@ -29,7 +29,7 @@ TOLERANCE = {torch.float64: 1e-7, torch.float32: 3e-5}
 MANY = 32768
 """From so many rows on a quarter of them, drawn at random, is solved first."""
 BEGUN, ENDED = 1e-2, 4e-4
-"""The slopes at which the quarter is solved well enough (it knows little of weak directions), and then all of them: f is
+"""The slopes at which the quarter is solved well enough (it knows little of weak directions), and then all rows: f is
 within a thousandth of its minimum, and what would still move are weights that no prediction hangs on."""
 
 
