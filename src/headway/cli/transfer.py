@@ -15,6 +15,7 @@ from headway.downstream.classifier import refuse_existing
 from headway.downstream.judge import judge
 from headway.downstream.labelled import gather_labelled
 from headway.downstream.swap import Swap, load_run, view_size
+from headway.downstream.transfer import check
 from headway.downstream.transfer import transfer as change_head
 from headway.downstream.tune import FINE_TUNE, RECIPES, FineTune
 from headway.errors import HeadwayError
@@ -87,6 +88,7 @@ def transfer(
         if epochs < 1:
             raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
         choices = replace(choices, epochs=epochs, least=1)
+    check(backbone, head, choices, several, folds)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL) if head in RECIPES else size
         pictures = gather_labelled(

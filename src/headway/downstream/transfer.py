@@ -1,5 +1,6 @@
 """From a backbone and labelled pictures to a classifier: change the output layer, in six ways."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ from headway.downstream.choose import choose
 from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
 from headway.downstream.heads import NearestNeighbours, fresh_head
+from headway.downstream.layers import hold_first, layer_rules
 from headway.downstream.tune import FINE_TUNE as FINE_TUNE
 from headway.downstream.tune import FROM_SCRATCH as FROM_SCRATCH
 from headway.downstream.tune import RECIPES, calibrated_head
@@ -19,6 +21,7 @@ from headway.downstream.tune import linear_head as linear_head
 from headway.downstream.tune import new_head as new_head
 from headway.downstream.tune import supervise as supervise
 from headway.errors import HeadwayError, unknown
+from headway.nn.lora import adapt
 from headway.train.log import Sink
 
 Head = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
@@ -62,14 +65,9 @@ def transfer(
     Raises:
         HeadwayError: A head that there isn't, or what it can't do.
     """
-    if head not in get_args(Head):
-        raise unknown("head", head, get_args(Head))
-    if folds < 0 or folds == 1:
-        raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
     several = labels.dim() == 2
     choices = fine_tune or RECIPES.get(head, FINE_TUNE)
-    if head == "knn" and (several or choices.task.balance):
-        raise HeadwayError("knn counts votes for one class each, all alike; take another head, linear say")
+    check(backbone, head, choices, several, folds)
     features = extract(backbone, images, size) if head in ("knn", "linear", "finetune", "lora") else None  # N D
 
     def start(rows: Tensor | None = None) -> tuple[nn.Module, float]:
@@ -102,3 +100,19 @@ def transfer(
         backbone, first, images, labels, classes, size, seed=seed, choices=choices, sinks=sinks, stop=stop, kind=head
     )
     return trained._replace(temperature=temperature)
+
+
+def check(backbone: nn.Module, head: str, choices: FineTune, several: bool, folds: int) -> None:
+    """Refuse what can't be done before anything is decoded. Raises HeadwayError; arguments as for ``transfer``."""
+    if head not in get_args(Head):
+        raise unknown("head", head, get_args(Head))
+    if folds < 0 or folds == 1:
+        raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
+    if head == "knn" and (several or choices.task.balance):
+        raise HeadwayError("knn counts votes for one class each, all alike; take another head, linear say")
+    network = copy.deepcopy(backbone)
+    if choices.moves == "lora":
+        adapt(network, choices.rank, choices.alpha)
+    elif choices.moves == "all":
+        hold_first(network, choices.blocks)
+        layer_rules(network, choices.layer_decay)
