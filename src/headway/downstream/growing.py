@@ -73,12 +73,13 @@ class Growing:
         if not (self.folder / LEDGER).exists():  # killed before it began
             self._begin(read_json(self.folder / JOB))
         ledger = read_json(self.folder / LEDGER)
-        for name, length in ledger.pop("lengths").items():
+        for name, length in ledger["lengths"].items():
             if (self.folder / name).stat().st_size < length:
                 raise HeadwayError(f"'{self.folder / name}' is shorter than it was; remove '{self.folder}', start anew")
             with (self.folder / name).open("r+b") as file:
                 file.truncate(length)
-        self.__dict__.update(ledger)
+        self.next, self.count, self.skipped = ledger["next"], ledger["count"], ledger["skipped"]
+        self.named, self.notes = ledger["named"], ledger["notes"]
 
     def add(self, parts: dict[str, bytes], upto: int, count: int, skipped: Sequence[tuple[str, str]] = ()) -> None:
         """Write what came of some more pictures.

@@ -20,6 +20,7 @@ from headway.downstream.tune import FineTune as FineTune
 from headway.downstream.tune import linear_head as linear_head
 from headway.downstream.tune import new_head as new_head
 from headway.downstream.tune import supervise as supervise
+from headway.draws import seeded
 from headway.errors import HeadwayError, unknown
 from headway.nn.lora import adapt
 from headway.train.log import Sink
@@ -112,7 +113,8 @@ def check(backbone: nn.Module, head: str, choices: FineTune, several: bool, fold
         raise HeadwayError("knn counts votes for one class each, all alike; take another head, linear say")
     network = copy.deepcopy(backbone)
     if choices.moves == "lora":
-        adapt(network, choices.rank, choices.alpha)
+        with seeded(0):
+            adapt(network, choices.rank, choices.alpha)
     elif choices.moves == "all":
         hold_first(network, choices.blocks)
         layer_rules(network, choices.layer_decay)

@@ -60,7 +60,13 @@ FROM_SCRATCH = FineTune()
 FINE_TUNE = FineTune(
     optim=Optim(lr=2e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999), rules=HEAD_STILL), layer_decay=0.85
 )
-LORA = FineTune(optim=Optim(lr=8e-3, weight_decay=0.0, warmup=0.1, betas=(0.9, 0.999), rules=HEAD_STILL), moves="lora")
+LORA = FineTune(
+    optim=Optim(
+        lr=8e-3, weight_decay=0.0, warmup=0.1, betas=(0.9, 0.999),
+        rules=(Rule(r"^task\.head", rate=0.25, decay=0.0), *NO_DECAY),
+    ),
+    moves="lora",
+)  # fmt: skip
 ALONE = FineTune(moves="head")
 RECIPES: dict[str, FineTune] = {"attentive": ALONE, "mlp": ALONE, "finetune": FINE_TUNE, "lora": LORA}
 """How each head that is trained by steps is trained."""
