@@ -98,8 +98,8 @@ def test_a_run_that_exists_is_left_as_it_is(two, tmp_path, capsys):
 def test_python_calls_are_checked_like_typed_ones(two, tmp_path):
     run = tmp_path / "r"
     headway.pretrain("rotation", data=two, out=run, backbone="vit_nano", stem="conv", patch=8, steps=1)
-    with pytest.raises(headway.HeadwayError, match="unknown head 'lora'"):
-        headway.transfer(run, data=two, out=tmp_path / "m", head="lora")
+    with pytest.raises(headway.HeadwayError, match="unknown head 'lore'"):
+        headway.transfer(run, data=two, out=tmp_path / "m", head="lore")
     with pytest.raises(headway.HeadwayError, match="unknown precision"):
         headway.pretrain("rotation", data=two, out=tmp_path / "q", precision="float16")
 
@@ -127,7 +127,26 @@ def test_transfer_predict_embed_refuse(two, tmp_path, capsys):
     assert "headway transfer" in refused(capsys, "predict", run, "--data", two, "--out", tmp_path / "x.csv")
     assert "exists" in refused(capsys, "embed", run, "--data", two, "--out", run)
     assert ".npz" in refused(capsys, "embed", run, "--data", two, "--out", tmp_path / "x.txt")
-    assert not model.exists() and not (tmp_path / "x.csv").exists()
+    for words, said in [
+        (["--head", "linear", "--blocks", "2"], "finetune"),
+        (["--head", "finetune", "--rank", "4"], "lora"),
+        (["--head", "finetune", "--blocks", "99"], "0..4"),
+        (["--head", "finetune", "--layer-decay", "0"], "(0, 1]"),
+        (["--head", "mlp", "--epochs", "0"], "--epochs"),
+        (["--head", "lora", "--rank", "0"], "rank"),
+        (["--folds", "1"], "--folds"),
+        (["--head", "knn", "--balance"], "another head"),
+    ]:
+        assert said in refused(capsys, "transfer", run, "--data", two, "--out", model, *words, "--seed", "3"), words
+    linear = tmp_path / "linear"
+    headway.transfer(run, data=two, out=linear)
+    capsys.readouterr()
+    words = ["--data", two, "--out", tmp_path / "x.csv"]
+    assert "--below" in refused(capsys, "predict", linear, *words, "--below", "1.5")
+    words = ["--data", two, "--out", tmp_path / "x.npz"]
+    assert "0..3" in refused(capsys, "embed", run, *words, "--layer", "4")
+    assert "no prefix tokens" in refused(capsys, "embed", run, *words, "--features", "prefix")
+    assert not model.exists() and not list(tmp_path.glob("x*"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here to stand for a full disk")

@@ -41,10 +41,14 @@ def run(photos, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module", params=["knn", "linear", "finetune"])
+HEADS = ["knn", "linear", "attentive", "mlp", "finetune", "lora"]
+
+
+@pytest.fixture(scope="module", params=HEADS)
 def model(request, photos, run, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / request.param
-    answer = headway.transfer(run, data=photos, out=out, head=request.param)
+    few = {"folds": 2} if request.param in ("knn", "linear") else {"folds": 2, "epochs": 2}
+    answer = headway.transfer(run, data=photos, out=out, head=request.param, **few)
     assert answer["head"] == request.param and answer["low"] <= answer["accuracy"] <= answer["high"]
     return out
 
@@ -78,6 +82,11 @@ def test_whole_path_by_commands(photos, tmp_path, capsys):
     captured = capsys.readouterr()
     answer = json.loads(captured.out.strip().splitlines()[-1])
     assert {"head", "accuracy", "low", "high", "labels", "test_images"} <= set(answer)
+    assert 0 <= answer["calibration_error"] <= 100 and 0 <= answer["balanced_accuracy"] <= 100
+    assert (
+        answer["temperature"] == pytest.approx(load_classifier(model).temperature, abs=1e-4)
+        and answer["temperature"] != 1
+    )
     assert "cut" in captured.err and "task.projector" in captured.err and "joined" in captured.err
     assert "broken.png" in captured.err and "set aside" in captured.err
 

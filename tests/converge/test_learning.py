@@ -15,7 +15,8 @@ from headway.draws import Draws, seeded
 from headway.pretext import find_recipe
 from headway.protocol import Batch, Clock, Facts, Learner
 from headway.samples import DrawnAnimals
-from headway.train.loop import Plan, fit
+from headway.train.loop import fit
+from headway.train.plan import Plan
 from headway.train.planning import channel_statistics, spread
 
 SIZE, STORED, TRAINED, HELD = 32, 48, 640, 160

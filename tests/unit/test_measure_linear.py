@@ -13,7 +13,7 @@ def blobs(count: int, width: int, classes: int, distance: float = 1.0) -> tuple[
 def test_float32_reaches_the_solution_of_float64(monkeypatch):
     x, y = blobs(400, 12, 3)
     wide = fit_linear(x, y, 3, 0.1).logits(x).softmax(1)
-    monkeypatch.setattr("headway.measure.linear.SMALL", 0)
+    monkeypatch.setattr("headway.measure.logistic.SMALL", 0)
     narrow = fit_linear(x, y, 3, 0.1).logits(x).softmax(1)
     torch.testing.assert_close(narrow, wide, atol=1e-3, rtol=0)
 

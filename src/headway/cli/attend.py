@@ -13,8 +13,8 @@ from headway.data.decode import decode, fit
 from headway.data.open import open_source
 from headway.data.source import Source, Unreadable
 from headway.downstream.classifier import refuse_existing
-from headway.downstream.judge import held_out, recogniser, recogniser_name
 from headway.downstream.network import Network, load_network
+from headway.downstream.recognise import held_out, recogniser, recogniser_name
 from headway.errors import HeadwayError
 from headway.files import write_text
 from headway.measure.attention import importance, profile

@@ -58,7 +58,8 @@ def cluster(
     def features(name: str, number: int) -> Tensor:
         return fixed[name] if name in fixed else extract(fresh(pretrained, number), store.images, size)  # N D
 
-    rows, names = [], (PIXEL, UNTRAINED, PRETRAINED)
+    rows: list[dict[str, Any]] = []
+    names = (PIXEL, UNTRAINED, PRETRAINED)
     fixed = {PIXEL: raw_pixels(store.images), PRETRAINED: extract(pretrained, store.images, size)}
     with counting("clustering") as progress:
         for name in names:

@@ -28,7 +28,7 @@ from headway.reports.leaderboard import leaderboard_table, remarks
 from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
-from headway.train.loop import Plan
+from headway.train.plan import Plan
 from headway.verdict.arena import HEADS, Arena, Terms
 from headway.verdict.cells import Cells
 from headway.verdict.claim import sentence

@@ -130,7 +130,8 @@ def _counts(text: str) -> list[Count]:
     strange = [part for part in parts if part != "all" and not (part.isdecimal() and int(part) > 0)]
     if strange or not parts:
         raise HeadwayError(f"--per-class takes numbers from 1 and 'all', with commas between, got '{text}'")
-    return [*numbers, None] if "all" in parts else list(numbers)
+    counts: list[int | None] = [*numbers]
+    return counts + [None] if "all" in parts else counts
 
 
 def _within(counts: Sequence[Count], most: int) -> list[Count]:

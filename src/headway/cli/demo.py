@@ -18,7 +18,8 @@ from headway.cli.screen import counting, name_skipped, note
 from headway.config import Recipe
 from headway.data.arrays import Arrays
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.picked import pick
+from headway.data.source import Chosen, Source
 from headway.data.split import stratified_split
 from headway.data.store import build_store, groups_of, natural_size
 from headway.downstream.supervised import SupervisedTask
@@ -82,7 +83,7 @@ def demo(
         raise HeadwayError(
             "the demo needs labelled pictures to judge by: one folder a class, tars with .cls, or file,label"
         )
-    images, labels = store.images, store.labels
+    images, labels = store.images, store.labels  # images may lie on the disk: what is chosen of them is not copied
     if shuffle_labels:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     if (labels < 0).any():
@@ -106,12 +107,11 @@ def demo(
         seed=seed, budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     with Bar("pretraining (simclr)") as bar:
-        run_job(job, Arrays(images[pool]), folder / "run", sinks=[bar])
+        run_job(job, Chosen(Arrays(images), pool.tolist()), folder / "run", sinks=[bar])
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
-    contest = Contest(
-        pretrained, untrained, images[pool], labels[pool], images[test], labels[test], store.classes, size
-    )
+    learnt: Any = pick(images, pool)  # reads like a tensor
+    contest = Contest(pretrained, untrained, learnt, labels[pool], images[test], labels[test], store.classes, size)
     with counting("changing the head: linear probes") as progress:
         frozen = probe_frozen(contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress)
     steps = _affordable_steps(contest, seconds - (time.perf_counter() - started), seed)

@@ -1,6 +1,6 @@
 """What a person sees meanwhile: progress on standard error, results on standard output."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -26,20 +26,25 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=errors, transient=True, disable=rank() > 0) as progress:
-        job = progress.add_task(title, total=None)
+    progress = Progress(*columns, console=errors, transient=True, disable=rank() > 0)
+    job = progress.add_task(title, total=None)
 
-        def tell(done: int, of: int) -> None:
-            progress.update(job, completed=done, total=of)
-            if done >= of:  # what comes after may draw a bar of its own
-                progress.stop()
+    def tell(done: int, of: int) -> None:
+        progress.start()  # not before: what is refused shows no bar
+        progress.update(job, completed=done, total=of)
+        if done >= of:  # what comes after may draw a bar of its own
+            progress.stop()
 
+    try:
         yield tell
+    finally:
+        progress.stop()
 
 
-def name_skipped(skipped: list[tuple[str, str]], shown: int = 5) -> None:
-    """Name the first few pictures that could not be read, and count the rest."""
+def name_skipped(skipped: Sequence[Sequence[str]], shown: int = 5, total: int | None = None) -> None:
+    """Name the first few pictures that could not be read, and count the rest (where ``skipped`` isn't all of them)."""
+    total = len(skipped) if total is None else total
     for name, reason in skipped[:shown]:
         note(f"skipped {name!r}: {reason}")
-    if len(skipped) > shown:
-        note(f"... and {len(skipped) - shown} more; skipped {len(skipped)} in all")
+    if total > shown:
+        note(f"... and {total - shown} more; skipped {total} in all")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from headway.data.order import place_to_index
+from headway.data.picked import Pictures
 from headway.protocol import Batch
 
 
@@ -29,7 +30,7 @@ class Loader:
         ValueError: No pictures, or a batch below 1.
     """
 
-    def __init__(self, images: Tensor, *, seed: int, batch: int, rank: int = 0, world: int = 1, first: int = 0):
+    def __init__(self, images: Pictures, *, seed: int, batch: int, rank: int = 0, world: int = 1, first: int = 0):
         if not len(images) or batch < 1:
             raise ValueError(
                 f"a loader needs pictures and a batch of 1 or more, got {len(images)} pictures, batch {batch}"

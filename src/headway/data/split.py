@@ -102,6 +102,17 @@ def folds(labels: Tensor, k: int, seed: int = 0) -> Iterator[tuple[Tensor, Tenso
         yield torch.nonzero(part != number).flatten(), torch.nonzero(part == number).flatten()
 
 
+def strata(labels: Tensor) -> Tensor:
+    """N, int64: by what pictures are to be spread evenly: their label, or of several (N K of 0 and 1) the rarest.
+
+    A picture that has none of the K labels is of stratum K.
+    """
+    if labels.dim() == 1:
+        return labels
+    frequency = labels.sum(0)  # K
+    return torch.where(labels.any(1), torch.where(labels > 0, frequency, torch.inf).argmin(1), labels.shape[1])  # N
+
+
 def _by_class(labels: Tensor, seed: int, purpose: str) -> list[Tensor]:
     """The indices of each class, shuffled."""
     present = labels.unique().tolist()

@@ -8,29 +8,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from headway.backbones.weights import load_backbone, save_backbone
-from headway.downstream.features import through
+from headway.data.picked import Pictures
+from headway.downstream.features import look
+from headway.downstream.heads import NearestNeighbours as NearestNeighbours
+from headway.downstream.heads import head_from, read
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json, write_whole
-from headway.measure.knn import knn_scores
+from headway.measure.calibration import probabilities
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD, HEAD, BACKBONE = "classifier.json", "head.safetensors", "model.safetensors"
-
-
-class NearestNeighbours(nn.Module):
-    """The output layer of k-NN: the training pictures' features and labels."""
-
-    def __init__(self, bank: Tensor, labels: Tensor, classes: int):
-        super().__init__()
-        self.classes = classes
-        self.bank: Tensor
-        self.labels: Tensor
-        self.register_buffer("bank", bank)
-        self.register_buffer("labels", labels)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """B D -> B K, log of the share of votes."""
-        return knn_scores(self.bank, self.labels, features, self.classes).clamp_min(1e-6).log()
 
 
 class Classifier(NamedTuple):
@@ -38,10 +25,12 @@ class Classifier(NamedTuple):
 
     Attributes:
         backbone: Any ``protocol.Backbone``.
-        head: B D -> B K, logits.
+        head: B D (or whatever features it reads) -> B K, logits.
         classes: The names of the K classes.
         size: Side in pixels of the view that the backbone sees.
-        kind: How the head was made: knn, linear or finetune.
+        kind: How the head was made: knn, linear, attentive, mlp, finetune or lora.
+        temperature: Logits are divided by it, so that probabilities mean what they say.
+        several: Whether a picture may have several labels (or none), each with a probability of its own.
     """
 
     backbone: nn.Module
@@ -49,11 +38,18 @@ class Classifier(NamedTuple):
     classes: tuple[str, ...]
     size: int
     kind: str
+    temperature: float = 1.0
+    several: bool = False
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K, rows that sum to one."""
+    def probabilities(self, images: Pictures) -> Tensor:
+        """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K; rows sum to one unless ``several``."""
         self.head.eval()
-        return through(self.backbone, lambda pooled: self.head(pooled).softmax(-1), images, self.size)
+        return look(
+            self.backbone,
+            lambda features: probabilities(read(self.head, features), self.temperature, self.several),
+            images,
+            self.size,
+        )
 
     def save(self, folder: Path) -> None:
         """Write the folder. Raises HeadwayError where it exists or cannot be written."""
@@ -65,7 +61,10 @@ class Classifier(NamedTuple):
             save_file(
                 {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()}, temporary / HEAD
             )
-            record = {"schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size}
+            record = {
+                "schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size,
+                "temperature": self.temperature, "several": self.several,
+            }  # fmt: skip
             write_json(temporary / RECORD, record)
 
         write_whole(folder, write)
@@ -86,16 +85,12 @@ def load_classifier(folder: Path) -> Classifier:
         raise HeadwayError(f"no classifier in '{folder}'; {hint}")
     record = read_json(folder / RECORD)
     try:
-        weights = load_file(folder / HEAD)
-        classes = tuple(record["classes"])
-        if record["kind"] == "knn":
-            head: nn.Module = NearestNeighbours(weights["bank"], weights["labels"], len(classes))
-        else:
-            head = nn.Linear(*reversed(weights["weight"].shape))
-            head.load_state_dict(weights)
-        size, kind = int(record["size"]), str(record["kind"])
+        classes, kind = tuple(record["classes"]), str(record["kind"])
+        head = head_from(kind, load_file(folder / HEAD), len(classes))
+        size, several = int(record["size"]), bool(record.get("several", False))
+        temperature = float(record.get("temperature", 1.0))  # schema 1 knew of neither
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
         ) from error
-    return Classifier(load_backbone(folder / BACKBONE), head, classes, size, kind)
+    return Classifier(load_backbone(folder / BACKBONE), head, classes, size, kind, temperature, several)

@@ -1,75 +1,56 @@
-"""Held-out pictures, and which of them a network recognises: by its own output layer, or by its nearest neighbours."""
+"""How good a classifier is on pictures that it was not trained on."""
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score
 from torch import Tensor
 
-from headway.data.open import open_source
-from headway.downstream.features import extract
-from headway.downstream.labelled import Labelled, gather_labelled
-from headway.downstream.network import Network
-from headway.errors import HeadwayError
-from headway.measure.knn import knn_scores
-from headway.train.planning import spread
-
-MOST = 1000
-"""Labelled pictures to vote and held-out pictures to recognise, at most."""
+from headway.data.picked import Pictures
+from headway.downstream.classifier import Classifier
+from headway.measure.calibration import calibration_error
+from headway.measure.metrics import accuracy, balanced_accuracy, wilson
 
 
-def held_out(
-    network: Network, data: Any, test: Any, seed: int, progress: Callable[[int, int], None] | None = None
-) -> Labelled:
-    """Labelled pictures to vote and pictures held out, at most MOST each, spread evenly over all that there are.
+def judge(classifier: Classifier, images: Pictures, labels: Tensor) -> dict[str, float]:
+    """Test.
 
     Args:
-        network: Who will be judged; a classifier must know the classes.
-        data: Labelled pictures, as ``open_source`` takes them.
-        test: Held-out pictures; none: the stratified fifth that ``transfer`` sets aside with the same seed.
-        seed: Of that split.
-        progress: Told how many pictures of how many are decoded.
+        classifier: What is tested.
+        images: N C S S.
+        labels: N, int64; or N K of 0 and 1.
 
-    Raises:
-        HeadwayError: No labels, unknown classes, or fewer than two pictures held out.
+    Returns:
+        accuracy, low, high: per cent of pictures named rightly and its 95 % interval (with several labels a picture: of
+        pictures whose every label was told, and no other); calibration_error in points; balanced_accuracy, or
+        mean_average_precision and f1 (means over the classes that occur) in per cent.
     """
-    source = open_source(data, labelled=True)
-    held = open_source(test, labelled=True) if test is not None else None
-    pictures = gather_labelled(source, held, network.size, seed=seed, progress=progress)
-    if len(pictures.test_labels) < 2:
-        raise HeadwayError("fewer than two pictures are left to test on; label more, or give --test")
-    if network.classifier is not None:
-        strange = sorted(set(pictures.classes) - set(network.classifier.classes))
-        if strange:
-            raise HeadwayError(f"the classifier does not know the classes {', '.join(strange[:5])}; "
-                               f"it knows {', '.join(network.classifier.classes[:10])}")  # fmt: skip
-    return pictures._replace(
-        images=spread(pictures.images, MOST), labels=spread(pictures.labels, MOST),
-        test_images=spread(pictures.test_images, MOST), test_labels=spread(pictures.test_labels, MOST),
-    )  # fmt: skip
+    said = classifier.probabilities(images)  # N K
+    if classifier.several:
+        right = ((said >= 0.5) == (labels > 0)).all(1)  # N
+        further = several_labels(said, labels)
+    else:
+        named = said.argmax(1)  # N
+        right, further = named == labels, {"balanced_accuracy": balanced_accuracy(named, labels)}
+    low, high = wilson(int(right.sum()), len(right))
+    numbers = {"accuracy": accuracy(right), "low": low, "high": high, **further}
+    return {
+        name: round(value, 2)
+        for name, value in {**numbers, "calibration_error": calibration_error(said, labels)}.items()
+    }
 
 
-def recogniser(network: Network, held: Labelled) -> Callable[[], Tensor]:
-    """A function that says which held-out pictures (N, bool) the network recognises as it is when it is called.
+def several_labels(said: Tensor, labels: Tensor) -> dict[str, float]:
+    """Means over the classes that some picture has, in per cent, of average precision and of F1 at probability 1/2.
 
-    A classifier is asked itself; of a run, the 20 nearest neighbours vote, with features of the same network on both
-    sides.
+    Args:
+        said: N K, probabilities.
+        labels: N K of 0 and 1.
     """
-    classifier = network.classifier
-    if classifier is not None:
-        known = torch.tensor([classifier.classes.index(name) for name in held.classes])
-        whole = classifier._replace(size=network.size)
-        return lambda: whole.probabilities(held.test_images).argmax(1) == known[held.test_labels]
-
-    def neighbours() -> Tensor:
-        bank, queries = (extract(network.backbone, part, network.size) for part in (held.images, held.test_images))
-        return knn_scores(bank, held.labels, queries, len(held.classes)).argmax(1) == held.test_labels
-
-    return neighbours
-
-
-def recogniser_name(network: Network) -> str:
-    """The same in words, as the beginning of a sentence."""
-    if network.classifier is not None:
-        return f"The model's own {network.classifier.kind} classifier recognises"
-    return "k-NN (20 neighbours, features of the silenced network on both sides) recognises"
+    truth, scores = labels.cpu().numpy() > 0, said.cpu().numpy()
+    occurs = truth.any(0)  # K
+    if not occurs.any():
+        return {"mean_average_precision": 0.0, "f1": 0.0}
+    truth, scores = truth[:, occurs], scores[:, occurs]
+    return {
+        "mean_average_precision": 100.0 * float(np.mean(average_precision_score(truth, scores, average=None))),
+        "f1": 100.0 * float(f1_score(truth, scores >= 0.5, average="macro", zero_division=0.0)),
+    }

@@ -6,31 +6,34 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from headway.data.source import Source
-from headway.data.split import per_class, stratified_split
+from headway.data.picked import Pictures, pick
+from headway.data.source import Source, in_order
+from headway.data.split import per_class, strata, stratified_split
 from headway.data.store import Store, build_store, groups_of
 from headway.errors import HeadwayError
 
 Progress = Callable[[int, int], None]
+BETWEEN = ";"
+"""Stands between the labels of a picture that has several; alone, it says that the picture has none of them."""
 
 
 class Labelled(NamedTuple):
-    """Pictures with labels, and pictures held back to test on.
+    """Pictures with labels, and pictures held back to test on. Pictures that were mapped to a file stay there.
 
     Attributes:
         images: N C S S, as stored, to train on.
-        labels: N, int64 in 0..K-1.
+        labels: N, int64 in 0..K-1; or N K of 0 and 1 (float32), where a picture may have several.
         test_images: N' C S S, never trained on.
-        test_labels: N', int64.
+        test_labels: N', int64; or N' K.
         classes: K names.
         aside: True where the test pictures were set aside from the labelled ones.
         skipped: (name, reason) of pictures that could not be read.
         test_hashes: N', int64, the content of each test picture, as ``Store.hashes``.
     """
 
-    images: Tensor
+    images: Pictures
     labels: Tensor
-    test_images: Tensor
+    test_images: Pictures
     test_labels: Tensor
     classes: tuple[str, ...]
     aside: bool
@@ -45,6 +48,7 @@ def gather_labelled(
     *,
     side: int = 0,
     per_class_count: int | None = None,
+    several: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Labelled:
@@ -56,6 +60,7 @@ def gather_labelled(
         size: Side of the view in pixels; the pictures to test on are stored at it, as prediction decodes them.
         side: Stored side of those to train on, larger where crops are cut from them; 0: the same.
         per_class_count: Labels a class to use, drawn by ``seed``; none: all.
+        several: Whether a label is several names with ``BETWEEN`` between them.
         seed: Of the split and the draw.
         progress: Told how many pictures of how many are decoded.
 
@@ -63,46 +68,70 @@ def gather_labelled(
         HeadwayError: One class only, a class of the test set that nobody trains on, or too few pictures to split.
     """
     store = build_store(source, side or size, progress=progress)
-    labels, classes = _labels(store), store.classes
-    known = (labels >= 0).nonzero().flatten()
+    labels, classes = _labels(store, several)  # N or N K, K
+    known = (_given(store) >= 0).nonzero().flatten()
     if test is None:
         groups = groups_of(store)[known]
-        train, held = (known[part] for part in stratified_split(labels[known], seed=seed, groups=groups))
-        test_images, test_labels, skipped = store.images[held], labels[held], store.skipped
+        spread = strata(labels[known])
+        train, held = (known[part] for part in stratified_split(spread, seed=seed, groups=groups))
+        test_images, test_labels, skipped = pick(store.images, held), labels[held], store.skipped
         hashes = store.hashes[held]
         if side not in (0, size):  # as prediction decodes them, not shrunk from a larger store
-            test_images = build_store(source, size, indices=[store.kept[i] for i in held.tolist()]).images
-            if len(test_images) < len(held):
+            again = build_store(source, size, indices=[store.kept[i] for i in held.tolist()]).images
+            if len(again) < len(held):
                 raise HeadwayError("pictures that could be read a moment ago cannot be read any more; try again")
+            test_images = pick(again, torch.arange(len(again)))
     else:
         other = build_store(test, size, progress=progress)
-        strange = sorted(set(other.classes) - set(classes))
+        there, names = _labels(other, several)
+        strange = sorted(set(names) - set(classes))
         if strange:
             raise HeadwayError(f"test pictures are of classes that no training picture has: {', '.join(strange[:5])}")
         seen = torch.isin(other.hashes, store.hashes)  # a picture that is trained on tests nothing
-        tested = ((_labels(other) >= 0) & ~seen).nonzero().flatten()
+        tested = ((_given(other) >= 0) & ~seen).nonzero().flatten()
         left_out = [
             (name, "is among the training pictures") for name, was in zip(other.names, seen, strict=True) if was
         ]
-        places = torch.tensor([classes.index(name) for name in other.classes])
-        train, test_images, test_labels = known, other.images[tested], places[_labels(other)[tested]]
+        places = torch.tensor([classes.index(name) for name in names])
+        train, test_images = known, pick(other.images, tested)
+        if several:
+            test_labels = labels.new_zeros(len(tested), len(classes)).index_copy_(1, places, there[tested])
+        else:
+            test_labels = places[there[tested]]
         skipped, hashes = [*store.skipped, *other.skipped, *left_out], other.hashes[tested]
     if per_class_count is not None:
         if per_class_count < 1:
             raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")
-        train = train[per_class(labels[train], per_class_count, seed=seed)]
-    aside = test is None
-    return Labelled(store.images[train], labels[train], test_images, test_labels, classes, aside, skipped, hashes)
+        train = train[per_class(strata(labels[train]), per_class_count, seed=seed)]
+    images, aside = pick(store.images, train), test is None
+    return Labelled(images, labels[train], test_images, test_labels, classes, aside, skipped, hashes)
 
 
-def _labels(store: Store) -> Tensor:
+def _given(store: Store) -> Tensor:
+    """N, int64: the number of the label as it was given, -1 where there is none."""
     if store.labels is None:
         raise HeadwayError(
             "the pictures have no labels; put them into one folder a class, or give a table with file,label"
         )
-    if len(store.labels[store.labels >= 0].unique()) < 2:
-        only = store.classes[int(store.labels.max())]
-        raise HeadwayError(
-            f"all {len(store.labels)} readable pictures are of the one class '{only}'; at least two are needed"
-        )
     return store.labels
+
+
+def _labels(store: Store, several: bool) -> tuple[Tensor, tuple[str, ...]]:
+    """N, int64, and K names; or with several labels a picture N K of 0 and 1."""
+    given = _given(store)
+    if not several:
+        if len(given[given >= 0].unique()) < 2:
+            only = store.classes[int(given.max())]
+            raise HeadwayError(
+                f"all {len(given)} readable pictures are of the one class '{only}'; at least two are needed"
+            )
+        return given, store.classes
+    sets = [[name.strip() for name in text.split(BETWEEN) if name.strip()] for text in store.classes]
+    classes = in_order([name for names in sets for name in names])
+    if len(classes) < 2:
+        raise HeadwayError(f"the pictures have {len(classes)} different labels; at least two are needed")
+    place = {name: number for number, name in enumerate(classes)}
+    has = torch.zeros(len(sets) + 1, len(classes))  # the last row, which -1 means, is of pictures without a label
+    for row, names in enumerate(sets):
+        has[row, [place[name] for name in names]] = 1.0
+    return has[given], classes

@@ -1,18 +1,24 @@
 """Supervised learning as one more task: the label is given instead of generated.
 
-    loss = - sum_k q_k log softmax(W f(x) + b)[k],   q = (1 - s) one_hot(y) + s / K
+    one label:       loss = - w[y] sum_k q_k log p_k,                                 p = softmax(z)
+    several labels:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z)
 
-Fine-tuning and training from scratch are the one loop with this task; s is label smoothing (Szegedy et al., "Rethinking
-the Inception architecture", 2016, https://arxiv.org/abs/1512.00567).
+with z = head(features) and q = (1 - s) y + s / K, y being the label as 0 and 1 (s / 2 in place of s / K with several
+labels). Every head that is trained by steps, fine-tuning and training from scratch are the one loop with this task;
+what stands still has no gradient. s is label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016,
+https://arxiv.org/abs/1512.00567); w makes rare classes count as much as frequent ones.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headway.downstream.heads import read
 from headway.draws import Draws
+from headway.measure.balance import class_weights, weight_of_each
 from headway.nn.numerics import wide
 from headway.protocol import Backbone, Batch, Clock, Outcome, PretextTask
 from headway.views.augment import Augment
@@ -39,14 +45,16 @@ class Supervised:
     """s above."""
     augment: Augment = AUGMENT
     """How a picture is varied each time it is seen."""
+    balance: bool = False
+    """Whether classes count alike, however many pictures they have."""
 
 
 class SupervisedTask(PretextTask):
     """Name the class.
 
     Args:
-        head: B D -> B K, the output layer; kept afterwards.
-        labels: N, int64: the class of each picture of the data set, by its position.
+        head: B D (or what it reads) -> B K, the output layer; kept afterwards.
+        labels: N, int64: the class of each picture of the data set, by its position; or N K of 0 and 1.
         size: Side of the view in pixels.
         config: The choices.
     """
@@ -55,7 +63,9 @@ class SupervisedTask(PretextTask):
         super().__init__()
         self.head, self.size, self.config = head, size, config
         self.labels: Tensor
+        self.weights: Tensor
         self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("weights", class_weights(labels) if config.balance else None, persistent=False)
 
     def views(self, batch: Batch, draws: Draws) -> LabelledView:
         """An augmented view of each picture, with the label that was given."""
@@ -63,8 +73,29 @@ class SupervisedTask(PretextTask):
 
     def forward(self, backbone: Backbone, views: LabelledView, clock: Clock) -> Outcome:
         """Cross-entropy with smoothed labels."""
-        logits = wide(self.head(backbone(views.images).pooled))  # B K
-        accuracy = (logits.argmax(1) == views.labels).float().mean()
-        return Outcome(
-            F.cross_entropy(logits, views.labels, label_smoothing=self.config.smoothing), {"accuracy": accuracy}
-        )
+        assert isinstance(backbone, nn.Module)
+        rest(backbone)
+        moving = any(parameter.requires_grad for parameter in backbone.parameters())
+        with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
+            features = backbone(views.images)
+        logits = wide(read(self.head, features))  # B K
+        if views.labels.dim() == 1:
+            losses = F.cross_entropy(logits, views.labels, label_smoothing=self.config.smoothing, reduction="none")  # B
+            right = logits.argmax(1) == views.labels  # B
+        else:
+            has = views.labels.to(logits)  # B K
+            soft = has + self.config.smoothing * (0.5 - has)  # B K
+            losses = F.binary_cross_entropy_with_logits(logits, soft, reduction="none")  # B K
+            right = (logits > 0) == (has > 0)  # B K
+        if self.weights is not None:
+            losses = losses * weight_of_each(views.labels, self.weights.to(losses))  # B, or B K
+        return Outcome(losses.mean(), {"accuracy": right.float().mean()})
+
+
+def rest(network: nn.Module) -> None:
+    """What stands still is in evaluation: no batch norm forgets, and nothing is dropped, where no weight moves."""
+    if any(part.training for part in network.children()) or network.training:
+        for part in network.modules():
+            weights = list(part.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                part.eval()

@@ -1,126 +1,120 @@
-"""From a backbone and a few labelled pictures to a classifier, in three ways."""
+"""From a backbone and labelled pictures to a classifier: change the output layer, in six ways."""
 
 import copy
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from headway.config import NO_DECAY, Optim, Rule
-from headway.downstream.classifier import Classifier, NearestNeighbours
+from headway.data.picked import Pictures
+from headway.downstream.calibrate import knn_temperature
+from headway.downstream.choose import choose
+from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
-from headway.downstream.supervised import Supervised, SupervisedTask
+from headway.downstream.heads import NearestNeighbours, fresh_head
+from headway.downstream.layers import hold_first, layer_rules
+from headway.downstream.tune import FINE_TUNE as FINE_TUNE
+from headway.downstream.tune import FROM_SCRATCH as FROM_SCRATCH
+from headway.downstream.tune import RECIPES, calibrated_head
+from headway.downstream.tune import FineTune as FineTune
+from headway.downstream.tune import linear_head as linear_head
+from headway.downstream.tune import new_head as new_head
+from headway.downstream.tune import supervise as supervise
 from headway.draws import seeded
-from headway.errors import unknown
-from headway.measure.linear import linear_probe
-from headway.protocol import Learner
+from headway.errors import HeadwayError, unknown
+from headway.nn.lora import adapt
 from headway.train.log import Sink
-from headway.train.loop import fit
-from headway.train.plan import Plan
 
-Head = Literal["knn", "linear", "finetune"]
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """Choices of training on labels, for fine-tuning and from scratch."""
-
-    task: Supervised = field(default_factory=Supervised)
-    """Loss and augmentation."""
-    optim: Optim = field(default_factory=lambda: Optim(lr=4e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999)))
-    """How weights are moved."""
-    epochs: int = 50
-    """Passes over the labelled pictures, if they make ``least`` steps."""
-    least: int = 150
-    """Steps at least."""
-    batch: int = 64
-    """Pictures a step."""
-
-
-FROM_SCRATCH = FineTune()
-FINE_TUNE = FineTune(
-    optim=Optim(
-        lr=2e-3, weight_decay=0.05, warmup=0.1, betas=(0.9, 0.999),
-        rules=(Rule(r"^task\.head", rate=1.0, decay=0.0), *NO_DECAY),
-    )
-)  # fmt: skip
+Head = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
 
 
 def transfer(
     backbone: nn.Module,
-    images: Tensor,
+    images: Pictures,
     labels: Tensor,
     classes: tuple[str, ...],
     size: int,
     *,
     head: Head,
     seed: int = 0,
-    fine_tune: FineTune = FINE_TUNE,
+    fine_tune: FineTune | None = None,
+    folds: int = 0,
     sinks: Sequence[Sink] = (),
+    progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Classifier:
     """Change the output layer: join a head for K classes and train it. The backbone given is left as it was.
 
-    Fine-tuning starts from the linear probe, which keeps the first steps from spoiling the features (Kumar et al.,
-    "Fine-tuning can distort pretrained features", 2022, https://arxiv.org/abs/2202.10054).
+    Fine-tuning and LoRA start from the linear probe (head first, then all), which keeps the first steps from spoiling
+    the features (Kumar et al., "Fine-tuning can distort pretrained features", 2022, https://arxiv.org/abs/2202.10054).
 
     Args:
         backbone: The network that is kept.
         images: N C H W, labelled pictures as stored.
-        labels: N, int64 in 0..K-1.
+        labels: N, int64 in 0..K-1; or N K of 0 and 1, where a picture may have several.
         classes: K names.
         size: Side of the view in pixels.
-        head: knn, linear (backbone frozen) or finetune (everything moves).
+        head: knn, linear, attentive or mlp (backbone frozen), finetune (it moves), lora (low-rank changes of it).
         seed: Of folds, order and augmentation.
-        fine_tune: Choices of finetune.
-        sinks: Take the events of fine-tuning.
+        fine_tune: Choices of heads that are trained by steps; none: those of ``RECIPES``.
+        folds: Parts of the labelled pictures on which regularisation, the moment to stop and the temperature are
+            chosen; 0: the recipe as it is, and probabilities as they come.
+        sinks: Take the events of training.
+        progress: Told how many trainings on folds of how many are done.
+        say: Told what was chosen.
 
     Raises:
-        HeadwayError: A head that there isn't.
+        HeadwayError: A head that there isn't, or what it can't do.
     """
+    several = labels.dim() == 2
+    choices = fine_tune or RECIPES.get(head, FINE_TUNE)
+    check(backbone, head, choices, several, folds)
+    features = extract(backbone, images, size) if head in ("knn", "linear", "finetune", "lora") else None  # N D
+
+    def start(rows: Tensor | None = None) -> tuple[nn.Module, float]:
+        """The head that training starts from, made of some rows, and its temperature."""
+        if features is None:
+            return fresh_head(head, int(getattr(backbone, "embed_dim")), len(classes), seed), 1.0  # noqa: B009
+        x, y = (features, labels) if rows is None else (features[rows], labels[rows])
+        return calibrated_head(x, y, len(classes), seed, choices.task.balance)
+
+    if head == "knn":
+        assert features is not None
+        temperature = knn_temperature(features, labels, len(classes), folds, seed) if folds else 1.0
+        neighbours = NearestNeighbours(features, labels, len(classes))
+        return Classifier(backbone, neighbours, classes, size, head, temperature)
+    first, temperature = start()
+    if head == "linear":
+        return Classifier(backbone, first, classes, size, head, temperature if folds else 1.0, several)
+    stop, temperature = None, 1.0
+    if folds:
+        chosen = choose(
+            backbone, start, images, labels, classes, size,
+            recipe=choices, folds=folds, seed=seed, from_probe=features is not None, progress=progress,
+        )  # fmt: skip
+        say(str(chosen))
+        choices, temperature = chosen.choices, chosen.temperature
+        stop = chosen.steps(len(images))
+    if stop == 0:  # nothing beat the linear probe
+        return Classifier(backbone, first, classes, size, head, temperature, several)
+    trained = supervise(
+        backbone, first, images, labels, classes, size, seed=seed, choices=choices, sinks=sinks, stop=stop, kind=head
+    )
+    return trained._replace(temperature=temperature)
+
+
+def check(backbone: nn.Module, head: str, choices: FineTune, several: bool, folds: int) -> None:
+    """Refuse what can't be done before anything is decoded. Raises HeadwayError; arguments as for ``transfer``."""
     if head not in get_args(Head):
         raise unknown("head", head, get_args(Head))
-    features = extract(backbone, images, size)  # N D
-    if head == "knn":
-        return Classifier(backbone, NearestNeighbours(features, labels, len(classes)), classes, size, head)
-    linear = linear_head(features, labels, len(classes), seed)
-    if head == "linear":
-        return Classifier(backbone, linear, classes, size, head)
-    return supervise(backbone, linear, images, labels, classes, size, seed=seed, choices=fine_tune, sinks=sinks)
-
-
-def supervise(
-    backbone: nn.Module,
-    head: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    classes: tuple[str, ...],
-    size: int,
-    *,
-    seed: int = 0,
-    choices: FineTune = FINE_TUNE,
-    sinks: Sequence[Sink] = (),
-) -> Classifier:
-    """Train copies of backbone and head on labels, through the one loop."""
-    batch = min(choices.batch, len(images))
-    steps = max(math.ceil(choices.epochs * len(images) / batch), choices.least)
-    task = SupervisedTask(copy.deepcopy(head), labels, size, choices.task)
-    learner = Learner(copy.deepcopy(backbone), task)
-    fit(learner, images, Plan(steps=steps, batch=batch, seed=seed, log_every=25), choices.optim, sinks=sinks)
-    learner.eval().cpu()
-    return Classifier(learner.backbone, task.head, classes, size, "finetune")
-
-
-def linear_head(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
-    """The linear probe of N D features as an output layer: D -> K."""
-    probe, _ = linear_probe(features, labels, classes, seed=seed)
-    head = new_head(features.shape[1], classes, seed)
-    head.load_state_dict({"weight": probe.weight.float(), "bias": probe.bias.float()})
-    return head
-
-
-def new_head(width: int, classes: int, seed: int) -> nn.Linear:
-    """A fresh linear output layer, initialised by its own seed."""
-    with seeded(seed):
-        return nn.Linear(width, classes)
+    if folds < 0 or folds == 1:
+        raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
+    if head == "knn" and (several or choices.task.balance):
+        raise HeadwayError("knn counts votes for one class each, all alike; take another head, linear say")
+    network = copy.deepcopy(backbone)
+    if choices.moves == "lora":
+        with seeded(0):
+            adapt(network, choices.rank, choices.alpha)
+    elif choices.moves == "all":
+        hold_first(network, choices.blocks)
+        layer_rules(network, choices.layer_decay)

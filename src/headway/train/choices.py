@@ -22,6 +22,7 @@ from torch import Tensor
 
 from headway.config import Optim
 from headway.data.loader import Loader
+from headway.data.picked import Pictures
 from headway.distributed import broadcast_object, rank, world
 from headway.draws import hashed
 from headway.errors import HeadwayError
@@ -44,7 +45,7 @@ def cache_folder() -> Path:
 
 
 def measure_step(
-    learner: Learner, images: Tensor, plan: Plan, optim: Optim, *, limit: float, least: int = 2, most: int = 12
+    learner: Learner, images: Pictures, plan: Plan, optim: Optim, *, limit: float, least: int = 2, most: int = 12
 ) -> float:
     """Seconds a step takes, by taking some on a copy: the learner itself is left as it was.
 

@@ -11,6 +11,7 @@ import torch
 
 from headway.backbones.load import architecture, build_backbone, from_architecture, missing
 from headway.config import describe
+from headway.data.picked import Pictures
 from headway.data.store import Store
 from headway.distributed import broadcast_object
 from headway.draws import seeded
@@ -34,7 +35,7 @@ FINISH = 0.5
 """Seconds kept back from a budget for the last files, beside what writing the weights takes."""
 
 
-def spread(images: torch.Tensor, most: int) -> torch.Tensor:
+def spread(images: Pictures, most: int) -> torch.Tensor:
     """At most so many of N pictures, evenly spread over them."""
     count = min(most, len(images))
     return images[torch.arange(count) * len(images) // count]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.backbones.load import architecture, from_architecture
+from headway.data.picked import Pictures
 from headway.data.split import folds, per_class
 from headway.downstream.features import extract
 from headway.downstream.labelled import Labelled
@@ -22,10 +23,12 @@ from headway.draws import hashed, seeded
 from headway.views.geometry import centre_resize, to_unit
 
 Trial = Callable[[Tensor, Tensor | None, int], Tensor]
-Describe = Callable[[Tensor], Tensor]
+Describe = Callable[[Pictures], Tensor]
 Start = Callable[[int], nn.Module]
 
 PIXEL, UNTRAINED, SCRATCH = "raw pixels", "untrained", "from scratch"
+TOGETHER = 1024
+"""Pictures that are widened to floating point at a time."""
 PIXELS = 32
 """Side to which pictures are brought where raw pixels stand for them."""
 FOLDS = 3
@@ -48,9 +51,9 @@ class Score(NamedTuple):
     folds: float | None
 
 
-def raw_pixels(images: Tensor) -> Tensor:
+def raw_pixels(images: Pictures) -> Tensor:
     """N C S S -> N C*32*32: what a linear map or a clustering sees without any network."""
-    return centre_resize(to_unit(images), PIXELS).flatten(1)
+    return torch.cat([centre_resize(to_unit(part), PIXELS).flatten(1) for part in images.split(TOGETHER)])
 
 
 def features_of(backbone: nn.Module, size: int) -> Describe:
