@@ -131,7 +131,9 @@ def _counts(text: str) -> list[Count]:
     if strange or not parts:
         raise HeadwayError(f"--per-class takes numbers from 1 and 'all', with commas between, got '{text}'")
     counts: list[int | None] = [*numbers]
-    return counts + [None] if "all" in parts else counts
+    if "all" in parts:
+        counts.append(None)
+    return counts
 
 
 def _within(counts: Sequence[Count], most: int) -> list[Count]:
