@@ -108,7 +108,8 @@ def take_step(shop: Workshop, optim: Optim, plan: Plan, batch: Batch, places: Te
             {"loss": outcome.loss.detach() * share, **{k: v.detach() * share for k, v in outcome.metrics.items()}}
         )
     parameters = [parameter for parameter in shop.learner.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     length = whole_tensor(norm.detach())
     shares.append({"gradient_norm": length / world()})
     totals: dict[str, Tensor] = {}
