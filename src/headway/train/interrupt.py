@@ -42,7 +42,8 @@ def listening(wanted: bool) -> Iterator[Callable[[], int]]:
         return max(all_counts(noted[0]))
 
     hear = wanted and threading.current_thread() is threading.main_thread()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if hear else {}
+    numbers = (signal.SIGTERM, signal.SIGINT) if hear else ()
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     for number in previous:
         signal.signal(number, note)
     try:

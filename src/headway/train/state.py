@@ -75,7 +75,8 @@ def plain_copy(backbone: Any) -> torch.nn.Module:
     if not any(hasattr(tensor, "placements") for tensor in state.values()):
         return backbone
     whole = from_architecture(architecture(backbone))
-    whole.to(next(iter(state.values())).dtype).load_state_dict(whole_tensors(state))
+    kind = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+    whole.to(kind).load_state_dict(whole_tensors(state))
     return whole
 
 

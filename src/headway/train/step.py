@@ -108,13 +108,11 @@ def take_step(shop: Workshop, optim: Optim, plan: Plan, batch: Batch, places: Te
             {"loss": outcome.loss.detach() * share, **{k: v.detach() * share for k, v in outcome.metrics.items()}}
         )
     parameters = [parameter for parameter in shop.learner.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
     length = whole_tensor(norm.detach())
     shares.append({"gradient_norm": length / world()})
-    totals: dict[str, Tensor] = {}
-    for numbers in shares:
-        for name, value in numbers.items():
-            totals[name] = totals.get(name, torch.zeros_like(value)) + value
+    totals = _summed(shares)
     finite = _everywhere(torch.isfinite(totals["loss"]) & torch.isfinite(length))
     if finite:
         if optim.clip > 0:
@@ -128,6 +126,14 @@ def take_step(shop: Workshop, optim: Optim, plan: Plan, batch: Batch, places: Te
         with torch.no_grad():
             shop.learner.task.after_step(shop.learner.backbone, carries, clock._replace(step=clock.step + 1))
     return Taken(totals, finite)
+
+
+def _summed(shares: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    totals: dict[str, Tensor] = {}
+    for numbers in shares:
+        for name, value in numbers.items():
+            totals[name] = totals.get(name, torch.zeros_like(value)) + value
+    return totals
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
