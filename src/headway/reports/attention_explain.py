@@ -58,9 +58,9 @@ def _before(e: Explained, cast: Cast) -> str:
         count = several if len(e.tokens) > 1 else f"One more token, the {e.tokens[0]}, belongs"
         extra = f"{count} to no patch: room for what concerns the picture as a whole. "
     so_far = (
-        "Before the first layer, a token knows its own patch and nothing else."
+        "Before the first layer, a token knows its own patch and little else."
         if e.layer == 0
-        else f"In the first layer a token knew its own patch and nothing else; now, after {e.layer} layer"
+        else f"In the first layer a token knew its own patch and little else; now, after {e.layer} layer"
         f"{'s' if e.layer > 1 else ''}, it has looked around already, and is about to look again."
     )
     heads, d = e.attention.attention_heads, e.attention.head_width
