@@ -37,7 +37,7 @@ from headway.backbones.load import build_backbone
 from headway.data.open import open_source
 from headway.data.split import per_class, stratified_split
 from headway.data.store import Store, build_store
-from headway.downstream.features import CHUNK, extract
+from headway.downstream.features import CHUNK
 from headway.downstream.swap import load_run
 from headway.files import write_json
 from headway.measure.knn import knn_accuracy
@@ -132,10 +132,8 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
 
 def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> dict[str, Any]:
     """The probes on every layer of a frozen backbone, the last being what it gives."""
-    layers = [[extract(backbone, store.images, size)] for store in (labelled, test)]  # N D each
-    for part, store in zip(layers, (labelled, test), strict=True):
-        part[:0] = _inner(backbone, store.images, size)
-    return probes(layers[0], layers[1], labelled, test)
+    banks = [described(backbone, store.images, size) for store in (labelled, test)]
+    return probes(banks[0], banks[1], labelled, test)
 
 
 def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Store) -> dict[str, Any]:
@@ -162,17 +160,15 @@ def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Sto
 
 
 @torch.no_grad()
-def _inner(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
-    """The mean of the patches after each block but the last, N D each; nothing where a backbone shows no layers."""
-    wanted = range(backbone.depth - 1)
-    if not wanted:
-        return []
-    chunks = [
-        backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
-        for chunk in track(images.split(CHUNK), description="layers", transient=True)
-    ]
-    first = chunks[0].prefix.shape[1]
-    return [torch.cat([chunk.layers[i][:, first:].mean(1) for chunk in chunks]) for i in wanted]  # N D each
+def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
+    """The mean of the patches after each block but the last, where these are shown, then what is given: N D each."""
+    wanted = range(backbone.depth - 1) if "layers" in backbone.can else ()
+    rows = []
+    for chunk in track(images.split(CHUNK), description="features", transient=True):
+        found = backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
+        first = found.prefix.shape[1]
+        rows.append([*(layer[:, first:].mean(1) for layer in found.layers), found.pooled])  # B D each
+    return [torch.cat(parts) for parts in zip(*rows, strict=True)]  # N D each
 
 
 def tables(cells: list[dict[str, Any]]) -> list[Table]:
