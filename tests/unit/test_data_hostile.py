@@ -169,6 +169,7 @@ cases = [png(30000, 30000, 1, 0, zeros), png(20000, 20000, 16, 6, zeros), png(12
     patched("TIFF", struct.pack("<HII", 4, 1, 77), struct.pack("<HII", 4, 1, 77000)).replace(
         struct.pack("<HII", 4, 1, 88), struct.pack("<HII", 4, 1, 88000)),
     b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + 3 * b"\\xff\\x3f\\0",
+    b"RIFF" + struct.pack("<I", 100) + b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + 2 * b"\\x3f\\x1f\\0" + bytes(9),
     b"\\x93NUMPY\\x01\\0v\\0"
     + b"{'descr': '<f8', 'fortran_order': False, 'shape': (90000, 90000), }".ljust(117) + b"\\n"]
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -127,7 +127,7 @@ def read_raw(data: bytes, channels: int = 3) -> Raw:
             return wanted
     webp = webp_size(data)
     if webp:
-        _check_size(*webp)
+        _check_size(*webp, bytes_each=12)  # its decoder makes room for two frames with opacity
     png = png_facts(data)
     if png:
         _check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
