@@ -58,7 +58,8 @@ def cluster(
     def features(name: str, number: int) -> Tensor:
         return fixed[name] if name in fixed else extract(fresh(pretrained, number), store.images, size)  # N D
 
-    rows, names = [], (PIXEL, UNTRAINED, PRETRAINED)
+    rows: list[dict[str, Any]] = []
+    names = (PIXEL, UNTRAINED, PRETRAINED)
     fixed = {PIXEL: raw_pixels(store.images), PRETRAINED: extract(pretrained, store.images, size)}
     with counting("clustering") as progress:
         for name in names:
@@ -81,7 +82,7 @@ def show(answer: dict[str, Any]) -> None:
     console.print(
         f"{answer['pictures']:,} pictures in {answer['clusters']} clusters, as many as there are classes; means (and "
         f"deviation) of {answer['repeats']}. Matched: right when clusters and classes are paired as well as can be; "
-        f"chance is a little more than {100 / answer['clusters']:.1f} %. No label was used to find them.",
+        f"with classes of equal size chance is a little more than {100 / answer['clusters']:.1f} %. No label was used to find them.",
         soft_wrap=True,
     )
 
