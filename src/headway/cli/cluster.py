@@ -81,8 +81,9 @@ def show(answer: dict[str, Any]) -> None:
     console.print(table)
     console.print(
         f"{answer['pictures']:,} pictures in {answer['clusters']} clusters, as many as there are classes; means (and "
-        f"deviation) of {answer['repeats']}. Matched: right when clusters and classes are paired as well as can be; "
-        f"chance is a little more than {100 / answer['clusters']:.1f} %. No label was used to find them.",
+        f"deviation) of {answer['repeats']}. No label was used to find them. Matched: right when clusters and classes "
+        f"are paired as well as can be; for classes of equal size chance is little over "
+        f"{100 / answer['clusters']:.1f} %.",
         soft_wrap=True,
     )
 

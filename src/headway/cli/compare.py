@@ -35,7 +35,7 @@ from headway.verdict.claim import sentence
 from headway.verdict.compare import compare as run_comparison
 from headway.verdict.compare import cost
 from headway.verdict.public import public_backbone
-from headway.verdict.trial import LONGER, draw_labels, for_steps
+from headway.verdict.trial import LONGER, SCRATCH_LONG, draw_labels, for_steps
 
 TESTED = 5000
 """Test pictures looked at, at most, evenly spread: beyond them seeds and draws decide how much can be told."""
@@ -142,7 +142,7 @@ def compare(
         jobs=tuple(replace(job, size=size, patch=patch) for job in jobs), heads=chosen_heads, public=others,
         per_class=per_class, seeds=seeds, draws=draws, seed=seed,
         fine_tune=for_steps(FINE_TUNE, label_steps) if label_steps else FINE_TUNE,
-        scratch=for_steps(LONGER, 2 * label_steps) if label_steps else LONGER,
+        scratch=for_steps(SCRATCH_LONG, LONGER * label_steps) if label_steps else SCRATCH_LONG,
     )  # fmt: skip
     folder = Path(out)
     cells = Cells(folder, _record(terms, pool.fingerprint, pictures, shuffle_labels), resume)

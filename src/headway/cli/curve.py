@@ -105,12 +105,13 @@ def curve(
 def show(answer: dict[str, Any]) -> None:
     """Print the table."""
     console = Console(highlight=False, markup=False)
-    table = Table("labels a class", "labels", *ORDER, "gain", title=f"per cent right ({answer['head']} head)")
+    title = f"per cent right against labels a class ({answer['head']} head)"
+    table = Table("a class", "labels", *ORDER, "gain", title=title)
     named = {(row["per_class"], row["name"]): row for row in answer["rows"]}
     for gain in answer["gains"]:
         rows = [named[gain["per_class"], name] for name in ORDER]
-        numbers = [f"{row['accuracy']:.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in rows]
-        difference = f"{gain['points']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})"
+        numbers = [f"{row['accuracy']:.1f}\n{row['low']:.1f} to {row['high']:.1f}" for row in rows]
+        difference = f"{gain['points']:+.1f}\n{gain['low']:+.1f} to {gain['high']:+.1f}"
         table.add_row(str(gain["per_class"]), f"{rows[0]['labels']:,}", *numbers, difference)
     console.print(table)
     console.print(NOTE.format(answer["test_images"]) + " Gain: over from scratch, paired.", soft_wrap=True)
@@ -138,7 +139,7 @@ def _counts(text: str) -> list[Count]:
 
 def _within(counts: Sequence[Count], most: int) -> list[Count]:
     """Numbers that no class has are all there are."""
-    few = [count for count in counts if count is not None and count < most]
+    few: list[Count] = [count for count in counts if count is not None and count < most]
     return few if len(few) == len(counts) else [*few, None]
 
 

@@ -10,11 +10,12 @@ from headway.verdict.trial import PIXEL, UNTRAINED
 
 def leaderboard_table(answer: dict[str, Any]) -> Table:
     """Rows, best first, each with its gain over training from scratch."""
-    title = f"{answer['details']['per_class']} labels a class"
-    table = Table("", "right, %", "95 %", "over from scratch", "95 %", title=title)
+    count = answer["details"]["per_class"]
+    title = f"{count} label{'s' * (count > 1)} a class; gain: points over training from scratch"
+    table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
-        paired = (f"{gain['points']:+.1f}", f"{gain['low']:.1f} to {gain['high']:.1f}") if gain else ("", "")
+        paired = (f"{gain['points']:+.1f}", f"{gain['low']:+.1f} to {gain['high']:+.1f}") if gain else ("", "")
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}", *paired)
     return table
 

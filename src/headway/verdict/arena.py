@@ -30,9 +30,9 @@ from headway.train.run import run_job
 from headway.verdict.cells import Cells, pack, plain_name, unpack
 from headway.verdict.public import public_backbone
 from headway.verdict.trial import (
-    LONGER,
     PIXEL,
     SCRATCH,
+    SCRATCH_LONG,
     UNTRAINED,
     Start,
     Trial,
@@ -72,7 +72,7 @@ class Terms:
     """The first."""
     fine_tune: FineTune = FINE_TUNE
     """How fine-tuning is done, but for the rate."""
-    scratch: FineTune = LONGER
+    scratch: FineTune = SCRATCH_LONG
     """How training from scratch is done, but for the rate."""
 
 

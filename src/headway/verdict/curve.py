@@ -21,6 +21,7 @@ from headway.verdict.trial import (
     LONGER,
     RATES,
     SCRATCH,
+    SCRATCH_LONG,
     UNTRAINED,
     Start,
     Trial,
@@ -104,7 +105,7 @@ class Curve:
             passed_on = lambda count: probed  # noqa: E731
         return {
             UNTRAINED: lambda count: untrained,
-            SCRATCH: partial(self._moving, SCRATCH, partial(fresh, self.backbone), LONGER, False),
+            SCRATCH: partial(self._moving, SCRATCH, partial(fresh, self.backbone), SCRATCH_LONG, False),
             PRETRAINED: passed_on,
         }
 
@@ -114,7 +115,7 @@ class Curve:
 
     def training_steps(self) -> int:
         """Steps of training on labels, over all results."""
-        total, kinds = 0, [LONGER] + [FINE_TUNE] * (self.head == "finetune")
+        total, kinds = 0, [SCRATCH_LONG] + [FINE_TUNE] * (self.head == "finetune")
         for choices in kinds:
             total += FOLDS * len(RATES) * self._steps(choices, self._labels(self._tuned_at()))
             total += sum(self.draws_at(count) * self._steps(choices, self._labels(count)) for count in self.counts)
@@ -128,7 +129,7 @@ class Curve:
         return len(draw_labels(self.pictures.labels, count, self.seed, 0))
 
     def _steps(self, choices: FineTune, labels: int) -> int:
-        factor = choices.least // FINE_TUNE.least  # from scratch takes twice the steps
+        factor = LONGER if choices is SCRATCH_LONG else 1
         return factor * self.label_steps if self.label_steps else min(steps_of(choices, labels), factor * MOST)
 
     def _tuned_at(self) -> Count:

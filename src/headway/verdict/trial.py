@@ -35,8 +35,9 @@ FOLDS = 3
 """Parts into which labels are cut where something is chosen by them."""
 RATES = (1.0, 0.3, 3.0)
 """Factors on the learning rate that every training which moves the backbone chooses from on folds."""
-LONGER = replace(FROM_SCRATCH, epochs=2 * FROM_SCRATCH.epochs, least=2 * FROM_SCRATCH.least)
-"""Training from scratch has farther to go than fine-tuning: twice the steps."""
+LONGER = 2
+"""Training from scratch takes so many times the steps of fine-tuning: it has farther to go."""
+SCRATCH_LONG = replace(FROM_SCRATCH, epochs=LONGER * FROM_SCRATCH.epochs, least=LONGER * FROM_SCRATCH.least)
 
 
 class Score(NamedTuple):
