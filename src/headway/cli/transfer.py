@@ -63,8 +63,8 @@ def transfer(
         labels: A CSV with file,label that labels the pictures of ``data`` by name.
         several: A picture may have several labels, written "cat;dog" (";" alone: none of them).
         balance: Rare classes count as much as frequent ones.
-        folds: Parts of the training pictures on which regularisation, the moment to stop and how sure to be are chosen;
-            0: nothing is chosen.
+        folds: Parts of the training pictures on which regularisation, the moment to stop and how sure to be are chosen
+            (a linear probe chooses its penalty and how sure to be on five); 0: nothing is chosen but that penalty.
         epochs: Passes over the labelled pictures, of heads that are trained by steps; none: the recipe's.
         blocks: Fine-tune only so many of the last blocks; 0: all of them.
         layer_decay: Fine-tuning's factor on the learning rate from a block to the one before it.
