@@ -43,7 +43,7 @@ class DINO:
     bottleneck: int = 128
     """Width of the vector that is compared with prototypes (256 in the paper)."""
     small_crops: int = 4
-    """Small crops a picture (8 in the paper's best runs)."""
+    """Small crops a picture (up to 10 in the paper)."""
     large_scale: tuple[float, float] = (0.3, 1.0)
     """Share of the area in a large crop."""
     small_scale: tuple[float, float] = (0.08, 0.3)

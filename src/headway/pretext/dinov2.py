@@ -4,8 +4,8 @@
 
 with the cross-entropies of ``dino.py`` and ``ibot.py``, except that patches have a head of their own, and that the
 teacher's answers are no softmax about a moving centre, but Sinkhorn and Knopp's assignments: over the batch, every
-prototype is given an equal share. KoLeo = - mean_i log min_j || z_i - z_j || keeps the class tokens z of the student's
-first crops apart.
+prototype is given an equal share. KoLeo = - mean_i log min_{j != i} || z_i - z_j ||, with z the class tokens of the
+student's first crops at length 1, keeps pictures apart.
 
 Oquab, Darcet, Moutakanni, Vo et al., "DINOv2: learning robust visual features without supervision", 2023
 (https://arxiv.org/abs/2304.07193).

@@ -2,7 +2,7 @@
 
 With s_p the teacher's token of patch p in the whole picture, at mean 0 and variance 1, and B_1..B_M the targets,
 
-    loss = mean_{i, p in B_i} || g(f(context), p)_p - s_p ||^2 / D
+    loss = mean_{i, p in B_i} || g(f(context), B_i)_p - s_p ||^2 / D
 
 f sees the context's patches alone; g, a narrow transformer, is told where the target's patches lie. Targets are taken
 out of the context, so that nothing can be copied. The teacher's weights are a moving average of f's. (Tokens are
@@ -58,7 +58,7 @@ class IJEPA:
     width: int = 0
     """Width of the predictor; 0: half the backbone's, rounded to whole attention heads of 32."""
     depth: int = 3
-    """Blocks of the predictor (half as many as the paper's encoders have or fewer)."""
+    """Blocks of the predictor (6 to 16 in the paper, half its encoder's or fewer)."""
     scale: tuple[float, float] = (0.3, 1.0)
     """Share of the picture's area that a crop keeps."""
     momentum: float = 0.996
@@ -139,7 +139,7 @@ class IJEPATask(PretextTask):
         return shown
 
     def _predicted(self, backbone: Backbone, views: Parts) -> Tensor:
-        """g(f(context), p) of each target's patches: B M T D, float32 or wider."""
+        """g(f(context), B_i) for each target: B M T D, float32 or wider."""
         b, m, t = views.targets.shape
         seen = self.join(backbone(views.images, keep=views.context).patches)  # B K W
         positions = self.positions.to(seen.dtype)  # N W

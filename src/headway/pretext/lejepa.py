@@ -5,8 +5,8 @@ With z_v the embeddings (width E) of V views of a picture, m their mean over the
     loss     = (1 - w) mean_v || z_v - m ||^2 / E  +  w mean_v mean_a T({a . z_v of every picture})
     T({x_n}) = N integral | 1/N sum_n exp(i t x_n) - exp(-t^2 / 2) |^2 exp(-t^2) dt                    (Epps-Pulley)
 
-T is 0 only where x is standard normal, so a collapse costs, and nothing else is needed: no teacher, no stopped
-gradients, no centre, no queue.
+T stays about 1/2 where x is standard normal and grows with N where it isn't, so a collapse costs, and nothing else is
+needed: no teacher, no stopped gradients, no centre, no queue.
 
 Balestriero and LeCun, "LeJEPA: provable and scalable self-supervised learning without the heuristics", 2025
 (https://arxiv.org/abs/2511.08544); T from Epps and Pulley, "A test for normality based on the empirical characteristic
@@ -97,8 +97,10 @@ class LeJEPATask(PretextTask):
         along = unit(chance.normal(z.shape[-1], self.config.directions)[0], dim=0).to(z.dtype)  # E A, of length 1
         agree = (z - z[:2].mean(0)).square().mean()
         gauss = epps_pulley(z, along).mean()
-        metrics = {"disagreement": agree.detach(), "gaussian": gauss.detach(), "spread": spread(z[0])}
-        metrics["deviation"] = z.detach()[0].std(0, correction=0).mean()
+        deviation = z.detach()[0].std(0, correction=0).mean()  # 1 is what T asks for, 0 is collapse
+        metrics = {
+            "disagreement": agree.detach(), "gaussian": gauss.detach(), "deviation": deviation, "spread": spread(z[0]),
+        }  # fmt: skip
         return Outcome((1 - weight) * agree + weight * gauss, metrics)
 
     def panels(self, batch: Batch, views: Views, backbone: Backbone | None = None) -> list[Panel]:

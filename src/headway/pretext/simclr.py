@@ -32,7 +32,7 @@ class SimCLR:
     """Choices of SimCLR."""
 
     temperature: float = 0.2
-    """t above: how sharply the nearest strangers count. The paper finds 0.1 to 0.5 good, the less the longer."""
+    """t above: how sharply the nearest strangers count. The paper finds 0.1 to 0.5 good, less for longer runs."""
     hidden: int = 512
     """Width of the projector's hidden layer (2048 in the paper, for networks many times wider than ours)."""
     projection: int = 128

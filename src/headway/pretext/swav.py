@@ -92,7 +92,7 @@ class SwAVTask(PretextTask):
         self.prototypes = nn.Parameter(torch.randn(count, config.projection))  # K E
         self.queue: Tensor
         length = count if config.queue is None else config.queue
-        self.register_buffer("queue", torch.zeros(2, length, config.projection))  # a row of it for each large crop
+        self.register_buffer("queue", torch.zeros(2, length, config.projection))  # 2 L E, one for each large crop
 
     def views(self, batch: Batch, draws: Draws) -> Crops:
         """Two large crops and several small ones of each picture."""
