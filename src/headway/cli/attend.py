@@ -150,7 +150,7 @@ def _check_together(explain: bool, layer: int | None, data: object, test: object
 
 def _read(images: Any) -> list[tuple[str, Tensor]]:
     """Name and pixels (3 H W) of every picture; raises HeadwayError for the first that cannot be read."""
-    found = []
+    found: list[tuple[str, Tensor]] = []
     for given in images:
         source = open_source(given)
         if len(found) + len(source) > MOST:

@@ -164,7 +164,7 @@ def maps(e: Explained) -> list[str]:
 def place(e: Explained) -> tuple[int, int] | None:
     """Row and column of the followed token; None for one that stands nowhere."""
     prefix = len(e.tokens)
-    return None if e.token < prefix else divmod(e.token - prefix, e.grid[1])  # type: ignore[return-value]
+    return None if e.token < prefix else divmod(e.token - prefix, e.grid[1])
 
 
 def _bracketed(value: float) -> str:
