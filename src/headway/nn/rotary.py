@@ -43,9 +43,9 @@ def grid_angles(grid: tuple[int, int], trained: int, width: int, like: Tensor) -
         like: A tensor whose device, and precision from float32 up, the angles get.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
-    steps, down, across = (torch.arange(n, device=like.device, dtype=dtype) for n in (width // 4, *grid))
+    steps, *axes = (torch.arange(n, device=like.device, dtype=dtype) for n in (width // 4, *grid))
     frequencies = BASE ** (-steps / (width // 4))  # d/4
-    rows, columns = ((axis + 0.5) * (trained / len(axis)) for axis in (down, across))  # rows, columns
+    rows, columns = ((axis + 0.5) * (trained / len(axis)) for axis in axes)  # rows, columns
     down = (rows[:, None] * frequencies)[:, None].expand(-1, len(columns), -1)  # rows columns d/4
     across = (columns[:, None] * frequencies)[None].expand(len(rows), -1, -1)  # rows columns d/4
     return torch.cat([down, across], -1).flatten(0, 1)  # N d/2
