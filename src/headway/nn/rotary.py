@@ -11,8 +11,6 @@ half the column, with frequencies closer together than for text, as in Heo et al
 vision transformer", 2024 (https://arxiv.org/abs/2403.13298).
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -44,9 +42,10 @@ def grid_angles(grid: tuple[int, int], trained: int, width: int, like: Tensor) -
         width: d, of an attention head; 4 divides it.
         like: A tensor whose device, and precision from float32 up, the angles get.
     """
-    exact: dict[str, Any] = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
-    frequencies = BASE ** (-torch.arange(width // 4, **exact) / (width // 4))  # d/4
-    rows, columns = ((torch.arange(n, **exact) + 0.5) * (trained / n) for n in grid)  # rows, columns
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    steps, *axes = (torch.arange(n, device=like.device, dtype=dtype) for n in (width // 4, *grid))
+    frequencies = BASE ** (-steps / (width // 4))  # d/4
+    rows, columns = ((axis + 0.5) * (trained / len(axis)) for axis in axes)  # rows, columns
     down = (rows[:, None] * frequencies)[:, None].expand(-1, len(columns), -1)  # rows columns d/4
     across = (columns[:, None] * frequencies)[None].expand(len(rows), -1, -1)  # rows columns d/4
     return torch.cat([down, across], -1).flatten(0, 1)  # N d/2
