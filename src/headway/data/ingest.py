@@ -129,7 +129,7 @@ def content_hash(picture: Tensor) -> int:
     SHA-256, cut short, of sums modulo 2^64: the picture's bytes, C H W taken as H W C, are words of 64 bits, written
     into rows of p words, of which the columns are added up, once for each p of PERIODS. So every pixel counts, and its
     place does: two words add to the same columns twice over only where they lie 512 x 509 words apart. It takes a
-    twentieth of what decoding does.
+    seventh of what decoding 500 x 375 pixels does.
     """
     height, width = picture.shape[-2:]
     flat = picture.permute(1, 2, 0).contiguous().numpy().reshape(-1).view(np.uint8)  # H*W*C*bytes
