@@ -115,8 +115,8 @@ def trust(found: dict[str, float | None], runs: int) -> str:
     words = ", ".join(f"{name} {value:+.2f}" for name, value in found.items() if value is not None)
     chance = min(1.96 / (runs - 1) ** 0.5, 1.0)
     return (
-        f"Spearman's rank correlation with the linear probe over these {runs} runs: {words} (for alpha, of its nearness "
-        f"to 1). Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
+        f"Spearman's rank correlation with the linear probe over these {runs} runs: {words} (of alpha's "
+        f"nearness to 1). Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
     )
 
 
