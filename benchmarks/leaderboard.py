@@ -8,7 +8,8 @@ budget is in processor seconds: 360 are three minutes on two cores, or six on th
 Every task trains the same backbone (``vit_micro``, convolutional stem, patches of 8 pixels) by its own recipe. Its
 features are then frozen and probed with labels: 20-NN and a linear probe on the last layer, a linear probe on the layer
 that does best on a fifth of the training labels, and a linear probe on ten labels a class (mean of five draws). The
-test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all.
+test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
+has a twin in grey, beside which a task that sees no colours (colorization) should be read.
 
 DATA is a folder that holds train (a folder, tar or tars) and test in the layout that DATASETS below names; a data set
 called NAME-dev tests on training pictures held out, for whoever works on a recipe.
@@ -36,17 +37,19 @@ from headway.backbones.load import build_backbone
 from headway.data.open import open_source
 from headway.data.split import per_class, stratified_split
 from headway.data.store import Store, build_store
-from headway.downstream.features import CHUNK, extract
+from headway.downstream.features import CHUNK
 from headway.downstream.swap import load_run
 from headway.files import write_json
 from headway.measure.knn import knn_accuracy
 from headway.measure.linear import linear_probe
 from headway.measure.metrics import accuracy
 from headway.train.planning import channel_statistics
+from headway.views.colour import lightness
 from headway.views.geometry import centre_resize, to_unit
 
 CELLS = Path(__file__).parent / "cells"
-PIXELS, UNTRAINED = "raw pixels", "untrained"
+PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
+BASELINES = tuple(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY))
 MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
 DRAWS, SHOTS = 5, 10
 
@@ -70,7 +73,7 @@ DATASETS = {
 def main() -> None:
     """Make the cells that are missing, then print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", nargs="+", default=[], metavar="TASK", help=f"a task, '{PIXELS}', or '{UNTRAINED}'")
+    parser.add_argument("--run", nargs="+", default=[], metavar="TASK", help=f"a task, or of {BASELINES}")
     parser.add_argument("--data", nargs="+", default=[], metavar="NAME=FOLDER", help=f"NAME in {', '.join(DATASETS)}")
     parser.add_argument("--budget", type=float, default=360, help="processor seconds of a pretraining")
     parser.add_argument("--cores", type=int, default=2, help="cores that the pretraining has for itself")
@@ -84,7 +87,7 @@ def main() -> None:
         name, _, folder = pair.partition("=")
         for seed in a.seeds:
             for task in a.run:
-                cell = {"task": task, "data": name, "budget": 0 if task in (PIXELS, UNTRAINED) else a.budget}
+                cell = {"task": task, "data": name, "budget": 0 if task in BASELINES else a.budget}
                 cell |= {"seed": seed, "variant": a.variant}
                 words = [str(value).replace(" ", "-").replace("+", "_") for value in cell.values() if value != ""]
                 file = a.cells / f"{'_'.join(words)}.json"
@@ -100,12 +103,14 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
     where = DATASETS[name]
     labelled, test = (_store(folder / part, where.size) for part in (where.labels, where.test))
     machine = {"processor": platform.machine(), "cores": arguments.cores, "torch": torch.__version__}
-    if task == PIXELS:
-        rows = [centre_resize(to_unit(store.images), 32).flatten(1) for store in (labelled, test)]
+    grey = task.endswith(IN_GREY)
+    if task.startswith(PIXELS):
+        rows = [centre_resize(to_unit(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
+        rows = [(lightness(images) if grey else images).flatten(1) for images in rows]
         return {"machine": machine, "probes": probes([rows[0]], [rows[1]], labelled, test)}
-    if task == UNTRAINED:
+    if task.startswith(UNTRAINED):
         torch.manual_seed(seed)
-        inputs = channel_statistics(labelled.images)
+        inputs = channel_statistics(labelled.images)._replace(grey=grey)
         backbone = build_backbone(MODEL[1], size=where.size, stem=MODEL[3], patch_size=int(MODEL[5]), inputs=inputs)
         return {"machine": machine, "probes": probe_backbone(backbone, labelled, test, where.size)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,10 +132,8 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
 
 def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> dict[str, Any]:
     """The probes on every layer of a frozen backbone, the last being what it gives."""
-    layers = [[extract(backbone, store.images, size)] for store in (labelled, test)]  # N D each
-    for part, store in zip(layers, (labelled, test), strict=True):
-        part[:0] = _inner(backbone, store.images, size)
-    return probes(layers[0], layers[1], labelled, test)
+    banks = [described(backbone, store.images, size) for store in (labelled, test)]
+    return probes(banks[0], banks[1], labelled, test)
 
 
 def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Store) -> dict[str, Any]:
@@ -157,17 +160,15 @@ def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Sto
 
 
 @torch.no_grad()
-def _inner(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
-    """The mean of the patches after each block but the last, N D each; nothing where a backbone shows no layers."""
-    wanted = range(backbone.depth - 1)
-    if not wanted:
-        return []
-    chunks = [
-        backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
-        for chunk in track(images.split(CHUNK), description="layers", transient=True)
-    ]
-    first = chunks[0].prefix.shape[1]
-    return [torch.cat([chunk.layers[i][:, first:].mean(1) for chunk in chunks]) for i in wanted]  # N D each
+def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
+    """The mean of the patches after each block but the last, where these are shown, then what is given: N D each."""
+    wanted = range(backbone.depth - 1) if "layers" in backbone.can else ()
+    rows = []
+    for chunk in track(images.split(CHUNK), description="features", transient=True):
+        found = backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
+        first = found.prefix.shape[1]
+        rows.append([*(layer[:, first:].mean(1) for layer in found.layers), found.pooled])  # B D each
+    return [torch.cat(parts) for parts in zip(*rows, strict=True)]  # N D each
 
 
 def tables(cells: list[dict[str, Any]]) -> list[Table]:

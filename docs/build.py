@@ -1,9 +1,128 @@
-"""Rebuild the pictures and tables of docs/: python docs/build.py (or make docs)."""
+"""Rebuild the pictures and tables of docs/ and README.md: `python docs/build.py` (or `make docs`).
 
+    python docs/build.py            # tables from benchmarks/cells, the contact sheet
+    python docs/build.py --games    # also the sheets of the games, with answers of networks trained for them (minutes)
+
+In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced; in README.md the last
+column of the tasks that have been measured.
+"""
+
+import argparse
+import json
+import os
+import re
 import runpy
 import sys
+import tempfile
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
 
-HERE = Path(__file__).parent
-sys.argv = ["contact_sheet.py", str(HERE / "animals.png")]
-runpy.run_path(str(HERE.parent / "examples" / "contact_sheet.py"), run_name="__main__")
+import headway
+from headway.pretext import TASKS
+from headway.samples import write_folder
+
+DOCS = Path(__file__).resolve().parent
+CELLS = DOCS.parent / "benchmarks" / "cells"
+GAMES = {
+    "rotation": 100, "relative_position": 400, "jigsaw": 300, "colorization": 400, "inpainting": 400, "mae": 400,
+    "simclr": 200, "dino": 100,
+}  # fmt: skip
+"""Steps for which a network is trained, on drawn animals of 64 pixels, before it is asked."""
+PROBES = {"knn": "20-NN", "linear": "linear", "best": "best layer", "ten": "10 labels a class"}
+COLOURED, GREY = ("raw pixels", "untrained"), ("raw pixels in grey", "untrained in grey")
+
+
+def main() -> None:
+    """Rebuild what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", action="store_true")
+    if parser.parse_args().games:
+        draw_games()
+    draw_animals()
+    cells = [json.loads(file.read_text()) for file in sorted(CELLS.glob("*.json"))]
+    for page in sorted((DOCS / "tasks").glob("*.md")):
+        fill(page, rf"<!-- measured: {page.stem} -->", measured(page.stem, cells))
+    overview(DOCS.parent / "README.md", cells)
+
+
+def draw_animals() -> None:
+    """The contact sheet of drawn animals."""
+    sys.argv = ["contact_sheet.py", str(DOCS / "animals.png")]
+    runpy.run_path(str(DOCS.parent / "examples" / "contact_sheet.py"), run_name="__main__")
+
+
+def draw_games() -> None:
+    """Train a network for each game and let it answer about animals that it has not seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # so that the sheets name no place of this machine
+        write_folder(Path("animals"), 1500, 96, seed=1)
+        write_folder(Path("unseen"), 4, 96, seed=2)
+        for task, steps in GAMES.items():
+            run, sheet = Path("runs") / task, DOCS / "tasks" / f"{task}.png"
+            headway.pretrain(
+                task, data="animals", out=run, backbone="vit_nano", stem="conv", patch=8, size=64, steps=steps
+            )
+            sheet.unlink(missing_ok=True)
+            headway.show(task, data="unseen", run=run, out=sheet, count=4)
+
+
+def fill(page: Path, mark: str, text: str) -> None:
+    """Put text between a mark and the end mark that follows it; a page without the mark stays as it is."""
+    old = page.read_text(encoding="utf-8")
+    pattern = re.compile(rf"({re.escape(mark)}\n).*?(<!-- end -->)", re.DOTALL)
+    page.write_text(pattern.sub(lambda found: found[1] + text + found[2], old), encoding="utf-8")
+
+
+def measured(task: str, cells: list[dict[str, Any]]) -> str:
+    """The rows of a task beside the baselines, a table for each data set and budget."""
+    own = [cell for cell in cells if cell["task"] == task and not cell["data"].endswith("-dev")]
+    if not own:
+        return "Its loss is tested against a slow reference; what its features are worth has not been measured yet.\n"
+    parts = []
+    for data, budget in sorted({(cell["data"], cell["budget"]) for cell in own}):
+        found = [cell for cell in own if (cell["data"], cell["budget"]) == (data, budget)]
+        base = [cell for cell in cells if cell["data"] == data and cell["task"] in COLOURED]
+        if task in TASKS and TASKS[task].grey:
+            base += [cell for cell in cells if cell["data"] == data and cell["task"] in GREY]
+        probes, minutes = found[0]["probes"], budget / 120
+        command = f"python benchmarks/leaderboard.py --run {task} --data {data}=FOLDER --budget {budget:g}"
+        parts.append(
+            f"{data}, {budget:g} processor seconds ({minutes:g} minutes on two cores), `vit_micro` with a\n"
+            f"convolutional stem, patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} to test on.\n"
+            f"Per cent right, mean and deviation over seeds:\n\n{table([*found, *base])}\n`{command} --seeds 0 1 2`\n"
+        )
+    return "\n".join(parts)
+
+
+def table(cells: list[dict[str, Any]]) -> str:
+    """Rows by name: mean and deviation of each probe over seeds."""
+    names = list(dict.fromkeys(f"{cell['task']} {cell['variant']}".strip() for cell in cells))
+    lines = ["| | seeds | " + " | ".join(PROBES.values()) + " |", "|---" * (2 + len(PROBES)) + "|"]
+    for name in names:
+        rows = [cell for cell in cells if f"{cell['task']} {cell['variant']}".strip() == name]
+        numbers = [spread([cell["probes"][key] for cell in rows]) for key in PROBES]
+        lines.append(f"| {name} | {len(rows)} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def overview(readme: Path, cells: list[dict[str, Any]]) -> None:
+    """Write 20-NN and linear probe on CIFAR-10, after three minutes on two cores, behind every task measured so."""
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        task = line.split("`")[1] if line.startswith("| [`") else ""
+        key = (task, "cifar10", 360, "")
+        rows = [c["probes"] for c in cells if (c["task"], c["data"], c["budget"], c["variant"]) == key]
+        if rows:
+            numbers = " / ".join(spread([row[name] for row in rows]) for name in ("knn", "linear"))
+            lines[number] = f"{line.rstrip('| ').rpartition(' |')[0]} | {numbers} |"
+    readme.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, of several, deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

@@ -69,9 +69,14 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
     write_whole(path, write)
 

@@ -83,7 +83,7 @@ class Panel(NamedTuple):
     Attributes:
         title: What the column shows ("dealt", "the answer", "the truth").
         images: B C H W in [0, 1], C being 1 or 3; the side may differ from column to column.
-        captions: B lines (the generated label, say), or none; one that ends in "right" or "wrong" is coloured so.
+        captions: B lines (the generated label, say), or none; one that ends in ", right" or ", wrong" is coloured so.
     """
 
     title: str

@@ -17,7 +17,7 @@ from headway.data.store import Store, build_store, natural_size
 from headway.downstream.classifier import refuse_existing
 from headway.draws import Draws
 from headway.errors import HeadwayError
-from headway.files import write_text, write_whole
+from headway.files import write_bytes, write_text
 from headway.pretext import find_recipe, source_of
 from headway.protocol import Batch
 from headway.reports.page import write_page
@@ -97,7 +97,7 @@ def show(
         story=inspect.getdoc(inspect.getmodule(type(own.task))) or "",
     )  # fmt: skip
     if file.suffix == ".png":
-        write_whole(file, lambda temporary: temporary.write_bytes(write_png(sheet)) and None)
+        write_bytes(file, write_png(sheet))
     else:
         write_text(file, write_page(sheet))
     return {"out": str(file), "task": task, "pictures": len(shown)}

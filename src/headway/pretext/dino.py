@@ -140,7 +140,7 @@ class DINOTask(PretextTask):
                 ])  # fmt: skip
         titles = [f"large crop {i}" for i in range(1, 3)] + [f"small {i}" for i in range(1, len(small) + 1)]
         crops = [Panel(*column) for column in zip(titles, (*large, *small), said, strict=True)]
-        return [Panel("the picture", centre_resize(batch.images, self.large_side)), *crops]
+        return [Panel("the picture", centre_resize(batch.images, views.large.shape[-1])), *crops]
 
     def _temperature(self, clock: Clock) -> float:
         return ramp(clock.progress, self.config.temperature_warmup, *self.config.teacher_temperature)

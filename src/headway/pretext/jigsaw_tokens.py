@@ -76,10 +76,11 @@ class JigsawTokensTask(PretextTask):
         return wide(self.head(backbone(views.images, keep=keep, place=False).patches))  # B K N
 
     def panels(self, batch: Batch, views: Shuffled, backbone: Backbone | None = None) -> list[Panel]:
-        """The shuffled picture; the picture as the model would restore it, and the truth."""
+        """The shuffled picture, the picture as the model would restore it, and the truth."""
         dealt = Panel("shuffled", views.images.float())
+        truth = Panel("the truth", lay(dealt.images, views.places.argsort(1), self.patch))
         if backbone is None:
-            return [dealt]
+            return [dealt, truth]
         scores = self._logits(backbone, views).cpu()  # B K N
         answers, captions = views.places.clone(), []
         for picture, score in enumerate(scores):
@@ -92,8 +93,7 @@ class JigsawTokensTask(PretextTask):
             free = sorted(set(range(score.shape[1])) - taken - set(rest))
             answers[picture] = torch.tensor([*assigned.tolist(), *rest, *free], device=answers.device)
         restored = lay(dealt.images, answers.argsort(1), self.patch)
-        truth = lay(dealt.images, views.places.argsort(1), self.patch)
-        return [dealt, Panel("restored by the model", restored, captions), Panel("the truth", truth)]
+        return [dealt, Panel("restored", restored, captions), truth]
 
 
 def lay(images: Tensor, places: Tensor, patch: int) -> Tensor:

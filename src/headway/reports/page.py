@@ -21,8 +21,8 @@ header, footer { max-width: 46rem }
 h1 { margin: 0; font-size: 2rem; line-height: 1.2 }
 .claim { margin: .25rem 0 1.5rem; font-size: 1.15rem }
 details { margin-bottom: 1.5rem; color: var(--faint) }
-pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; border-left: 3px solid var(--line); color: var(--ink);
-  font: .9rem/1.5 ui-monospace, monospace }
+pre { margin: .75rem 0; padding: .75rem 1rem; white-space: pre-wrap; border-left: 3px solid var(--line);
+  color: var(--ink); font: .9rem/1.5 ui-monospace, monospace }
 a { color: inherit }
 main { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem }
 .card { max-width: 100%; padding: 1rem; overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
@@ -41,7 +41,7 @@ footer { color: var(--faint); font-size: .9rem }
 
 def write_page(sheet: Sheet) -> str:
     """The page: what the game is, then a card a picture."""
-    title, claim = html.escape(sheet.title), html.escape(sheet.claim)
+    title, claim = html.escape(sheet.title), html.escape(sheet.claim[:1].upper() + sheet.claim[1:])
     cards = "\n".join(_card(sheet, number) for number in range(len(sheet.names)))
     return f"""<!doctype html>
 <html lang="en">
@@ -85,7 +85,8 @@ def _flush(text: str) -> str:
 
 
 def _linked(safe: str) -> str:
-    """Escaped text whose web addresses can be followed."""
+    """Escaped text whose names of code look like code and whose web addresses can be followed."""
+    safe = re.sub(r"``(.+?)``", r"<code>\1</code>", safe)
     return re.sub(r"https://[\w./:-]*[\w/]", lambda found: f'<a href="{found[0]}">{found[0]}</a>', safe)
 
 

@@ -62,8 +62,8 @@ def factor(panels: Sequence[Panel]) -> int:
 
 
 def mark(caption: str) -> str:
-    """The verdict "right" or "wrong" that a caption ends in; empty where it gives none."""
-    return next((word for word in MARKS if caption.endswith(word)), "")
+    """The verdict "right" or "wrong" that a caption ends in, after a comma; empty where it gives none."""
+    return next((word for word in MARKS if caption.endswith(f", {word}")), "")
 
 
 def write_png(sheet: Sheet) -> bytes:
