@@ -15,7 +15,7 @@ def leaderboard_table(answer: dict[str, Any]) -> Table:
     table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
-        paired = (f"{gain['points']:+.1f}", f"{gain['low']:+.1f} to {gain['high']:+.1f}") if gain else ("", "")
+        paired = (f"{gain['points']:+.1f}", f"{gain['low']:.1f} to {gain['high']:.1f}") if gain else ("", "")
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}", *paired)
     return table
 
