@@ -30,7 +30,7 @@ from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
 from headway.train.loop import Plan
 from headway.verdict.arena import HEADS, Arena, Terms
-from headway.verdict.cells import Cells
+from headway.verdict.cells import Cells, check_free
 from headway.verdict.claim import sentence
 from headway.verdict.compare import compare as run_comparison
 from headway.verdict.compare import cost
@@ -111,6 +111,8 @@ def compare(
     ):  # fmt: skip
         if value < least:
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
+    folder = Path(out)
+    check_free(folder, resume)
     seconds = seconds_of(budget) if budget else None if steps else seconds_of("3m")
     jobs = [
         Job(task=name, recipe=find_recipe(name), backbone=backbone, stem=stem, patch=patch, size=size,
@@ -144,7 +146,6 @@ def compare(
         fine_tune=for_steps(FINE_TUNE, label_steps) if label_steps else FINE_TUNE,
         scratch=for_steps(SCRATCH_LONG, LONGER * label_steps) if label_steps else SCRATCH_LONG,
     )  # fmt: skip
-    folder = Path(out)
     cells = Cells(folder, _record(terms, pool.fingerprint, pictures, shuffle_labels), resume)
     note(
         f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "

@@ -22,7 +22,7 @@ from headway.files import digest, write_json, write_text, write_whole
 from headway.reports.chart import Line, Words, draw_chart
 from headway.train.job import stored_side
 from headway.train.pool import seen_in_pretraining, transductive
-from headway.verdict.cells import Cells, in_memory
+from headway.verdict.cells import Cells, check_free, in_memory
 from headway.verdict.curve import PRETRAINED, Count, Curve, Point
 from headway.verdict.trial import SCRATCH, UNTRAINED
 
@@ -71,6 +71,8 @@ def curve(
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
     if resume and out is None:
         raise HeadwayError("--resume goes on with what lies in --out; give it")
+    if out is not None:
+        check_free(Path(out), resume)
     backbone, _ = load_run(Path(run))
     size = view_size(backbone)
     source, held = open_source(data, labelled=True), None if test is None else open_source(test, labelled=True)
