@@ -24,7 +24,7 @@ from headway.errors import HeadwayError, unknown
 from headway.files import write_json
 from headway.pretext import find_recipe
 from headway.protocol import Learner
-from headway.reports.leaderboard import leaderboard_table, remarks
+from headway.reports.leaderboard import conditions, leaderboard_table, remarks
 from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
@@ -161,7 +161,7 @@ def compare(
         "rows": rows,
         "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
         "verdict": found.verdict,
-        "sentence": sentence(found, "training from scratch", _conditions(per_class, seeds)),
+        "sentence": sentence(found, "training from scratch", conditions(per_class, seeds)),
         "out": str(folder),
     }
     details = {
@@ -182,12 +182,6 @@ def show(answer: dict[str, Any]) -> None:
     for line in (*remarks(answer), answer["sentence"]):
         console.print(line, soft_wrap=True)
     console.print(f"Everything is in {answer['out']}: runs/, cells/, report.json.", soft_wrap=True)
-
-
-def _conditions(per_class: int, seeds: int) -> str:
-    """What the claim holds for."""
-    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -44,3 +44,9 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
         yield f"Yet a linear layer on {' and on '.join(ahead)} does better than {answer['gain']['contender']}."
     if details["shuffled_labels"]:
         yield "The labels were shuffled, so there was nothing to gain."
+
+
+def conditions(per_class: int, seeds: int) -> str:
+    """What the claim holds for."""
+    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
+    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
