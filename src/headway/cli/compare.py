@@ -113,7 +113,7 @@ def compare(
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
     folder = Path(out)
     check_free(folder, resume)
-    seconds = seconds_of(budget) if budget else None if steps else seconds_of("3m")
+    seconds = seconds_of(budget) if budget else None if steps is not None else seconds_of("3m")
     jobs = [
         Job(task=name, recipe=find_recipe(name), backbone=backbone, stem=stem, patch=patch, size=size,
             budget=seconds, steps=steps, seed=seed)
