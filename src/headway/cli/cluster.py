@@ -19,7 +19,7 @@ from headway.errors import HeadwayError
 from headway.measure.cluster import Agreement, agreement, kmeans
 from headway.verdict.trial import PIXEL, UNTRAINED, fresh, raw_pixels
 
-MOST = 10_000
+MOST = 5000
 """Pictures looked at, at most, evenly spread."""
 PRETRAINED = "pretrained"
 

@@ -24,13 +24,13 @@ from headway.errors import HeadwayError, unknown
 from headway.files import write_json
 from headway.pretext import find_recipe
 from headway.protocol import Learner
-from headway.reports.leaderboard import leaderboard_table, remarks
+from headway.reports.leaderboard import conditions, leaderboard_table, remarks
 from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
 from headway.train.plan import Plan
 from headway.verdict.arena import HEADS, Arena, Terms
-from headway.verdict.cells import Cells
+from headway.verdict.cells import Cells, check_free
 from headway.verdict.claim import sentence
 from headway.verdict.compare import compare as run_comparison
 from headway.verdict.compare import cost
@@ -111,7 +111,9 @@ def compare(
     ):  # fmt: skip
         if value < least:
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
-    seconds = seconds_of(budget) if budget else None if steps else seconds_of("3m")
+    folder = Path(out)
+    check_free(folder, resume)
+    seconds = seconds_of(budget) if budget else None if steps is not None else seconds_of("3m")
     jobs = [
         Job(task=name, recipe=find_recipe(name), backbone=backbone, stem=stem, patch=patch, size=size,
             budget=seconds, steps=steps, seed=seed)
@@ -144,7 +146,6 @@ def compare(
         fine_tune=for_steps(FINE_TUNE, label_steps) if label_steps else FINE_TUNE,
         scratch=for_steps(SCRATCH_LONG, LONGER * label_steps) if label_steps else SCRATCH_LONG,
     )  # fmt: skip
-    folder = Path(out)
     cells = Cells(folder, _record(terms, pool.fingerprint, pictures, shuffle_labels), resume)
     note(
         f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "
@@ -160,7 +161,7 @@ def compare(
         "rows": rows,
         "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
         "verdict": found.verdict,
-        "sentence": sentence(found, "training from scratch", _conditions(per_class, seeds)),
+        "sentence": sentence(found, "training from scratch", conditions(per_class, seeds)),
         "out": str(folder),
     }
     details = {
@@ -181,12 +182,6 @@ def show(answer: dict[str, Any]) -> None:
     for line in (*remarks(answer), answer["sentence"]):
         console.print(line, soft_wrap=True)
     console.print(f"Everything is in {answer['out']}: runs/, cells/, report.json.", soft_wrap=True)
-
-
-def _conditions(per_class: int, seeds: int) -> str:
-    """What the claim holds for."""
-    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from headway.files import digest, write_json, write_text, write_whole
 from headway.reports.chart import Line, Words, draw_chart
 from headway.train.job import stored_side
 from headway.train.pool import seen_in_pretraining, transductive
-from headway.verdict.cells import Cells, in_memory
+from headway.verdict.cells import Cells, check_free, in_memory
 from headway.verdict.curve import PRETRAINED, Count, Curve, Point
 from headway.verdict.trial import SCRATCH, UNTRAINED
 
@@ -38,7 +38,7 @@ def curve(
     test: str | Path | Source | None = None,
     per_class: str = "1,2,5,10,20,50,all",
     head: Literal["linear", "finetune"] = "linear",
-    draws: int = 3,
+    draws: int = 5,
     label_steps: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -55,7 +55,7 @@ def curve(
         per_class: Labels a class, with commas between; "all" is all there are.
         head: How the run is passed on: linear (the backbone stays as it is) or finetune (everything moves). The
             untrained network gets a linear head.
-        draws: Draws of labels at each number.
+        draws: Draws of labels at each number; with two or three the intervals are wide.
         label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 at least, 1,500 at most.
         out: Folder to write: curve.csv, curve.png, report.json and finished cells; none: the table alone.
         resume: Go on with a curve that was begun, with more numbers or draws if you like.
@@ -71,6 +71,8 @@ def curve(
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
     if resume and out is None:
         raise HeadwayError("--resume goes on with what lies in --out; give it")
+    if out is not None:
+        check_free(Path(out), resume)
     backbone, _ = load_run(Path(run))
     size = view_size(backbone)
     source, held = open_source(data, labelled=True), None if test is None else open_source(test, labelled=True)
@@ -111,7 +113,7 @@ def show(answer: dict[str, Any]) -> None:
     for gain in answer["gains"]:
         rows = [named[gain["per_class"], name] for name in ORDER]
         numbers = [f"{row['accuracy']:.1f}\n{row['low']:.1f} to {row['high']:.1f}" for row in rows]
-        difference = f"{gain['points']:+.1f}\n{gain['low']:+.1f} to {gain['high']:+.1f}"
+        difference = f"{gain['points']:+.1f}\n{gain['low']:.1f} to {gain['high']:.1f}"
         table.add_row(str(gain["per_class"]), f"{rows[0]['labels']:,}", *numbers, difference)
     console.print(table)
     console.print(NOTE.format(answer["test_images"]) + " Gain: over from scratch, paired.", soft_wrap=True)

@@ -92,7 +92,10 @@ def show(answer: dict[str, Any]) -> None:
     """Print the order, and what it is worth."""
     console = Console(highlight=False, markup=False)
     known = answer["correlations"] is not None
-    table = Table("", "run", "LiDAR", "RankMe", "alpha", *(["linear probe, %", "95 %"] if known else []))
+    table = Table("")
+    table.add_column("run", overflow="fold")
+    for column in ("LiDAR", "RankMe", "alpha", *(("linear probe, %", "95 %") if known else ())):
+        table.add_column(column, no_wrap=True)
     for place, row in enumerate(answer["rows"], 1):
         alpha = "-" if row["alpha"] is None else f"{row['alpha']:.2f}"
         probe = [f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}"] if known else []
@@ -110,7 +113,11 @@ def trust(found: dict[str, float | None], runs: int) -> str:
     if all(value is None for value in found.values()):
         return f"{runs} runs are too few, or too much alike, to say how well these measures order them."
     words = ", ".join(f"{name} {value:+.2f}" for name, value in found.items() if value is not None)
-    return f"Spearman's rank correlation with the linear probe over these {runs} runs: {words}."
+    chance = min(1.96 / (runs - 1) ** 0.5, 1.0)
+    return (
+        f"Spearman's rank correlation with the linear probe over these {runs} runs: {words} (of alpha's "
+        f"nearness to 1). Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
+    )
 
 
 def _probes(

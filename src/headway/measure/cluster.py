@@ -16,7 +16,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-STARTS = 10
+STARTS = 5
 """k-means is begun so many times; the tightest clusters count (no label is looked at)."""
 
 

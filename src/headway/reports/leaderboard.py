@@ -15,7 +15,7 @@ def leaderboard_table(answer: dict[str, Any]) -> Table:
     table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
-        paired = (f"{gain['points']:+.1f}", f"{gain['low']:+.1f} to {gain['high']:+.1f}") if gain else ("", "")
+        paired = (f"{gain['points']:+.1f}", f"{gain['low']:.1f} to {gain['high']:.1f}") if gain else ("", "")
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}", *paired)
     return table
 
@@ -44,3 +44,9 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
         yield f"Yet a linear layer on {' and on '.join(ahead)} does better than {answer['gain']['contender']}."
     if details["shuffled_labels"]:
         yield "The labels were shuffled, so there was nothing to gain."
+
+
+def conditions(per_class: int, seeds: int) -> str:
+    """What the claim holds for."""
+    one_run = ", for this one pretraining of each task" if seeds == 1 else ""
+    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"

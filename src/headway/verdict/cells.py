@@ -30,13 +30,9 @@ class Cells:
 
     def __init__(self, folder: Path, terms: dict[str, Any], resume: bool = False):
         self.folder, self.terms = folder, terms
-        record = folder / TERMS
-        if folder.exists() and not record.is_file() and any(folder.iterdir()):
-            raise HeadwayError(f"{folder} exists and holds something else; choose another --out")
-        if record.is_file():
-            if not resume:
-                raise HeadwayError(f"{folder} exists; add --resume to go on with it, or choose another --out")
-            earlier = read_json(record)
+        check_free(folder, resume)
+        if (folder / TERMS).is_file():
+            earlier = read_json(folder / TERMS)
             changed = [key for key in terms if earlier.get(key) != terms[key]]
             if changed:
                 raise HeadwayError(
@@ -59,6 +55,15 @@ class Cells:
             write_json(path, compute())
         answer: dict[str, Any] = read_json(path)
         return answer
+
+
+def check_free(folder: Path, resume: bool) -> None:
+    """Raise HeadwayError where the folder holds something else, or results though ``resume`` is not set."""
+    ours = (folder / TERMS).is_file()
+    if not ours and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
+        raise HeadwayError(f"{folder} exists and holds something else; choose another --out")
+    if ours and not resume:
+        raise HeadwayError(f"{folder} exists; add --resume to go on with it, or choose another --out")
 
 
 def in_memory() -> Keep:
