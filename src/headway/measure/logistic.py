@@ -5,12 +5,12 @@ With features standardised, W (K D) and b (K) minimise, as scikit-learn's Logist
     f(W, b) = sum_i w_i loss_i(W x_i + b)  +  |W|^2 / (2 strength)
 
 where loss_i is -log softmax(z)[label_i], or with several labels a picture the sum of the K binary losses; by L-BFGS
-(``lbfgs``). Features are badly scaled in directions that no
-standardising of single coordinates mends, so f is written in their principal axes, where the curvature in direction j
-is at most s_j^2 / 2 + 1 / strength (Boehning 1992, https://doi.org/10.1007/BF00048682; a quarter in place of a half for
-binary losses), s_j the singular value. Divided by its root each direction bends alike, and a few iterations do. Neither
-step moves the minimum: the penalty is blind to rotations and is kept in the old units. Large problems begin on a
-quarter of the rows, where a pass costs little, leads nearly as far, and learns the curvature.
+(``lbfgs``). Features are badly scaled in directions that no standardising of single coordinates mends, so f is written
+in their principal axes, where the curvature in direction j is at most s_j^2 / 2 + 1 / strength (Boehning 1992,
+https://doi.org/10.1007/BF00048682; a quarter in place of a half for binary losses), s_j the singular value. Divided by
+its root each direction bends alike, and a few iterations do. Neither step moves the minimum: the penalty is blind to
+rotations and is kept in the old units. Large problems begin on a quarter of the rows, where a pass costs little, leads
+nearly as far, and learns the curvature.
 """
 
 from collections import deque
