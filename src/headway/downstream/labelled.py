@@ -28,6 +28,7 @@ class Labelled(NamedTuple):
         classes: K names.
         aside: True where the test pictures were set aside from the labelled ones.
         skipped: (name, reason) of pictures that could not be read.
+        test_hashes: N', int64, the content of each test picture, as ``Store.hashes``.
     """
 
     images: Pictures
@@ -37,6 +38,7 @@ class Labelled(NamedTuple):
     classes: tuple[str, ...]
     aside: bool
     skipped: list[tuple[str, str]]
+    test_hashes: Tensor
 
 
 def gather_labelled(
@@ -73,6 +75,7 @@ def gather_labelled(
         spread = strata(labels[known])
         train, held = (known[part] for part in stratified_split(spread, seed=seed, groups=groups))
         test_images, test_labels, skipped = pick(store.images, held), labels[held], store.skipped
+        hashes = store.hashes[held]
         if side not in (0, size):  # as prediction decodes them, not shrunk from a larger store
             again = build_store(source, size, indices=[store.kept[i] for i in held.tolist()]).images
             if len(again) < len(held):
@@ -95,12 +98,14 @@ def gather_labelled(
             test_labels = labels.new_zeros(len(tested), len(classes)).index_copy_(1, places, there[tested])
         else:
             test_labels = places[there[tested]]
-        skipped = [*store.skipped, *other.skipped, *left_out]
+        skipped, hashes = [*store.skipped, *other.skipped, *left_out], other.hashes[tested]
     if per_class_count is not None:
         if per_class_count < 1:
             raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")
         train = train[per_class(strata(labels[train]), per_class_count, seed=seed)]
-    return Labelled(pick(store.images, train), labels[train], test_images, test_labels, classes, test is None, skipped)
+    aside = test is None
+    trained = pick(store.images, train)
+    return Labelled(trained, labels[train], test_images, test_labels, classes, aside, skipped, hashes)
 
 
 def _given(store: Store) -> Tensor:
