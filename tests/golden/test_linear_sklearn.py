@@ -9,7 +9,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from headway.downstream.judge import several_labels
+from headway.downstream.results import several_labels
 from headway.measure import logistic
 from headway.measure.balance import class_weights
 from headway.measure.linear import fit_linear, fit_probe

@@ -12,8 +12,8 @@ from headway.data.open import open_source
 from headway.data.source import Source
 from headway.data.store import natural_size
 from headway.downstream.classifier import refuse_existing
-from headway.downstream.judge import judge
 from headway.downstream.labelled import gather_labelled
+from headway.downstream.results import judge
 from headway.downstream.swap import Swap, load_run, view_size
 from headway.downstream.transfer import check
 from headway.downstream.transfer import transfer as change_head

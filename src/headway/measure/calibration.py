@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from scipy.optimize import brentq
 from torch import Tensor
 
-REACH = 5.0
+REACH = 8.0
 """log T lies within plus and minus this much."""
 
 
@@ -54,7 +54,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, doubt: float = 0.0) -> float
             for the same reason): with none, a few pictures that are all right would ask for certainty.
 
     Returns:
-        T, between e^-5 and e^5; 1 where the logits say nothing.
+        T, between e^-8 and e^8; 1 where the logits say nothing.
     """
     z, count = logits.double(), len(logits)  # N K
     one = labels.dim() == 1
