@@ -82,7 +82,7 @@ class Panel(NamedTuple):
 
     Attributes:
         title: What the column shows ("dealt", "the answer", "the truth").
-        images: B C H W in [0, 1], C being 1 or 3; the side may differ from column to column.
+        images: B C H W in [0, 1], of any side; of more channels than three the first three are shown.
         captions: B lines (the generated label, say), or none; one that ends in ", right" or ", wrong" is coloured so.
     """
 
@@ -217,7 +217,7 @@ class PretextTask(nn.Module):
         """
         b = len(batch.images)
         pictures = [leaf for leaf in tree_leaves(views) if isinstance(leaf, Tensor) and leaf.ndim == 4]
-        views_of = [part for leaf in pictures if leaf.shape[1] in (1, 3) for part in leaf.split(b)]  # each B C H W
+        views_of = [part for leaf in pictures for part in leaf.split(b)]  # each B C H W
         return [Panel(f"view {i}", images.float()) for i, images in enumerate(views_of, 1)]
 
 

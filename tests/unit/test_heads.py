@@ -26,7 +26,7 @@ def test_attentive_pooling_equals_a_loop():
     with seeded(0):
         head = AttentivePooling(128, 3).eval()
         patches = torch.randn(2, 5, 128)
-    keys, values = head.attention.key_value(head.norm(patches)).split(128, -1)
+    keys, values = head.attention.key(head.norm(patches)), head.attention.value(head.norm(patches))
     query = head.attention.query(head.query)[0]
     said = []
     for b in range(2):

@@ -56,7 +56,7 @@ def test_strata_are_the_rarest_labels():
 
 def test_pictures_that_are_mapped_stay_on_the_disk_and_give_the_same(table, monkeypatch):
     inside = gather_labelled(table, None, SIDE)
-    monkeypatch.setattr(store, "_quarter_of_memory", lambda: 0)
+    monkeypatch.setattr(store, "quarter_of_memory", lambda: 0)
     outside = gather_labelled(table, None, SIDE, side=SIDE)
     assert isinstance(outside.images, Picked) and outside.images.images.untyped_storage().filename  # a mapped file
     network = small_backbone()

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from headway.data.picked import Pictures
@@ -76,7 +77,14 @@ def transfer(
         if features is None:
             return fresh_head(head, int(getattr(backbone, "embed_dim")), len(classes), seed), 1.0  # noqa: B009
         x, y = (features, labels) if rows is None else (features[rows], labels[rows])
-        return calibrated_head(x, y, len(classes), seed, choices.task.balance)
+        probe, temperature = calibrated_head(x, y, len(classes), seed, choices.task.balance)
+        if head == "linear":
+            return probe, temperature
+        with (
+            torch.no_grad()
+        ):  # each fold's probe has a strength, and so a scale of logits, of its own: bring them to one
+            probe.weight.div_(temperature), probe.bias.div_(temperature)
+        return probe, 1.0
 
     if head == "knn":
         assert features is not None

@@ -51,7 +51,9 @@ class Sheet(NamedTuple):
 
 def pixels(panel: Panel) -> np.ndarray:
     """Its pictures as B H W 3, uint8."""
-    images = panel.images.detach().float().clamp(0, 1).mul(255).round().byte()
+    channels = panel.images.shape[1]
+    shown = panel.images if channels in (1, 3) else panel.images[:, : 3 if channels > 3 else 1]  # B 3 H W or B 1 H W
+    images = shown.detach().float().clamp(0, 1).mul(255).round().byte()
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()  # B H W 3
 
 
