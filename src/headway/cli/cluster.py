@@ -44,7 +44,7 @@ def cluster(
         raise HeadwayError(f"--repeats must be 1 or more, got {repeats}")
     pretrained, _ = load_run(Path(run))
     size = view_size(pretrained)
-    source = open_source(data, labelled=True)
+    source = open_source(data, labelled=True, like=pretrained)
     count = min(len(source), MOST)
     with counting("decoding") as progress:
         places = [i * len(source) // count for i in range(count)]

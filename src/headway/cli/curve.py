@@ -75,7 +75,8 @@ def curve(
         check_free(Path(out), resume)
     backbone, _ = load_run(Path(run))
     size = view_size(backbone)
-    source, held = open_source(data, labelled=True), None if test is None else open_source(test, labelled=True)
+    source = open_source(data, labelled=True, like=backbone)
+    held = None if test is None else open_source(test, labelled=True, like=backbone)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL)
         pictures = gather_labelled(source, held, side, seed=seed, progress=progress)

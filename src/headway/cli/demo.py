@@ -107,7 +107,7 @@ def demo(
         seed=seed, budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     with Bar("pretraining (simclr)") as bar:
-        run_job(job, Chosen(Arrays(images), pool.tolist()), folder / "run", sinks=[bar])
+        run_job(job, Chosen(Arrays(images, form=store.form), pool.tolist()), folder / "run", sinks=[bar])
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
     learnt: Any = pick(images, pool)  # reads like a tensor

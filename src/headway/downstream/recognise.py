@@ -33,8 +33,8 @@ def held_out(
     Raises:
         HeadwayError: No labels, unknown classes, or fewer than two pictures held out.
     """
-    source = open_source(data, labelled=True)
-    held = open_source(test, labelled=True) if test is not None else None
+    source = open_source(data, labelled=True, like=network.backbone)
+    held = open_source(test, labelled=True, like=network.backbone) if test is not None else None
     pictures = gather_labelled(source, held, network.size, seed=seed, progress=progress)
     if len(pictures.test_labels) < 2:
         raise HeadwayError("fewer than two pictures are left to test on; label more, or give --test")
