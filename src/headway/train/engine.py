@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch import distributed as dist
 from torch import nn
 
 from headway.distributed import world
@@ -70,9 +71,27 @@ def make_fabric(precision: str = "float32", accelerator: str = "auto", *, shard:
         num_nodes=max(processes // local, 1),
         precision=PRECISIONS[precision],
     )
+    meet_anew(fabric, processes, local)
     fabric.launch()
     assert world() == processes, f"{processes} processes were announced, {world()} came"
     return fabric
+
+
+def meet_anew(fabric: Any, processes: int, local: int) -> None:
+    """Let processes that torchrun has started again on one machine meet where nobody of an earlier attempt was.
+
+    torchrun keeps one store over all attempts there, so that a process may be given the address of a dead one, and be
+    refused or wait without end. On several machines its rendezvous makes a new store each time, and attempts may be
+    counted differently; nothing is done then.
+    """
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if not attempt or processes == 1 or processes != local or dist.is_initialized():
+        return
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), processes, is_master=False)
+    dist.init_process_group(
+        "nccl" if fabric.device.type == "cuda" else "gloo", store=dist.PrefixStore(f"attempt {attempt}", store),
+        rank=int(os.environ["RANK"]), world_size=processes,
+    )  # fmt: skip
 
 
 def wrap(fabric: Any, learner: nn.Module, make: Callable[[], Any], *, shard: bool = False) -> tuple[Any, Any]:
