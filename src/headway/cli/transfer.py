@@ -106,8 +106,6 @@ def transfer(
         count = len(pictures.test_labels)
         note(f"{count:,} labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on")
     seen = seen_in_pretraining(Path(run), pictures.test_hashes)
-    if remark := transductive(seen, len(pictures.test_labels)):
-        note(remark)
     if not several and any(";" in name for name in pictures.classes):
         note("some class names hold ';'; if these are several labels each, add --several")
     with counting("choosing on folds") as progress, Bar(f"training {head}") as bar:
