@@ -111,6 +111,30 @@ def test_explanation_walks_from_split_to_linear_transformation(run, picture, tmp
     assert not re.search(r"\bnan\b", re.sub(r'src="[^"]*"', "", page))
 
 
+def test_the_explanation_can_be_worked_out_by_hand(run, picture, tmp_path):
+    out = tmp_path / "steps.html"
+    headway.attend(run, str(picture), out=out, explain=True)
+    page = out.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-")
+    places = re.findall(r"patch (\d+),(\d+)", page)
+    assert places and all(1 <= int(number) <= 4 for place in places for number in place)
+    cell = r"<td>(-?[\d.]+)</td>"
+    worked = re.findall(rf"<tr><th>(patch \d,\d)</th>{cell * 4}</tr>", page)
+    total = float(re.search(rf"<th>sum</th><td></td><td></td>{cell}", page)[1])
+    score, less, power, share = np.array([row[1:] for row in worked], float).T
+    assert np.abs(score - score.max() - less).max() < 0.0016 and np.abs(np.exp(less) - power).max() < 0.0011
+    assert np.abs(power / total - share).max() < 0.0011
+    weights = page[page.index("attention weights <span") :]
+    header, followed = (
+        re.search(r"<tr>(.*?)</tr>", weights)[1],
+        re.search(r'<tr class="followed">(.*?)</tr>', weights)[1],
+    )
+    shown = dict(zip(re.findall(r"patch \d,\d", header), re.findall(r">(0\.\d+)<", followed), strict=True))
+    assert {row[0]: row[4] for row in worked} == shown  # the same tokens in the worked row and in the matrix
+    columns = [4 * (int(name[6]) - 1) + int(name[8]) - 1 for name in shown]
+    gaps = sum(b != a + 1 for a, b in zip([-1, *columns], [*columns, 16], strict=True))
+    assert header.count('class="gap"') == gaps  # dots wherever columns are left out
+
+
 def test_a_folder_of_png_files_and_importance_by_neighbours(run, photos, picture, tmp_path):
     answer = headway.attend(run, (str(picture), str(picture)), out=tmp_path / "maps", data=photos)
     assert 10 < answer["held_out"] < 30 and np.shape(answer["importance"]) == (4, 3) and 0 <= answer["accuracy"] <= 100

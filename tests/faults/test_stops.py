@@ -30,6 +30,14 @@ def _unmeasured():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """As in a terminal: a shell lets what it starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def signalled(monkeypatch):
     """``signalled(step, number)``: this process is sent a signal in the middle of the step after this one."""

@@ -41,8 +41,8 @@ def write_explanation(e: Explained) -> tuple[str, int]:
     ways = f"in {heads} ways at once" if heads > 1 else "in one way"
     header = (
         f'<header><h1>Multi-head attention, step by step</h1><p class="claim">How {total} tokens of one picture look '
-        f"at one another {ways}, in layer {e.layer + 1} of the {e.layers} layers of {model}. Every number on this page "
-        "was computed from this picture.</p></header>"
+        f"at one another {ways}, in layer {e.layer + 1} of the {e.layers} layers of {model}. Nothing is made up: every "
+        "number is the network's own, for this picture.</p></header>"
     )
     body = "".join(part(e, cast) for part in parts)
     title = f"Multi-head attention, step by step: {e.model}, layer {e.layer + 1}"
@@ -70,9 +70,10 @@ def _before(e: Explained, cast: Cast) -> str:
             f"The picture is cut into {rows} {TIMES} {columns} = {rows * columns} patches of {e.patch_size} {TIMES} "
             f"{e.patch_size} pixels. For each patch the network keeps a list of {width} numbers, called a "
             f"<b>token</b>: what it knows of that patch so far. {extra}All tokens together are the matrix <b>X</b>: "
-            f"{len(e.x)} rows, one a token, and {width} columns. \u201cpatch 3,5\u201d is the patch in row 3 and "
-            "column 5 of the picture. (What single columns mean, nobody has decided; training has found numbers "
-            "that work. On its way into the layer each row is brought to about the same scale.)"
+            f"{len(e.x)} rows, one a token, and {width} columns. \u201cpatch 1,{columns}\u201d is the patch in row 1 "
+            f"and column {columns} of the picture. (What single columns mean, nobody has decided: training, which "
+            "changes the network's numbers little by little until they serve, has settled it. Each row has just been "
+            "brought to about the same scale.)"
         ),
         beside(
             figure(picture, f"{e.name}, cut into {rows} {TIMES} {columns}", 320),
@@ -80,10 +81,12 @@ def _before(e: Explained, cast: Cast) -> str:
         ),
         paragraph(
             f"{so_far} <b>Attention</b> is this looking around: each token decides which others matter to it, and "
-            "takes a mixture of what those have to say. An <b>attention head</b> is one such decision; several are "
-            f"made side by side. We follow one token, <b>{html.escape(cast.who)}</b>: it is framed in the picture "
-            "and stands between blue lines in the matrices. Beside it we show the three tokens that it will look at "
-            "most. Dots stand for rows and columns that are left out; orange is above zero, blue below."
+            "takes a mixture of what those have to say. Each layer does so once. An <b>attention head</b> is one such "
+            f"decision; several are made side by side. We follow one token, <b>{html.escape(cast.who)}</b>: it is "
+            "framed in the picture and stands between blue lines in the matrices. Besides it we show the three tokens "
+            "that will get the largest shares of its attention. Dots stand for rows and columns that are left out. "
+            "Orange is above zero, blue below, and each table has its own scale. Numbers are rounded: yours may differ "
+            "in the last digit."
         ),
         paragraph(
             f"Letters: T = {len(e.x)} tokens, D = {width} numbers a token, h = {heads} attention "
@@ -96,7 +99,8 @@ def _project(e: Explained, cast: Cast) -> str:
     raw, inner, width = _raw(e), e.attention.attention_heads * e.attention.head_width, e.x.shape[1]
     bias = e.attention.qkv.bias is not None
     ways = [f"{m} = X {DOT} W<sub>{m}</sub>" + (f" + b<sub>{m}</sub>" if bias else "") for m in "QKV"]
-    added = f" Then the {inner} numbers b<sub>Q</sub> are added to every row; K and V have theirs." if bias else ""
+    added = f" Then the {inner} numbers b<sub>Q</sub> are added to every row; K and V have their own." if bias else ""
+    weight, entry = e.attention.qkv.weight.detach()[0], number(float(raw[0][e.token, 0]))
     return section(
         "1. Query, key and value: three roles for each token",
         formula(" &emsp; ".join(ways)),
@@ -108,8 +112,12 @@ def _project(e: Explained, cast: Cast) -> str:
         paragraph(
             "Its row in Q is its <b>query</b>: what it is looking for. Its row in K is its <b>key</b>: what it can "
             "be found by. Its row in V is its <b>value</b>: what it hands over to those who look at it. (As in a "
-            "library: you come with a question, compare it with the titles on the backs of books, and read what is "
+            "library: you come with a question, compare it with the titles on the spines of books, and read what is "
             "inside those that fit.)"
+        ),
+        paragraph(
+            f"One entry by hand, row {html.escape(cast.who)}, column 1 of Q: the row of X times the first column of "
+            f"W<sub>Q</sub>:<br>{products(e.x[e.token], weight)}{_first(e.attention.qkv.bias, 'Q')} = <b>{entry}</b>"
         ),
         beside(
             *(tall(name, m, e, cast) for name, m in zip(("Q, queries", "K, keys", "V, values"), raw, strict=True)),
@@ -171,16 +179,11 @@ def _concatenate(e: Explained, cast: Cast) -> str:
 
 def _transform(e: Explained, cast: Cast) -> str:
     output, joined, linear = e.steps.output[0], e.steps.joined[0], e.attention.output  # T D, T h*d
-    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias[0].item()
-    added = (
-        f" + {number(bias)} (the first number of b<sub>O</sub>)".replace("+ \u2212", "\u2212 ")
-        if bias is not None
-        else ""
-    )
+    weight = linear.weight.detach()
     inner, width = joined.shape[1], output.shape[1]
     return section(
         "8. Linear transformation",
-        formula(f"Y = O {DOT} W<sub>O</sub>" + (" + b<sub>O</sub>" if bias is not None else "")),
+        formula(f"Y = O {DOT} W<sub>O</sub>" + (" + b<sub>O</sub>" if linear.bias is not None else "")),
         paragraph(
             f"Until now no attention head knew what the others had found. One last matrix W<sub>O</sub> of {inner} "
             f"{TIMES} {width} numbers, found by training like the others, mixes them: each number of the result is a "
@@ -190,7 +193,7 @@ def _transform(e: Explained, cast: Cast) -> str:
         ),
         paragraph(
             f"One entry by hand, row {html.escape(cast.who)}, column 1: the row of O times the first column of "
-            f"W<sub>O</sub>:<br>{products(joined[e.token], weight[0])}{added} = "
+            f"W<sub>O</sub>:<br>{products(joined[e.token], weight[0])}{_first(linear.bias, 'O')} = "
             f"<b>{number(float(output[e.token, 0]))}</b>"
         ),
         beside(tall("Y, the output", output, e, cast)),
@@ -209,16 +212,18 @@ def _after(e: Explained, cast: Cast) -> str:
     return section(
         "After",
         paragraph(
-            "Y is added to what each token was, so nothing is lost that was known already. Then every token passes, "
-            "on its own, through two more linear maps with a bend between them (an MLP), and the layer is done. "
+            "Y is added to what each token was before its row was brought to scale, so nothing is lost that was known "
+            "already. Then every token passes, on its own, through two more linear maps with a function between them "
+            "that is not linear (together an MLP, a multi-layer perceptron), and the layer is done. "
             f"{then}"
         ),
         paragraph(
             f"<b>All of it in one line:</b> split into {heads}, softmax(Q{DOT}K<sup>T</sup> / \u221ad){DOT}V in "
-            "each, concatenate, transform linearly. <b>And in code</b>, as these numbers were computed (behind # "
-            "stand shapes: B pictures at once, and S tokens that are looked at, here as many as T; "
-            "<code>masked</code> and <code>thinned</code> change nothing here, since no token is hidden and nothing "
-            "is dropped):"
+            "each, concatenate, transform linearly. <b>And in code</b>, as these numbers were computed. "
+            "<code>_split</code> does steps 1 and 2; @ is the matrix product; \u221ad divides the queries rather than "
+            "the scores, which comes to the same. <code>masked</code> and <code>thinned</code> change nothing here: no "
+            "token is hidden and nothing is dropped. Behind # stand shapes, with B pictures at once and S tokens that "
+            "are looked at, here as many as T:"
         ),
         f"<pre>{html.escape(_body(MultiHeadAttention.steps))}</pre>\n",
         paragraph(
@@ -236,6 +241,13 @@ def _raw(e: Explained) -> tuple[Tensor, ...]:
     """Q, K and V before anything else happens to them: T h*d each."""
     with torch.no_grad():
         return e.attention.qkv(e.x).chunk(3, -1)
+
+
+def _first(bias: Tensor | None, letter: str) -> str:
+    """What an entry by hand in column 1 gets from the bias."""
+    if bias is None:
+        return ""
+    return f" + {number(bias[0].item())} (the first number of b<sub>{letter}</sub>)".replace("+ \u2212", "\u2212 ")
 
 
 def _body(function: object) -> str:

@@ -28,8 +28,8 @@ figure img { image-rendering: auto }
 .pieces div { padding: .35rem .6rem; border-radius: 4px; color: #202124 }
 """
 )
-PIECES = ("#f6c893", "#b9d3f3", "#c3e3c0", "#e6c6ea")
-"""Grounds of the attention heads' pieces, taken in turn."""
+PIECES = ("#f1e4a6", "#c3e3c0", "#e6c6ea", "#d8d6d0")
+"""Grounds of the attention heads' pieces, taken in turn; orange and blue are left to signs."""
 FIRST = 5
 """Columns shown of a wide matrix."""
 DOT = "\N{MIDDLE DOT}"
@@ -90,6 +90,10 @@ class Cast(NamedTuple):
     who: str
     most: int
 
+    def ranked(self, row: Tensor) -> list[int]:
+        """The tokens shown, from the largest to the smallest share in a row of T."""
+        return sorted(self.rows, key=lambda token: -float(row[token]))
+
 
 def cast_of(e: Explained) -> Cast:
     """The attention head that is most decided about what to look at, and the three tokens that it looks at most."""
@@ -133,7 +137,7 @@ def pieces(row: Tensor, width: int, titles: Sequence[str]) -> str:
     boxes = []
     for number_, (title, piece) in enumerate(zip(titles, row.split(width), strict=True)):
         ends = [number(value) for value in piece.tolist()]
-        text = ", ".join(ends if len(ends) < 4 else [*ends[:2], ACROSS, ends[-1]])
+        text = ", ".join(ends if len(ends) < 5 else [*ends[:3], ACROSS, ends[-1]])
         boxes.append(f'<div style="background: {PIECES[number_ % len(PIECES)]}">{title}<br>{text}</div>')
     return f'<div class="pieces">{"".join(boxes)}</div>\n'
 
@@ -156,9 +160,10 @@ def figure(picture: np.ndarray, words: str, side: int) -> str:
 
 def maps(e: Explained) -> list[str]:
     """What the followed token attends to, a figure an attention head."""
-    rows = levels(e.steps.weights[0, :, e.token, len(e.tokens) :])  # h N
-    laid = [marked(overlay(e.pixels, row, e.grid), place(e), e.grid) for row in rows]
-    return [figure(one, f"attention head {head}", 200) for head, one in enumerate(laid, 1)]
+    rows = e.steps.weights[0, :, e.token, len(e.tokens) :]  # h N
+    laid = [marked(overlay(e.pixels, row, e.grid), place(e), e.grid) for row in levels(rows)]
+    named = [f"attention head {head}, largest share {float(row.max()):.3f}" for head, row in enumerate(rows, 1)]
+    return [figure(one, words, 200) for one, words in zip(laid, named, strict=True)]
 
 
 def place(e: Explained) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -61,21 +62,28 @@ def excerpt(
     """
     shown = matrix[list(rows)][:, list(columns)].tolist()
     span = max(abs(value) for row in shown for value in row)
-    more = f'<td class="gap">{ACROSS}</td>' if len(columns) < matrix.shape[1] else ""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in column_names)
-    lines, before = [f"<tr><th></th>{head}{more}</tr>"], -1
-    dots = f'<tr><th></th><td class="gap" colspan="{len(columns)}">{DOWN}</td></tr>'
+    gap = f'<td class="gap">{ACROSS}</td>'
+    ahead = [gap if column != last + 1 else "" for last, column in pairwise([-1, *columns, matrix.shape[1]])]
+    names = [f"<th>{html.escape(text)}</th>" for text in column_names]
+    lines, before = [f"<tr><th></th>{_gapped(names, ahead)}</tr>"], -1
+    wide = len(columns) + sum(map(bool, ahead[:-1]))
+    dots = f'<tr><th></th><td class="gap" colspan="{wide}">{DOWN}</td></tr>'
     for row, text, values in zip(rows, row_names, shown, strict=True):
         if row != before + 1:
             lines.append(dots)
-        cells = "".join(f'<td style="background: rgb{heat(v, -span, span)}">{number(v, places)}</td>' for v in values)
+        cells = [f'<td style="background: rgb{heat(v, -span, span)}">{number(v, places)}</td>' for v in values]
         mark = ' class="followed"' if row == followed else ""
-        lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{cells}{more}</tr>")
+        lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{_gapped(cells, ahead)}</tr>")
         before = row
     if before + 1 < matrix.shape[0]:
         lines.append(dots)
     size = f' <span class="shape">{shape(matrix)}</span>' if sized else ""
     return f'<div class="matrix"><div class="name">{name}{size}</div><table>{"".join(lines)}</table></div>'
+
+
+def _gapped(cells: Sequence[str], ahead: Sequence[str]) -> str:
+    """Cells with what stands ahead of each, and after the last."""
+    return "".join(a + cell for a, cell in zip(ahead, [*cells, ""], strict=True))
 
 
 def beside(*parts: str) -> str:

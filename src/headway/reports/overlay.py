@@ -52,7 +52,7 @@ def marked(picture: np.ndarray, place: tuple[int, int] | None, grid: tuple[int, 
         return picture
     framed = picture.copy()
     tall, wide = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
-    line = max(min(tall, wide) // 8, 1)
+    line = max(min(tall // 8, wide // 8, max(picture.shape[:2]) // 64), 1)
     top, left = place[0] * tall, place[1] * wide
     for inset, colour in ((0, (20, 20, 24)), (line, MARK)):
         box = framed[top + inset : top + tall - inset, left + inset : left + wide - inset]
