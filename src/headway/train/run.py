@@ -21,7 +21,7 @@ from headway.train.eye import PICTURES, make_eye
 from headway.train.job import Job, main_size, stored_side
 from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
-from headway.train.loggers import open_loggers
+from headway.train.loggers import check_loggers, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
@@ -82,6 +82,7 @@ def run_job(
         Interrupted: After SIGTERM or Ctrl-C, once the run is saved.
     """
     started = time.perf_counter() if started is None else started
+    check_loggers(loggers)
     make_fabric(shard=shard)  # from here on every process knows its number
     with held(out) if rank() == 0 else nullcontext():
         earlier = broadcast_object(_earlier(job, out, resume))
