@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from headway.backbones.load import build_backbone
@@ -140,9 +141,7 @@ def _own_architecture(file: Path) -> dict[str, Any] | None:
 
 def _load_timm(network: nn.Module, file: Path, name: str) -> None:
     """Load a state dict as timm names it; what was cut off the network (classifiers) is passed over."""
-    with safe_open(file, framework="pt") as opened:
-        its = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # no mapping
-    mine = network.state_dict()
+    its, mine = load_file(file), network.state_dict()
     fitted = {key: _resized(its[key], tensor, network) for key, tensor in mine.items() if key in its}
     odd = [key for key, tensor in mine.items() if key not in fitted or fitted[key].shape != tensor.shape]
     if odd:
