@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.backbones.weights import load_backbone, save_backbone
+from headway.config import describe
 from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
 from headway.distributed import barrier, broadcast_object, rank
@@ -27,7 +28,7 @@ from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, spread
 from headway.train.pool import keep_pool
-from headway.train.record import FILE, differences, plain_job, plan_of, read_record, record_of
+from headway.train.record import FILE, differences, plan_of, read_record, record_of
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
@@ -182,7 +183,7 @@ def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record = read_record(out)
-    mine = plain_job(job)
+    mine = describe(job)
     changed = [key for key, value in mine.items() if record["job"].get(key) != value and key not in FREE]
     if changed:
         raise HeadwayError(
