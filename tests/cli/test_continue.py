@@ -15,7 +15,8 @@ from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals, write_folder
 from headway.train import checkpoint, choices, planning
 from headway.train.checkpoint import latest
-from tests.small import unmeasured
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 FEW, MORE = DrawnAnimals(30, 32), DrawnAnimals(40, 32)
 WORDS = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
@@ -30,15 +31,8 @@ def record_of(run):
     return json.loads((run / "run.json").read_text())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(unmeasured, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "r"
     headway.pretrain("diet", data=FEW, out=out, steps=4, **WORDS)
     return out

@@ -12,7 +12,8 @@ from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals
 from headway.train.log import Look, Note, Probe, Step
 from headway.train.loggers import Careful, check_loggers, open_loggers
-from tests.small import unmeasured
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 WORDS = {
     "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32",
@@ -24,13 +25,6 @@ EVENTS = [
     Look(10, {"rank": 3.0}),
     Note("hello"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
 
 
 class Calls(list):

@@ -14,20 +14,14 @@ from headway.samples import DrawnAnimals
 from headway.train.checkpoint import WEIGHTS, latest, steps
 from headway.train.job import Job
 from headway.train.record import MIGRATIONS, SCHEMA, job_of, plan_of, read_record, recipe_for, repeated
-from tests.small import unmeasured
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 WORDS = {"data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(unmeasured, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "r"
     headway.pretrain("rotation", **WORDS, out=out, steps=2)
     return out
