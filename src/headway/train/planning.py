@@ -22,7 +22,7 @@ from headway.train.eye import PICTURES
 from headway.train.job import Job
 from headway.train.memory import smaller_parts
 from headway.train.plan import Plan
-from headway.train.start import Origin, initial_backbone
+from headway.train.start import Origin, check_backbone, initial_backbone
 from headway.train.step import couples_batch
 
 EVERY = 120.0
@@ -72,6 +72,8 @@ def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin |
             )
         )  # fmt: skip
         task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], partial(spread, images), size))
+    if origin or job.weights:
+        check_backbone(backbone, job)
     fault = missing(backbone, task.needs, job.task)
     if fault:
         raise fault

@@ -8,7 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from headway.backbones.load import build_backbone
+from headway.backbones.load import architecture, build_backbone
+from headway.backbones.vit import SIZES
 from headway.backbones.weights import KEY, load_backbone
 from headway.data.store import Store
 from headway.errors import HeadwayError
@@ -107,6 +108,20 @@ def initial_backbone(job: Job, size: int) -> nn.Module:
     backbone: Any = build_backbone(job.backbone, size=size, pool=job.recipe.pool)
     _load_timm(backbone.network, file, job.backbone)
     return backbone
+
+
+def check_backbone(backbone: nn.Module, job: Job) -> None:
+    """Refuse weights that bring another network than ``--backbone`` asks for; the default asks for none.
+
+    Raises:
+        HeadwayError: Another backbone.
+    """
+    its = architecture(backbone)
+    shape = (its.get("width"), its.get("depth"), its.get("attention_heads"))
+    name = f"timm:{its['model']}" if "model" in its else next((n for n in SIZES if SIZES[n] == shape), "another ViT")
+    if job.backbone not in (Job.backbone, name):
+        given = job.weights or job.extend
+        raise HeadwayError(f"the weights in {given} are of {name}, not of {job.backbone}; leave out --backbone")
 
 
 def size_of_weights(job: Job) -> int | None:
