@@ -91,6 +91,16 @@ def test_a_run_that_cannot_be_extended(run, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("backbone", ["vit_base", "timm:resnet10t"])
+@pytest.mark.parametrize("word", ["extend", "weights"])
+def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbone, tmp_path):
+    words = {"data": FEW, "steps": 1, "precision": "float32", word: str(run)}
+    with pytest.raises(HeadwayError, match=rf"are of vit_nano, not of {backbone}; leave out --backbone"):
+        headway.pretrain("diet", out=tmp_path / "x", backbone=backbone, **words)
+    assert not (tmp_path / "x").exists()
+    headway.pretrain("diet", out=tmp_path / "y", backbone="vit_nano", **words)
+
+
 def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "fastest", choices.fastest)  # this one measures
     monkeypatch.setattr(planning, "measure_step", choices.measure_step)
@@ -176,6 +186,13 @@ def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
         "rotation", data=FEW, out=tmp_path / "b", steps=1, weights=str(tmp_path / "a"), precision="float32"
     )
     assert any("RankMe" in note and "--probe" in note for note in noted(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("word", [{"probe_every": 2}, {"probe_every": -1}, {"save_every": -1}])
+def test_intervals_that_would_do_nothing_are_refused(word, tmp_path):
+    with pytest.raises(HeadwayError, match="0 or more, and the former needs --probe"):
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", steps=1, **WORDS, **word)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

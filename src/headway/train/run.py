@@ -84,6 +84,8 @@ def run_job(
     """
     started = time.perf_counter() if started is None else started
     check_loggers(loggers)
+    if min(probe_every, save_every) < 0 or (probe_every and not probe):
+        raise HeadwayError("--probe-every and --save-every are steps, 0 or more, and the former needs --probe LABELLED")
     make_fabric(shard=shard)  # from here on every process knows its number
     with held(out) if rank() == 0 else nullcontext():
         earlier = broadcast_object(_earlier(job, out, resume))
