@@ -75,7 +75,7 @@ class MLflow:
         self.client.log_metrics({name.replace("/", "."): value for name, value in numbers.items()}, step=step)
 
 
-LOGGERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
+LOGGERS: dict[str, type[TensorBoard | WandB | MLflow]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 
 
 class Careful:
