@@ -42,8 +42,8 @@ def attempt(words: list[str], log: Path, seconds: float | None) -> int | None:
             return os.waitstatus_to_exitcode(status)
         if until is not None and time.monotonic() > until:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
+            status = os.waitpid(child, 0)[1]  # it may have come to its end just before
+            return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
 
 

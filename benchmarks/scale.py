@@ -14,6 +14,7 @@ from headway.backbones.load import build_backbone
 from headway.draws import Draws, seeded
 from headway.pretext import find_recipe
 from headway.protocol import Batch, Clock, Facts, Inputs, Learner
+from headway.train.memory import recompute_blocks
 
 GB = 1e9
 FLOAT = 4
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--devices", type=int, default=8)
+    parser.add_argument("--recompute", action="store_true", help="as of headway pretrain")
     arguments = parser.parse_args()
     n = arguments.devices
     print(f"{arguments.backbone} at {arguments.size} px, {arguments.pictures:,} pictures, {n} devices, float32")
@@ -67,6 +69,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for task in arguments.tasks.split(","):
         learner = build(task, arguments.backbone, arguments.size, arguments.pictures)
+        if arguments.recompute:
+            recompute_blocks(learner.backbone)
         stored = math.ceil(arguments.size * find_recipe(task).detail)
         trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         still = sum(p.numel() for p in learner.parameters() if not p.requires_grad)

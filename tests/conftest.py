@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway.train import planning
 from tests.processes import Workers
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -18,6 +19,15 @@ def _one_thread():
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def unmeasured():
+    """Runs choose without measuring, which takes most of a small run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "fastest", lambda learner, images, plan, optim, **_: (plan, {}))
+        patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
+        yield
 
 
 @pytest.fixture(scope="session")

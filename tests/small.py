@@ -13,7 +13,6 @@ from headway.downstream.supervised import Supervised, SupervisedTask
 from headway.draws import seeded
 from headway.pretext import TASKS
 from headway.protocol import Facts, Inputs, Learner
-from headway.train import planning
 from headway.train.loop import fit
 from headway.train.plan import Plan
 from headway.train.step import whole_tensor
@@ -90,12 +89,6 @@ def train(
     where = Path(run) if run else None
     fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
     return {name: whole_tensor(tensor.detach()).clone() for name, tensor in learner.state_dict().items()}
-
-
-def unmeasured(patch: Any) -> None:
-    """Let runs choose without measuring, which takes most of a small run's time. ``patch`` is pytest's monkeypatch."""
-    patch.setattr(planning, "fastest", lambda learner, images, plan, optim, **_: (plan, {}))
-    patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
 
 
 def supervised(accumulate: int = 1) -> dict[str, torch.Tensor]:

@@ -101,7 +101,9 @@ class Recipe(Generic[Task]):
 
 
 def describe(thing: Any) -> Any:
-    """Plain data that says what a config is: dataclasses become dictionaries with their type's name."""
+    """Plain data that says what a config is, as it reads back from JSON: dataclasses become dictionaries with their
+    type's name, tuples lists.
+    """
     if hasattr(thing, "__dataclass_fields__"):
         fields = {name: describe(getattr(thing, name)) for name in thing.__dataclass_fields__}
         return {"type": _name(type(thing)), **fields}

@@ -15,7 +15,8 @@ from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals, write_folder
 from headway.train import checkpoint, choices, planning
 from headway.train.checkpoint import latest
-from tests.small import unmeasured
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 FEW, MORE = DrawnAnimals(30, 32), DrawnAnimals(40, 32)
 WORDS = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
@@ -30,15 +31,8 @@ def record_of(run):
     return json.loads((run / "run.json").read_text())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(unmeasured, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "r"
     headway.pretrain("diet", data=FEW, out=out, steps=4, **WORDS)
     return out
@@ -95,6 +89,16 @@ def test_a_run_that_cannot_be_extended(run, tmp_path):
     with pytest.raises(HeadwayError, match="exclude one another"):
         headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, extend=str(run), weights="b")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("backbone", ["vit_base", "timm:resnet10t"])
+@pytest.mark.parametrize("word", ["extend", "weights"])
+def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbone, tmp_path):
+    words = {"data": FEW, "steps": 1, "precision": "float32", word: str(run)}
+    with pytest.raises(HeadwayError, match=rf"are of vit_nano, not of {backbone}; leave out --backbone"):
+        headway.pretrain("diet", out=tmp_path / "x", backbone=backbone, **words)
+    assert not (tmp_path / "x").exists()
+    headway.pretrain("diet", out=tmp_path / "y", backbone="vit_nano", **words)
 
 
 def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
@@ -182,6 +186,13 @@ def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
         "rotation", data=FEW, out=tmp_path / "b", steps=1, weights=str(tmp_path / "a"), precision="float32"
     )
     assert any("RankMe" in note and "--probe" in note for note in noted(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("word", [{"probe_every": 2}, {"probe_every": -1}, {"save_every": -1}])
+def test_intervals_that_would_do_nothing_are_refused(word, tmp_path):
+    with pytest.raises(HeadwayError, match="0 or more, and the former needs --probe"):
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", steps=1, **WORDS, **word)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ class Power:
             patch.setattr(os, name, self._counted(name, getattr(os, name)))
         patch.setattr(os, "open", self._remember(os.open))
         patch.setattr(checkpoint, "save_file", self._counted("write", safetensors.torch.save_file))
-        patch.setattr(Path, "write_text", self._counted("write", Path.write_text))
+        self.write_bytes = Path.write_bytes
+        patch.setattr(Path, "write_bytes", self._counted("write", Path.write_bytes))
         patch.setattr(shutil, "rmtree", self._counted("rmtree", shutil.rmtree))
 
     def _remember(self, real):
@@ -83,5 +84,5 @@ class Power:
             for path in self.unflushed:
                 if path.is_file():
                     content = path.read_bytes()
-                    path.write_bytes(content[: len(content) // 2])
+                    self.write_bytes(path, content[: len(content) // 2])
         raise PowerCut

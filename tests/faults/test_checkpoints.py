@@ -46,6 +46,15 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault)
     assert found.state["step"] == 1 and len(faults) == 1
 
 
+def test_a_new_one_stays_where_all_later_ones_are_damaged(tmp_path):
+    for step in (6, 8):
+        (checkpoint.save(tmp_path, make(step)) / checkpoint.STATE).write_text("{}")
+    for step in (0, 2, 4):  # the run begins anew
+        checkpoint.save(tmp_path, make(step))
+        assert checkpoint.latest(tmp_path)[0].state["step"] == step
+    assert [folder.name for folder in checkpoint.steps(tmp_path)] == ["00000002", "00000004"]
+
+
 def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, make(1))
 

@@ -30,6 +30,8 @@ def test_every_write_is_flushed_and_renamed_and_the_folder_flushed_too(whole):
     assert len(log) > 40 and {entry.split()[0] for entry in log} >= {"write", "fsync", "replace", "mkdir", "rmtree"}
     for name in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
         assert log.count(f"write {name}") == log.count(f"fsync {name}") == 1 + STEPS // EVERY
+    written = [entry for entry in log if entry.startswith("write") and checkpoint.STATE in entry]  # by a temporary name
+    assert len(written) == 1 + STEPS // EVERY
 
 
 @pytest.mark.parametrize("tear", [False, True], ids=["killed", "power cut"])

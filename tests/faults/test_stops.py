@@ -17,17 +17,12 @@ from headway.samples import DrawnAnimals
 from headway.train import checkpoint, loop
 from headway.train.interrupt import Interrupted, listening
 from headway.train.lock import held
-from tests.small import farthest, train, unmeasured
+from tests.small import farthest, train
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PICTURES = DrawnAnimals(40, 32)
 WORDS = {"data": PICTURES, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
 
 
 @pytest.fixture(autouse=True)

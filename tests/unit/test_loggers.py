@@ -11,8 +11,9 @@ import headway
 from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals
 from headway.train.log import Look, Note, Probe, Step
-from headway.train.loggers import Careful, open_loggers
-from tests.small import unmeasured
+from headway.train.loggers import Careful, check_loggers, open_loggers
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 WORDS = {
     "data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32",
@@ -24,13 +25,6 @@ EVENTS = [
     Look(10, {"rank": 3.0}),
     Note("hello"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
 
 
 class Calls(list):
@@ -120,12 +114,13 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
 def test_a_client_that_is_missing_is_named_with_what_to_install(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
     with pytest.raises(HeadwayError, match=rf"pip install 'headway\[{name}\]'"):
-        open_one(name, tmp_path)
+        check_loggers([name])
 
 
-def test_unknown_loggers_suggest_the_nearest(tmp_path):
+def test_unknown_loggers_suggest_the_nearest_before_anything_is_made(tmp_path):
     with pytest.raises(HeadwayError, match="did you mean wandb"):
-        open_one("wanbd", tmp_path)
+        headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="wanbd")
+    assert not (tmp_path / "r").exists()
 
 
 def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):

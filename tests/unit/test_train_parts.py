@@ -10,6 +10,7 @@ from headway.errors import HeadwayError, unknown
 from headway.pretext import TASKS, find_recipe
 from headway.protocol import Clock
 from headway.schedule import cosine, warmup_cosine
+from headway.train import planning
 from headway.train.choices import steps_for
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.optim import load_state_by_name, make_optimizer, set_rates, state_by_name
@@ -122,3 +123,12 @@ def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert dataclasses.asdict(find_recipe("mine_for_test:MINE"))["batch"] == 256
+
+
+@pytest.mark.parametrize(
+    ("processes", "count", "batch", "steps"),
+    [(1, 5000, 256, 100), (1, 5000, 64, 400), (1, 40, 40, 100), (1, 5000, 1024, 100), (8, 5000, 256, 800)],
+)
+def test_features_are_looked_at_as_often_as_it_costs_little(processes, count, batch, steps, monkeypatch):
+    monkeypatch.setattr(planning, "world", lambda: processes)
+    assert planning.between_looks(count, batch) == steps

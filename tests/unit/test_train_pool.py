@@ -16,9 +16,10 @@ def test_what_was_kept_is_found_again(tmp_path):
     keep_pool(tmp_path, hashes)
     assert seen_in_pretraining(tmp_path, torch.tensor([11, 12, 2**62])) == 2
     assert seen_in_pretraining(tmp_path / "elsewhere", hashes) is None
-    (tmp_path / POOL).write_bytes(b"rubbish")
-    with pytest.raises(headway.HeadwayError, match="cannot read"):
-        seen_in_pretraining(tmp_path, hashes)
+    for content in (b"rubbish", b""):
+        (tmp_path / POOL).write_bytes(content)
+        with pytest.raises(headway.HeadwayError, match="cannot read"):
+            seen_in_pretraining(tmp_path, hashes)
 
 
 def test_the_remark_is_made_where_it_is_due():

@@ -13,21 +13,15 @@ from headway.pretext import TASKS
 from headway.samples import DrawnAnimals
 from headway.train.checkpoint import WEIGHTS, latest, steps
 from headway.train.job import Job
-from headway.train.record import MIGRATIONS, SCHEMA, job_of, plain_job, plan_of, read_record, recipe_for, repeated
-from tests.small import unmeasured
+from headway.train.record import MIGRATIONS, SCHEMA, job_of, plan_of, read_record, recipe_for, repeated
+
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 WORDS = {"data": DrawnAnimals(20, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _unmeasured():
-    with pytest.MonkeyPatch.context() as patch:
-        unmeasured(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(unmeasured, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "r"
     headway.pretrain("rotation", **WORDS, out=out, steps=2)
     return out
@@ -55,7 +49,7 @@ def as_schema_1(run, folder):
 def test_what_was_written_reads_back(run):
     record = read_record(run)
     job = job_of(record, "rotation", TASKS["rotation"])
-    assert record["schema"] == SCHEMA and plain_job(job) == record["job"] and plan_of(record).steps == 2
+    assert record["schema"] == SCHEMA and describe(job) == record["job"] and plan_of(record).steps == 2
     assert job == Job(task="rotation", recipe=TASKS["rotation"], backbone="vit_nano", stem="conv", patch=8, steps=2,
                       precision="float32")  # fmt: skip
 

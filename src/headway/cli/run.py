@@ -84,12 +84,12 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters.append(inspect.Parameter("json", kind, default=False, annotation=Annotated[bool, help_json]))
 
-    @functools.wraps(function)
     def collect(*given: Any, **named: Any) -> dict[str, Any]:
         names = [p.name for p in parameters if p.kind is not kind]
         return {**dict(zip(names, given, strict=False)), **named}
 
-    del collect.__wrapped__  # or annotations would be read from there
-    collect.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)  # type: ignore[attr-defined]
-    collect.__annotations__ = {p.name: p.annotation for p in parameters}
-    return collect
+    like: Any = functools.wraps(function)(collect)
+    del like.__wrapped__  # or annotations would be read from there
+    like.__signature__ = signature.replace(parameters=parameters, return_annotation=dict)
+    like.__annotations__ = {p.name: p.annotation for p in parameters}
+    return like

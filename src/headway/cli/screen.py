@@ -12,8 +12,9 @@ errors = Console(stderr=True)
 
 
 def note(text: str) -> None:
-    """A line on standard error; markup in names is not obeyed."""
-    errors.print(text, markup=False, highlight=False, soft_wrap=True)
+    """A line on standard error, from the first process alone; markup in names is not obeyed."""
+    if rank() == 0:
+        errors.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

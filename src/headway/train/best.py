@@ -6,13 +6,11 @@ from typing import Any
 from torch import nn
 
 from headway.backbones.weights import save_backbone
-from headway.distributed import rank
 from headway.files import read_json, write_json
-from headway.train.state import plain_copy
 
 
 class Best:
-    """A probe that keeps the backbone of its best answer in ``RUN/best.safetensors``.
+    """A probe that keeps the backbone of its best answer in ``RUN/best.safetensors``; the first process alone asks it.
 
     Args:
         probe: What to ask: a backbone -> per cent.
@@ -31,12 +29,9 @@ class Best:
             self.start = value
         if self.best is None or value > self.best:
             self.best = value
-            keep = plain_copy(backbone)
-            if rank() == 0:
-                save_backbone(keep, self.weights)
+            save_backbone(backbone, self.weights)
         self.last = value
-        if rank() == 0:
-            write_json(self.notes, self.seen())
+        write_json(self.notes, self.seen())
         return value
 
     def seen(self) -> dict[str, float | None]:

@@ -38,14 +38,14 @@ class Checkpoint(NamedTuple):
 
 
 def save(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint below ``run`` and drop all but the last two.
+    """Write a checkpoint below ``run``; of the others only the one before it is kept.
 
     Raises:
         HeadwayError: Where it cannot be written (no space left, say); older checkpoints are then untouched.
     """
     folder = run / "state" / f"{checkpoint.state['step']:08d}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():  # a resumed run may reach the same step again, with the same content
+    if folder.exists():  # a resumed run may reach the step of a damaged one again
         shutil.rmtree(folder)
 
     def write(temporary: Path) -> None:
@@ -58,8 +58,11 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
         write_json(temporary / STATE, {**state, "check": _check(state)})
 
     write_whole(folder, write)
-    for old in steps(run)[:-KEEP]:
-        shutil.rmtree(old)
+    found = steps(run)  # later ones were passed over as damaged: they must not push out this one
+    keep = [path for path in found if path <= folder][-KEEP:]
+    for other in found:
+        if other not in keep:
+            shutil.rmtree(other)
     return folder
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from headway.config import Optim
 from headway.data.loader import Loader
@@ -75,7 +74,7 @@ def measure_step(
 
 def fastest(
     learner: Learner,
-    images: Tensor,
+    images: Pictures,
     plan: Plan,
     optim: Optim,
     *,

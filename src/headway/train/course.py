@@ -5,7 +5,7 @@ that was asked for, sends the run back to its last good checkpoint with ``EASE``
 ``SETBACKS`` returns it gives up.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from headway.errors import HeadwayError
@@ -57,8 +57,7 @@ class Course:
                 f"{trouble}, and {SETBACKS} returns to a checkpoint with ever lower rates did not help; "
                 "begin anew with a lower --recipe.optim.lr"
             )
-        state = {**asdict(earlier), "setbacks": self.setbacks + 1, "rate": self.rate * EASE, "skipped_in_row": 0}
-        return Course(**state)
+        return replace(earlier, setbacks=self.setbacks + 1, rate=self.rate * EASE, skipped_in_row=0)
 
     @classmethod
     def of(cls, state: dict[str, Any], accumulate: int) -> "Course":

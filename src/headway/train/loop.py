@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from headway.config import Optim
 from headway.data.loader import Loader
+from headway.data.picked import Pictures
 from headway.distributed import barrier, broadcast_object, rank, world
 from headway.errors import HeadwayError
 from headway.measure.symptoms import symptom
@@ -46,7 +47,7 @@ class Bench(NamedTuple):
 
 def fit(
     learner: Learner,
-    images: Tensor,
+    images: Pictures,
     plan: Plan,
     optim: Optim,
     *,

@@ -64,12 +64,11 @@ def load_state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer, tens
             optimizer.state[parameter][moment] = held_like(value.to(parameter.dtype), parameter).clone()
 
 
-def held_like(whole: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+def held_like(whole: torch.Tensor, tensor: Any) -> torch.Tensor:
     """A whole tensor as another one is held: on its device, and this process's part where that one is cut."""
-    placements = getattr(tensor, "placements", None)
-    if placements is None:
+    if not hasattr(tensor, "placements"):
         return whole.to(tensor.device)
     from torch.distributed.tensor import distribute_tensor
 
-    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
-    return distribute_tensor(whole.to(mesh.device_type), mesh, placements, src_data_rank=None)
+    mesh = tensor.device_mesh
+    return distribute_tensor(whole.to(mesh.device_type), mesh, tensor.placements, src_data_rank=None)

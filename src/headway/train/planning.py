@@ -13,7 +13,7 @@ from headway.backbones.load import architecture, build_backbone, from_architectu
 from headway.config import describe
 from headway.data.picked import Pictures
 from headway.data.store import Store
-from headway.distributed import broadcast_object
+from headway.distributed import broadcast_object, world
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.protocol import Facts, Inputs, Learner
@@ -22,13 +22,13 @@ from headway.train.eye import PICTURES
 from headway.train.job import Job
 from headway.train.memory import smaller_parts
 from headway.train.plan import Plan
-from headway.train.start import Origin, initial_backbone
+from headway.train.start import Origin, check_backbone, initial_backbone
 from headway.train.step import couples_batch
 
 EVERY = 120.0
 """Seconds between checkpoints, about."""
 WATCH = 100
-"""Steps between looks at the features, where a batch is as large as what is looked at; more where it is smaller."""
+"""Steps between looks at the features, where a process's part of a batch is as large as what is looked at."""
 LOOKS = 0.01
 """Share of the time that these looks take, about."""
 FINISH = 0.5
@@ -72,12 +72,22 @@ def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin |
             )
         )  # fmt: skip
         task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], partial(spread, images), size))
+    if origin or job.weights:
+        check_backbone(backbone, job)
     fault = missing(backbone, task.needs, job.task)
     if fault:
         raise fault
     if job.recipe.grey and not backbone.inputs.grey:
         raise HeadwayError(f"{job.task} wants a backbone that sees lightness alone, and these weights see colour")
     return Learner(backbone, task)
+
+
+def between_looks(count: int, batch: int) -> int:
+    """Steps between looks at the features of ``count`` pictures, at most PICTURES: more where a step is shorter.
+
+    One process looks and the others wait, so what counts is its own part of the batch.
+    """
+    return WATCH * max(min(PICTURES, count) * world() // batch, 1)
 
 
 def make_plan(
@@ -109,7 +119,7 @@ def make_plan(
     kept = memory.recall()
     plan = Plan(
         steps=1, batch=batch, seed=job.seed, accumulate=job.accumulate, recompute=job.recompute, shard=shard,
-        watch_every=WATCH * max(min(PICTURES, len(images)) // batch, 1), on_collapse=job.on_collapse,
+        watch_every=between_looks(len(images), batch), on_collapse=job.on_collapse,
     )  # fmt: skip
     precisions = ("float32", "bf16") if job.precision == "auto" else (job.precision,)
 

@@ -33,7 +33,7 @@ def seen_in_pretraining(run: Path, hashes: Tensor) -> int | None:
         return None
     try:
         pool = np.load(run / POOL, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise HeadwayError(f"cannot read {run / POOL}: {error}") from error
     return int(torch.isin(hashes, torch.from_numpy(pool)).sum())
 

@@ -34,7 +34,7 @@ def record_of(job: Job, store: Store, learner: Learner, plan: Plan, measured: di
     return {
         "schema": SCHEMA,
         "task": job.task,
-        "job": plain_job(job),
+        "job": describe(job),
         "plan": asdict(plan),
         "measured": measured,
         "size": size,
@@ -136,11 +136,6 @@ def plan_of(record: dict[str, Any]) -> Plan:
         raise HeadwayError(f"the record is damaged ({type(error).__name__}: {error})") from error
 
 
-def plain_job(job: Job) -> Any:
-    """A job as plain data, as it reads back from JSON."""
-    return _as_json(describe(job))
-
-
 def machine() -> dict[str, Any]:
     """What results depend on to the last bit, beside versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -158,13 +153,6 @@ def differences(record: dict[str, Any]) -> list[str]:
         for name, value in values.items()
         if record.get(part, {}).get(name) != value
     ]
-
-
-def _as_json(thing: Any) -> Any:
-    """As it will read back from JSON (tuples become lists)."""
-    if isinstance(thing, dict):
-        return {key: _as_json(value) for key, value in thing.items()}
-    return [_as_json(item) for item in thing] if isinstance(thing, (list, tuple)) else thing
 
 
 def _commit() -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.backbones.weights import load_backbone, save_backbone
+from headway.config import describe
 from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
 from headway.distributed import barrier, broadcast_object, rank
@@ -21,13 +22,13 @@ from headway.train.eye import PICTURES, make_eye
 from headway.train.job import Job, main_size, stored_side
 from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
-from headway.train.loggers import open_loggers
+from headway.train.loggers import check_loggers, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, spread
 from headway.train.pool import keep_pool
-from headway.train.record import FILE, differences, plain_job, plan_of, read_record, record_of
+from headway.train.record import FILE, differences, plan_of, read_record, record_of
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
@@ -82,6 +83,9 @@ def run_job(
         Interrupted: After SIGTERM or Ctrl-C, once the run is saved.
     """
     started = time.perf_counter() if started is None else started
+    check_loggers(loggers)
+    if min(probe_every, save_every) < 0 or (probe_every and not probe):
+        raise HeadwayError("--probe-every and --save-every are steps, 0 or more, and the former needs --probe LABELLED")
     make_fabric(shard=shard)  # from here on every process knows its number
     with held(out) if rank() == 0 else nullcontext():
         earlier = broadcast_object(_earlier(job, out, resume))
@@ -181,7 +185,7 @@ def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record = read_record(out)
-    mine = plain_job(job)
+    mine = describe(job)
     changed = [key for key, value in mine.items() if record["job"].get(key) != value and key not in FREE]
     if changed:
         raise HeadwayError(

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from headway.backbones.load import build_backbone
+from headway.backbones.load import architecture, build_backbone
+from headway.backbones.vit import SIZES
 from headway.backbones.weights import KEY, load_backbone
 from headway.data.store import Store
 from headway.errors import HeadwayError
@@ -108,6 +110,20 @@ def initial_backbone(job: Job, size: int) -> nn.Module:
     return backbone
 
 
+def check_backbone(backbone: nn.Module, job: Job) -> None:
+    """Refuse weights that bring another network than ``--backbone`` asks for; the default asks for none.
+
+    Raises:
+        HeadwayError: Another backbone.
+    """
+    its = architecture(backbone)
+    shape = (its.get("width"), its.get("depth"), its.get("attention_heads"))
+    name = f"timm:{its['model']}" if "model" in its else next((n for n in SIZES if SIZES[n] == shape), "another ViT")
+    if job.backbone not in (Job.backbone, name):
+        given = job.weights or job.extend
+        raise HeadwayError(f"the weights in {given} are of {name}, not of {job.backbone}; leave out --backbone")
+
+
 def size_of_weights(job: Job) -> int | None:
     """Side of the view that the weights named by ``--weights`` are used to; None where they do not say.
 
@@ -140,9 +156,7 @@ def _own_architecture(file: Path) -> dict[str, Any] | None:
 
 def _load_timm(network: nn.Module, file: Path, name: str) -> None:
     """Load a state dict as timm names it; what was cut off the network (classifiers) is passed over."""
-    with safe_open(file, framework="pt") as opened:
-        its = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  # no mapping
-    mine = network.state_dict()
+    its, mine = load_file(file), network.state_dict()
     fitted = {key: _resized(its[key], tensor, network) for key, tensor in mine.items() if key in its}
     odd = [key for key, tensor in mine.items() if key not in fitted or fitted[key].shape != tensor.shape]
     if odd:
