@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import headway
+from headway.backbones.weights import load_backbone
+from headway.cli import compare as compare_command
 from headway.data.arrays import Arrays
 from headway.data.store import build_store
 from headway.train.pool import seen_in_pretraining
@@ -142,6 +144,18 @@ def test_test_pictures_leave_the_pool(tmp_path):
     pool = Arrays(torch.cat([pictures(40), test.images[:7]]))
     answer = compare(tmp_path / "cmp", data=pool, test=test, tasks="rotation", heads="linear", seeds=1)
     assert answer["details"]["left_out"] == 7 and answer["details"]["pool"] == 40
+
+
+def test_deep_pictures_mean_the_same_everywhere(tmp_path, monkeypatch):
+    deep = pictures(40).to(torch.int32) * 16  # 12 bits
+    dark = Arrays(pictures(24, seed=1).to(torch.int32), [KINDS[i % 3] for i in range(24)])  # by themselves 8
+    arenas = []
+    run_comparison = compare_command.run_comparison
+    monkeypatch.setattr(compare_command, "run_comparison", lambda arena: arenas.append(arena) or run_comparison(arena))
+    compare(tmp_path / "cmp", data=Arrays(deep), labels=dark, test=None, tasks="mae", heads="linear", seeds=1)
+    inputs = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").inputs
+    assert inputs.span == (0.0, 4095.0), "whoever goes on with the run reads files as it did"
+    assert float(arenas[0].pictures.images.max()) < 256 / 4095
 
 
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):

@@ -13,8 +13,10 @@ from rich.console import Console
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
 from headway.config import describe
+from headway.data.arrays import Arrays
+from headway.data.form import Form
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.source import Chosen, Source
 from headway.data.store import build_store, natural_size
 from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.supervised import SupervisedTask
@@ -129,7 +131,10 @@ def compare(
     with counting("decoding") as progress:
         pool = build_store(source, side, progress=progress)
     with counting("decoding labelled pictures") as progress:
-        pictures = gather_labelled(labelled, held, side, seed=seed, progress=progress)
+        pictures = gather_labelled(
+            _alike(labelled, pool.form), None if held is None else _alike(held, pool.form), side, seed=seed,
+            progress=progress,
+        )  # fmt: skip
     name_skipped([*pool.skipped, *pictures.skipped])
     kept = ~torch.isin(pool.hashes, pictures.test_hashes)  # N
     left_out = len(kept) - int(kept.sum())
@@ -151,7 +156,7 @@ def compare(
         f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "
         f"{len(pictures.labels):,} labelled, {len(pictures.test_labels):,} to test on, {len(pictures.classes)} classes"
     )
-    arena = Arena(terms, images, pool.hashes[kept], pictures, cells, _bar, note)
+    arena = Arena(terms, Arrays(images, form=pool.form), pool.hashes[kept], pictures, cells, _bar, note)
     expected = _preview(arena)
     note(expected["text"])
     if preview:
@@ -186,6 +191,11 @@ def show(answer: dict[str, Any]) -> None:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _alike(source: Source, form: Form) -> Source:
+    """The same pictures in the form of the pool: one number means one brightness everywhere."""
+    return Chosen(source, range(len(source)), form=form)
 
 
 @contextmanager

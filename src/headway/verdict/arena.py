@@ -89,7 +89,7 @@ class Arena:
 
     Args:
         terms: What is compared.
-        pool: N C S S, to pretrain on.
+        pool: Stored pictures to pretrain on.
         hashes: N, int64, the contents of the pool's pictures.
         pictures: To pass on and to test with.
         cells: Where results are kept.
@@ -98,7 +98,7 @@ class Arena:
     """
 
     def __init__(
-        self, terms: Terms, pool: Tensor, hashes: Tensor, pictures: Labelled, cells: Cells,
+        self, terms: Terms, pool: Arrays, hashes: Tensor, pictures: Labelled, cells: Cells,
         watch: Callable[[str], AbstractContextManager[Sequence[Sink]]] = lambda name: nullcontext(()),
         say: Callable[[str], None] = lambda text: None,
     ):  # fmt: skip
@@ -112,7 +112,7 @@ class Arena:
         run = run_folder(self.cells, job.task, job.seed)
         if not finished(run):
             with self.watch(f"{job.task}, seed {job.seed}") as sinks:
-                answer = run_job(job, Arrays(self.pool), run, resume=True, sinks=sinks)
+                answer = run_job(job, self.pool, run, resume=True, sinks=sinks)
             keep_pool(run, self.hashes)
             self.say(f"{job.task}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
         return load_backbone(run).float()
@@ -122,7 +122,11 @@ class Arena:
         job = self.terms.jobs[0]
         with seeded(self.terms.seed + number):
             return build_backbone(
-                job.backbone, size=self.size, inputs=channel_statistics(self.pool), stem=job.stem, patch_size=job.patch
+                job.backbone,
+                size=self.size,
+                inputs=channel_statistics(self.pool.images),
+                stem=job.stem,
+                patch_size=job.patch,
             )
 
     def contenders(self) -> list[Contender]:
