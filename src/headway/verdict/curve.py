@@ -33,7 +33,6 @@ from headway.verdict.trial import (
     frozen,
     moving,
     score,
-    steps_of,
     tune,
 )
 
@@ -130,7 +129,7 @@ class Curve:
 
     def _steps(self, choices: FineTune, labels: int) -> int:
         factor = LONGER if choices is SCRATCH_LONG else 1
-        return factor * self.label_steps if self.label_steps else min(steps_of(choices, labels), factor * MOST)
+        return factor * self.label_steps if self.label_steps else min(choices.steps(labels), factor * MOST)
 
     def _tuned_at(self) -> Count:
         known = [count for count in self.counts if count is not None]

@@ -142,10 +142,5 @@ def for_steps(choices: FineTune, steps: int) -> FineTune:
     return replace(choices, epochs=0, least=steps)
 
 
-def steps_of(choices: FineTune, labels: int) -> int:
-    """Steps of one training on so many labels."""
-    return max(-(-choices.epochs * labels // min(choices.batch, labels)), choices.least)
-
-
 def _truth(pictures: Labelled, held: Tensor | None) -> Tensor:
     return pictures.test_labels if held is None else pictures.labels[held]
