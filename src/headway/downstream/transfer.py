@@ -85,7 +85,7 @@ def transfer(
         linear, temperature = probe(rows)
         with torch.no_grad():  # each fold's probe has a penalty, and so a scale of logits, of its own: bring all to one
             for part in linear.parameters():
-                part /= temperature
+                part.div_(temperature)
         return linear
 
     if head == "knn":
