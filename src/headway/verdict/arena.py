@@ -132,16 +132,24 @@ class Arena:
     def contenders(self) -> list[Contender]:
         """Every row of the leaderboard to be."""
         terms, pictures = self.terms, self.pictures
+        pixels = frozen(pictures, raw_pixels)
         rows = [
-            Contender(PIXEL, lambda s: frozen(pictures, raw_pixels), False),
+            Contender(PIXEL, lambda s: pixels, False),
             Contender(UNTRAINED, lambda s: frozen(pictures, features_of(self.untrained(s), self.size)), False),
             Contender(SCRATCH, lambda s: self._moving(SCRATCH, self.untrained, s, terms.scratch, False), False),
         ]
-        bases = [(name, self._public(name), False) for name in terms.public]
-        bases += [(job.task, partial(self.pretrained, job), True) for job in terms.jobs]
-        for name, base, ours in bases:
+        for name in terms.public:
+            base = self._public(name)
             for head in terms.heads:
-                rows.append(Contender(f"{name} {HEADS[head]}", partial(self._passed_on, name, base, head), ours))
+                rows.append(
+                    Contender(f"{name} {HEADS[head]}", _once(partial(self._passed_on, name, base, head)), False)
+                )
+        for job in terms.jobs:
+            base = partial(self.pretrained, job)
+            for head in terms.heads:
+                rows.append(
+                    Contender(f"{job.task} {HEADS[head]}", partial(self._passed_on, job.task, base, head), True)
+                )
         return rows
 
     def scored(self, contender: Contender, number: int) -> tuple[np.ndarray, list[float]]:
@@ -190,6 +198,12 @@ class Arena:
             return {"factor": factor}
 
         return make(base(number), at_rate(choices, self.cells.get(f"rate of {name}", compute)["factor"]))
+
+
+def _once(make: Make) -> Make:
+    """The same trial under every seed."""
+    trial = cache(lambda: make(0))
+    return lambda number: trial()
 
 
 def run_folder(cells: Cells, task: str, seed: int) -> Path:
