@@ -8,7 +8,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -111,12 +111,11 @@ def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, pr
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
         images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
-        backbone = start(seed)
+        backbone: Any = start(seed)
         if probe_first:
             head = linear_head(extract(backbone, images, size), labels, len(classes), seed)
         else:
-            width: int = backbone.embed_dim  # type: ignore[assignment]
-            head = new_head(width, len(classes), seed)
+            head = new_head(backbone.embed_dim, len(classes), seed)
         classifier = supervise(backbone, head, images, labels, classes, size, seed=seed, choices=choices)
         tested = pictures.test_images if held is None else pictures.images[held]
         return classifier.probabilities(tested).argmax(1) == _truth(pictures, held)
