@@ -12,6 +12,7 @@ from headway.backbones.weights import load_backbone
 from headway.cli import compare as compare_command
 from headway.data.arrays import Arrays
 from headway.data.store import build_store
+from headway.errors import HeadwayError
 from headway.train.pool import seen_in_pretraining
 from headway.verdict import arena as arena_module
 from headway.verdict import compare as compare_module
@@ -173,6 +174,14 @@ def test_a_public_backbone_is_a_baseline(tmp_path, monkeypatch):
     )
     assert f"{name} linear" in {row["name"] for row in answer["rows"]}
     assert answer["gain"]["contender"] == "rotation linear", "what others trained is no task of ours"
+
+
+def test_a_public_backbone_of_other_channels_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    build = public_module.build_backbone
+    monkeypatch.setattr(public_module, "build_backbone", lambda *a, pretrained=False, **k: build(*a, **k))
+    bands = Arrays(torch.cat([pictures(40), pictures(40, seed=1)], 1)[:, :5])
+    with pytest.raises(HeadwayError, match="takes pictures of 3 channels, and these have 5"):
+        compare(tmp_path / "cmp", data=bands, public="timm:resnet10t", size=32)
 
 
 def test_refusals(finished, tmp_path):
