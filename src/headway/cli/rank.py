@@ -14,7 +14,7 @@ from tyro.conf import Positional
 from headway.cli.screen import counting, name_skipped, note
 from headway.data.form import Form, form_of
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.source import Source, evenly
 from headway.data.store import build_store, natural_size
 from headway.downstream.features import extract
 from headway.downstream.labelled import Labelled, gather_labelled
@@ -22,11 +22,8 @@ from headway.downstream.swap import load_run, view_size
 from headway.downstream.transfer import linear_head
 from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy, wilson
-from headway.train.job import stored_side
+from headway.train.job import DETAIL, stored_side
 from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, order
-
-DETAIL = 1.5
-"""Stored side of pictures that views are cut from / side of the view."""
 
 
 def rank(
@@ -119,10 +116,9 @@ def trust(found: dict[str, float | None], runs: int) -> str:
 
 def _some(source: Source, size: int) -> Tensor:
     """At most ``PICTURES``, evenly spread, with pixels to spare for crops at this size: N C S S."""
-    count = min(len(source), PICTURES)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL)
-        store = build_store(source, side, indices=[i * len(source) // count for i in range(count)], progress=progress)
+        store = build_store(source, side, indices=evenly(len(source), PICTURES), progress=progress)
     name_skipped(store.skipped)
     if len(store.images) < 10:
         raise HeadwayError(f"{len(store.images)} pictures say nothing about a spectrum; give a thousand or so")
