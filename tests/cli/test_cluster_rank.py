@@ -50,6 +50,16 @@ def test_rank_without_and_with_labels(runs, labelled):
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in known["rows"])
 
 
+def test_each_run_sees_pictures_in_its_own_form(runs, tmp_path):
+    grey = tmp_path / "grey"
+    headway.pretrain("mae", data=Arrays(pictures(24)), out=grey, channels=1, **SMALL)
+    shades = Arrays(pictures(40), ["ab"[i % 2] for i in range(40)])
+    answer = headway.rank([str(grey), runs[0]], data=shades, labels=shades)
+    assert {row["run"] for row in answer["rows"]} == {str(grey), runs[0]}
+    alone = headway.rank([runs[0]], data=shades, labels=shades)["rows"]
+    assert alone == [row for row in answer["rows"] if row["run"] == runs[0]]
+
+
 def test_the_best_comes_first_and_a_collapsed_run_last():
     found = [LabelFree(5.0, 3.0, 2.0), LabelFree(9.0, 2.0, 1.1), LabelFree(1.0, 1.0, float("inf"))]
     assert (

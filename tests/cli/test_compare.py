@@ -8,8 +8,11 @@ import pytest
 import torch
 
 import headway
+from headway.backbones.weights import load_backbone
+from headway.cli import compare as compare_command
 from headway.data.arrays import Arrays
 from headway.data.store import build_store
+from headway.errors import HeadwayError
 from headway.train.pool import seen_in_pretraining
 from headway.verdict import arena as arena_module
 from headway.verdict import compare as compare_module
@@ -144,6 +147,18 @@ def test_test_pictures_leave_the_pool(tmp_path):
     assert answer["details"]["left_out"] == 7 and answer["details"]["pool"] == 40
 
 
+def test_deep_pictures_mean_the_same_everywhere(tmp_path, monkeypatch):
+    deep = pictures(40).to(torch.int32) * 16  # 12 bits
+    dark = Arrays(pictures(24, seed=1).to(torch.int32), [KINDS[i % 3] for i in range(24)])  # by themselves 8
+    arenas = []
+    run_comparison = compare_command.run_comparison
+    monkeypatch.setattr(compare_command, "run_comparison", lambda arena: arenas.append(arena) or run_comparison(arena))
+    compare(tmp_path / "cmp", data=Arrays(deep), labels=dark, test=None, tasks="mae", heads="linear", seeds=1)
+    inputs = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").inputs
+    assert inputs.span == (0.0, 4095.0), "whoever goes on with the run reads files as it did"
+    assert float(arenas[0].pictures.images[torch.arange(9)].max()) < 256 / 4095
+
+
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
     answer = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
@@ -159,6 +174,14 @@ def test_a_public_backbone_is_a_baseline(tmp_path, monkeypatch):
     )
     assert f"{name} linear" in {row["name"] for row in answer["rows"]}
     assert answer["gain"]["contender"] == "rotation linear", "what others trained is no task of ours"
+
+
+def test_a_public_backbone_of_other_channels_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    build = public_module.build_backbone
+    monkeypatch.setattr(public_module, "build_backbone", lambda *a, pretrained=False, **k: build(*a, **k))
+    bands = Arrays(torch.cat([pictures(40), pictures(40, seed=1)], 1)[:, :5])
+    with pytest.raises(HeadwayError, match="takes pictures of 3 channels, and these have 5"):
+        compare(tmp_path / "cmp", data=bands, public="timm:resnet10t", size=32)
 
 
 def test_refusals(finished, tmp_path):

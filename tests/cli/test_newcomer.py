@@ -11,8 +11,10 @@ from PIL import Image
 import headway
 from headway.cli import main
 from headway.data.decode import decode, fit
+from headway.data.store import build_store
 from headway.downstream.classifier import load_classifier
 from headway.samples import DrawnAnimals, write_folder
+from headway.train.pool import seen_in_pretraining
 
 KINDS = 3
 
@@ -185,7 +187,7 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     from headway.cli import demo
 
     monkeypatch.setattr(demo, "DRAWN", 150)
-    monkeypatch.setattr(demo, "DRAWN_SIDE", 32)
+    monkeypatch.setattr(demo, "DRAWN_SIDE", 64)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
     monkeypatch.setattr(demo, "LEAST", 2)
     out = tmp_path / "demo"
@@ -197,6 +199,9 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     assert answer["gain"]["low"] <= answer["gain"]["points"] <= answer["gain"]["high"]
     assert (out / "run" / "run.json").exists() and (out / "report.json").exists()
     assert load_classifier(out / "model").size == 32
+    drawn = build_store(DrawnAnimals(150, 64, 0), 32)
+    learnt = json.loads((out / "report.json").read_text())["pool"]
+    assert seen_in_pretraining(out / "run", drawn.hashes) == learnt, "a later transfer knows which pictures were seen"
     out.with_name("demo-2").mkdir()
     assert main(["demo", "--out", str(out), "--budget", "5s", "--shuffle-labels"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -9,7 +9,7 @@ from torch import nn
 from headway.downstream import choose as choosing
 from headway.downstream.choose import CHECKS, Choice, choose, every
 from headway.downstream.transfer import RECIPES, transfer
-from headway.downstream.tune import FINE_TUNE, FineTune
+from headway.downstream.tune import FINE_TUNE, FineTune, calibrated_head
 from headway.draws import seeded
 from headway.measure.calibration import calibration_error
 from tests.small import SIDE, pictures, small_backbone
@@ -54,13 +54,13 @@ def test_what_loses_on_held_out_pictures_is_not_chosen(monkeypatch):
     monkeypatch.setattr(choosing, "supervise", supervise)
     monkeypatch.setattr(choosing, "FEW", 0)
     chosen = choose(
-        nn.Identity(), lambda rows: (nn.Identity(), 1.0), pictures(24), LABELS, ("a", "b"), SIDE, recipe=QUICK,
+        nn.Identity(), lambda rows: nn.Identity(), pictures(24), LABELS, ("a", "b"), SIDE, recipe=QUICK,
         folds=3, seed=0, from_probe=True,
     )  # fmt: skip
     assert (chosen.name, chosen.check) == ("strong", 1) and chosen.steps(24) == 1 and "after 1/4" in str(chosen)
     right[1] = 0.0
     chosen = choose(
-        nn.Identity(), lambda rows: (nn.Identity(), 1.0), pictures(24), LABELS, ("a", "b"), SIDE, recipe=QUICK,
+        nn.Identity(), lambda rows: nn.Identity(), pictures(24), LABELS, ("a", "b"), SIDE, recipe=QUICK,
         folds=3, seed=0, from_probe=True,
     )  # fmt: skip
     assert chosen.check == 0 and "keep the linear probe" in str(chosen)
@@ -71,6 +71,27 @@ def test_where_nothing_can_be_held_out_the_recipe_stands():
         small_backbone(), pictures(2), LABELS[:2], ("a", "b"), SIDE, head="finetune", fine_tune=QUICK, folds=3
     )
     assert tuned.temperature == 1.0
+
+
+def test_folds_start_at_one_scale_of_logits(monkeypatch):
+    """Folds that penalise differently are sure to different degrees; one temperature serves them only at one scale."""
+    g, starts = torch.Generator().manual_seed(0), []
+    features = torch.randn(120, 8, generator=g) + 2.0 * torch.randn(2, 8, generator=g)[LABELS.repeat(5)]
+    choice = Choice(QUICK, "strong", 0, 1.0, 0.0)
+    monkeypatch.setattr("headway.downstream.transfer.extract", lambda *_: features)
+    monkeypatch.setattr(
+        "headway.downstream.transfer.choose", lambda _, start, *rest, **words: starts.append(start) or choice
+    )
+    kept = transfer(
+        small_backbone(), pictures(120), LABELS.repeat(5), ("a", "b"), SIDE, head="finetune", fine_tune=QUICK, folds=3
+    )
+    for rows in (None, torch.arange(80), torch.arange(40, 120)):
+        x, y = (features, LABELS.repeat(5)) if rows is None else (features[rows], LABELS.repeat(5)[rows])
+        probe, temperature = calibrated_head(x, y, 2, seed=0)
+        assert abs(temperature - 1) > 0.02, "or nothing is tested"
+        with torch.no_grad():
+            torch.testing.assert_close(starts[0](rows)(features), probe(features) / temperature)
+    assert torch.equal(kept.head.weight, starts[0](None).weight)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 13, 150])

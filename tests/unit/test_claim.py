@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from headway.reports.leaderboard import remarks
 from headway.verdict.claim import Claim, best_on_folds, claim, leaderboard, replicates, sentence, verdict_of
 
 SCRATCH = "from scratch"
@@ -131,3 +132,14 @@ def test_one_plain_sentence():
     assert sentence(open_, *words).startswith("cannot tell below 3.0 points: more labels or seeds would")
     split = found._replace(chosen=("jigsaw", "rotation", "jigsaw"))
     assert sentence(split, *words).startswith("jigsaw or rotation helped: +7.2"), "the number belongs to both"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "draws", "words"),
+    [(3, 1, "3 draws of labels"), (3, 1, "folds of other seeds"), (1, 2, "folds of other draws"),
+     (1, 1, "1 draw of labels"), (1, 1, "says nothing about other labels")],
+)  # fmt: skip
+def test_the_remark_says_what_was_done(seeds, draws, words):
+    details = {"seeds": seeds, "draws": draws, "test_pictures": 9, "drawn_share": 0.1, "shuffled_labels": False}
+    rows = [{"name": "a", "accuracy": 50.0}]
+    assert words in next(remarks({"details": details, "rows": rows, "gain": {"contender": "a"}}))

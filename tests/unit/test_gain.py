@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from headway.downstream.classifier import load_classifier
+from headway.downstream.labelled import Labelled
 from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, transfer
 from headway.draws import seeded
 from headway.verdict.gain import NAMES, Contest, judge, probe_frozen
+from headway.verdict.trial import draw_labels, frozen, raw_pixels, score
 from tests.small import SIDE, pictures, small_backbone, small_learner
 
 QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
@@ -65,3 +67,15 @@ def test_swap_says_what_was_cut_kept_and_joined():
     assert swapped.backbone is learner.backbone and swapped.head is head
     cut = sum(tensor.numel() for tensor in learner.task.state_dict().values())
     assert f"{cut:,} numbers  task.projector" in str(swapped) and "51 numbers  head.bias, head.weight" in str(swapped)
+
+
+def test_frozen_features_are_computed_once():
+    labels = torch.arange(40) % 2
+    held = Labelled(pictures(40), labels, pictures(10), labels[:10], ("a", "b"), False, [], labels[:10])
+    seen = []
+    trial = frozen(held, lambda images: seen.append(len(images)) or raw_pixels(images))
+    draws = [draw_labels(labels, 8, 0, draw) for draw in range(3)]
+    scores = [score(trial, held, chosen, 0, by_folds=True) for chosen in draws]
+    assert sum(seen) == len(torch.cat(draws).unique()) + 10
+    anew = [score(frozen(held, raw_pixels), held, chosen, 0, by_folds=True) for chosen in draws]
+    assert all(torch.equal(a.right, b.right) and a.folds == b.folds for a, b in zip(scores, anew, strict=True))

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.source import Source, evenly
 from headway.data.store import build_store
 from headway.downstream.features import extract
 from headway.downstream.swap import load_run, view_size
@@ -45,10 +45,8 @@ def cluster(
     pretrained, _ = load_run(Path(run))
     size = view_size(pretrained)
     source = open_source(data, labelled=True, like=pretrained)
-    count = min(len(source), MOST)
     with counting("decoding") as progress:
-        places = [i * len(source) // count for i in range(count)]
-        store = build_store(source, size, indices=places, progress=progress)
+        store = build_store(source, size, indices=evenly(len(source), MOST), progress=progress)
     name_skipped(store.skipped)
     labels = store.labels
     if labels is None or len(labels.unique()) < 2:

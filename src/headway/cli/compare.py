@@ -13,9 +13,12 @@ from rich.console import Console
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
 from headway.config import describe
+from headway.data.arrays import Arrays
+from headway.data.form import Form
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.source import Chosen, Source
 from headway.data.store import build_store, natural_size
+from headway.data.survey import surveyed
 from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.supervised import SupervisedTask
 from headway.downstream.transfer import FINE_TUNE, new_head
@@ -29,6 +32,7 @@ from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
 from headway.train.plan import Plan
+from headway.train.planning import spread
 from headway.verdict.arena import HEADS, Arena, Terms
 from headway.verdict.cells import Cells, check_free
 from headway.verdict.claim import sentence
@@ -123,13 +127,18 @@ def compare(
     held = None if test is None else open_source(test, labelled=True)
     natural = natural_size(source)[0]
     size, patch = main_size(natural, jobs[0])
-    for name in others:
-        public_backbone(name, size)  # hours later is too late to hear that it isn't there
+    channels = surveyed(source).form.channels
+    for name in others:  # hours later is too late to hear that it isn't there, or of no use
+        if (wanted := public_backbone(name, size).inputs.channels) != channels:
+            raise HeadwayError(f"{name} takes pictures of {wanted} channels, and these have {channels}; leave it out")
     side = max(stored_side(natural, size, job.recipe.detail) for job in jobs)
     with counting("decoding") as progress:
         pool = build_store(source, side, progress=progress)
     with counting("decoding labelled pictures") as progress:
-        pictures = gather_labelled(labelled, held, side, seed=seed, progress=progress)
+        pictures = gather_labelled(
+            _alike(labelled, pool.form), None if held is None else _alike(held, pool.form), side, seed=seed,
+            progress=progress,
+        )  # fmt: skip
     name_skipped([*pool.skipped, *pictures.skipped])
     kept = ~torch.isin(pool.hashes, pictures.test_hashes)  # N
     left_out = len(kept) - int(kept.sum())
@@ -151,7 +160,7 @@ def compare(
         f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "
         f"{len(pictures.labels):,} labelled, {len(pictures.test_labels):,} to test on, {len(pictures.classes)} classes"
     )
-    arena = Arena(terms, images, pool.hashes[kept], pictures, cells, _bar, note)
+    arena = Arena(terms, Arrays(images, form=pool.form), pool.hashes[kept], pictures, cells, _bar, note)
     expected = _preview(arena)
     note(expected["text"])
     if preview:
@@ -188,6 +197,11 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
+def _alike(source: Source, form: Form) -> Source:
+    """The same pictures in the form of the pool: one number means one brightness everywhere."""
+    return Chosen(source, range(len(source)), form=form)
+
+
 @contextmanager
 def _bar(title: str) -> Iterator[Sequence[Sink]]:
     with Bar(title, errors) as bar:
@@ -208,11 +222,9 @@ def _record(terms: Terms, fingerprint: str, pictures: Labelled, shuffled: bool) 
 
 def _tested(pictures: Labelled, seed: int, shuffle: bool) -> Labelled:
     """At most ``TESTED`` test pictures; where asked, with labels dealt out at random."""
-    count = min(len(pictures.test_labels), TESTED)
-    some = torch.arange(count) * len(pictures.test_labels) // max(count, 1)
     pictures = pictures._replace(
-        test_images=pictures.test_images[some], test_labels=pictures.test_labels[some],
-        test_hashes=pictures.test_hashes[some],
+        test_images=spread(pictures.test_images, TESTED), test_labels=spread(pictures.test_labels, TESTED),
+        test_hashes=spread(pictures.test_hashes, TESTED),
     )  # fmt: skip
     if not shuffle:
         return pictures

@@ -20,14 +20,12 @@ from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import digest, write_json, write_text, write_whole
 from headway.reports.chart import Line, Words, draw_chart
-from headway.train.job import stored_side
+from headway.train.job import DETAIL, stored_side
 from headway.train.pool import seen_in_pretraining, transductive
 from headway.verdict.cells import Cells, check_free, in_memory
 from headway.verdict.curve import PRETRAINED, Count, Curve, Point
 from headway.verdict.trial import SCRATCH, UNTRAINED
 
-DETAIL = 1.5
-"""Stored side of pictures that crops are cut from / side of the view."""
 ORDER = (PRETRAINED, SCRATCH, UNTRAINED)
 
 

@@ -34,6 +34,7 @@ from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar
 from headway.train.plan import Plan
 from headway.train.planning import spread
+from headway.train.pool import keep_pool
 from headway.train.run import run_job
 from headway.verdict.gain import FOLDS, Contest, judge, probe_frozen
 from headway.views.augment import simclr
@@ -108,6 +109,7 @@ def demo(
     )  # fmt: skip
     with Bar("pretraining (simclr)") as bar:
         run_job(job, Chosen(Arrays(images, form=store.form), pool.tolist()), folder / "run", sinks=[bar])
+    keep_pool(folder / "run", store.hashes[pool])  # of the pictures themselves; the run saw them brought to one size
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
     learnt: Any = pick(images, pool)  # reads like a tensor

@@ -64,7 +64,7 @@ def embed(
     weights = Path(run) / BACKBONE if Path(run).is_dir() else Path(run)
     job = {"weights": digest(weights), "data": identity(source), "features": features, "layer": layer, "size": size}
     growing = Growing(target, job, (ROWS, TABLE), resume=resume)
-    if not growing.count and not growing.next:
+    if not growing.next:
         growing.notes = {"shape": [], "longest": 1}
     with growing, counting("embedding") as progress:
         for some in stream(source, size, progress, growing.next, growing.count):

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor
 from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped, note
+from headway.data.form import Form, form_of
 from headway.data.open import open_source
-from headway.data.source import Source
+from headway.data.source import Source, evenly
 from headway.data.store import build_store, natural_size
 from headway.downstream.features import extract
 from headway.downstream.labelled import Labelled, gather_labelled
@@ -21,11 +22,8 @@ from headway.downstream.swap import load_run, view_size
 from headway.downstream.transfer import linear_head
 from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy, wilson
-from headway.train.job import stored_side
+from headway.train.job import DETAIL, stored_side
 from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, order
-
-DETAIL = 1.5
-"""Stored side of pictures that views are cut from / side of the view."""
 
 
 def rank(
@@ -56,23 +54,19 @@ def rank(
     """
     if not runs:
         raise HeadwayError("give the folder of one run at least: headway rank RUN ... --data PICTURES")
-    backbones = [load_run(Path(run))[0] for run in runs]
-    widths: set[int] = {backbone.embed_dim for backbone in backbones}  # type: ignore[misc]
+    backbones: list[Any] = [load_run(Path(run))[0] for run in runs]
+    widths = {backbone.embed_dim for backbone in backbones}
     if len(widths) > 1:
         note(f"these runs are {', '.join(map(str, sorted(widths)))} wide: measures of other widths don't compare")
     largest = max(map(view_size, backbones))
-    source = open_source(data)
-    places = [i * len(source) // min(len(source), PICTURES) for i in range(min(len(source), PICTURES))]
-    with counting("decoding") as progress:
-        side = stored_side(natural_size(source)[0], largest, DETAIL)
-        store = build_store(source, side, indices=places, progress=progress)
-    name_skipped(store.skipped)
-    if len(store.images) < 10:
-        raise HeadwayError(f"{len(store.images)} pictures say nothing about a spectrum; give a thousand or so")
+    stored = dict[Form, Tensor]()  # runs may have been shown their pictures in different forms
+    for backbone in backbones:
+        if (form := form_of(backbone.inputs)) not in stored:
+            stored[form] = _some(open_source(data, like=backbone), largest)
     found: list[LabelFree] = []
     with counting("measuring runs") as progress:
         for backbone in backbones:
-            found.append(label_free(backbone, store.images, view_size(backbone), seed))
+            found.append(label_free(backbone, stored[form_of(backbone.inputs)], view_size(backbone), seed))
             progress(len(found), len(runs))
     probes = _probes(backbones, labels, test, seed) if labels is not None else [{}] * len(runs)
     known = labels is not None
@@ -120,19 +114,32 @@ def trust(found: dict[str, float | None], runs: int) -> str:
     )
 
 
+def _some(source: Source, size: int) -> Tensor:
+    """At most ``PICTURES``, evenly spread, with pixels to spare for crops at this size: N C S S."""
+    with counting("decoding") as progress:
+        side = stored_side(natural_size(source)[0], size, DETAIL)
+        store = build_store(source, side, indices=evenly(len(source), PICTURES), progress=progress)
+    name_skipped(store.skipped)
+    if len(store.images) < 10:
+        raise HeadwayError(f"{len(store.images)} pictures say nothing about a spectrum; give a thousand or so")
+    return store.images
+
+
 def _probes(
-    backbones: Sequence[nn.Module], labels: str | Path | Source, test: str | Path | Source | None, seed: int
+    backbones: Sequence[Any], labels: str | Path | Source, test: str | Path | Source | None, seed: int
 ) -> list[dict[str, float]]:
     """Accuracy of a linear probe on each backbone, with its interval over test pictures."""
-    source, held = open_source(labels, labelled=True), None if test is None else open_source(test, labelled=True)
-    answers, gathered = [], dict[int, Labelled]()
+    answers, gathered = [], dict[tuple[int, Form], Labelled]()
     with counting("probing") as progress:
         for done, backbone in enumerate(backbones, 1):
             size = view_size(backbone)
-            if size not in gathered:
-                gathered[size] = gather_labelled(source, held, size, seed=seed)
-                name_skipped(gathered[size].skipped)
-            p = gathered[size]
+            asked = size, form_of(backbone.inputs)
+            if asked not in gathered:
+                source = open_source(labels, labelled=True, like=backbone)
+                held = None if test is None else open_source(test, labelled=True, like=backbone)
+                gathered[asked] = gather_labelled(source, held, size, seed=seed)
+                name_skipped(gathered[asked].skipped)
+            p = gathered[asked]
             if not len(p.test_labels):
                 raise HeadwayError("no pictures are left to test on; label more, or give --test")
             head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed)

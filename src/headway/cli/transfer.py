@@ -19,12 +19,9 @@ from headway.downstream.transfer import check
 from headway.downstream.transfer import transfer as change_head
 from headway.downstream.tune import FINE_TUNE, RECIPES, FineTune
 from headway.errors import HeadwayError
-from headway.train.job import stored_side
+from headway.train.job import DETAIL, stored_side
 from headway.train.log import Bar
 from headway.train.pool import seen_in_pretraining, transductive
-
-DETAIL = 1.5
-"""Stored side of pictures that crops are cut from / side of the view."""
 
 
 def transfer(

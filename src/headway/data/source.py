@@ -133,3 +133,9 @@ class Chosen:
     def stamp(self) -> str | None:
         """The source's stamp: which pictures are chosen shows in their names."""
         return stamp_of(self.source)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the positions 0..count-1, spread evenly over them, ascending."""
+    some = min(count, most)
+    return [place * count // some for place in range(some)]

@@ -102,6 +102,25 @@ def folds(labels: Tensor, k: int, seed: int = 0) -> Iterator[tuple[Tensor, Tenso
         yield torch.nonzero(part != number).flatten(), torch.nonzero(part == number).flatten()
 
 
+def some_folds(labels: Tensor, k: int, enough: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """As many ``folds`` as it takes to hold out ``enough`` pictures (or all k); none where no class has a second one.
+
+    Args:
+        labels: N, int64.
+        k: Parts.
+        enough: Pictures held out that are enough for what is chosen by them.
+        seed: Of the draw.
+    """
+    parts, held_out = list[tuple[Tensor, Tensor]](), 0
+    if int(labels.bincount(minlength=1).max()) < 2:
+        return parts
+    for train, held in folds(labels, k, seed):
+        parts.append((train, held))
+        if (held_out := held_out + len(held)) >= enough:
+            break
+    return parts
+
+
 def strata(labels: Tensor) -> Tensor:
     """N, int64: by what pictures are to be spread evenly: their label, or of several (N K of 0 and 1) the rarest.
 

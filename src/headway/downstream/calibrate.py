@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from headway.data.split import folds as stratified_folds
+from headway.data.split import some_folds
 from headway.downstream.heads import NearestNeighbours
 from headway.measure.calibration import fit_temperature
 
@@ -22,25 +22,7 @@ def knn_temperature(features: Tensor, labels: Tensor, classes: int, folds: int, 
         seed: Of the parts.
     """
     logits, asked = [], []
-    for train, held in some_folds(labels, folds, seed):
+    for train, held in some_folds(labels, folds, ENOUGH, seed):
         logits.append(NearestNeighbours(features[train], labels[train], classes)(features[held]))
         asked.append(labels[held])
     return fit_temperature(torch.cat(logits), torch.cat(asked), doubt=1.0) if logits else 1.0
-
-
-def some_folds(labels: Tensor, folds: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Indices to train on and held out, of as many folds as it takes to hold out ENOUGH; none where each class has one.
-
-    Args:
-        labels: N, int64: what is to be spread evenly.
-        folds: Parts.
-        seed: Of the draw.
-    """
-    if int(labels.bincount(minlength=1).max()) < 2:
-        return []
-    parts, seen = [], 0
-    for train, held in stratified_folds(labels, folds, seed):
-        parts.append((train, held))
-        if (seen := seen + len(held)) >= ENOUGH:
-            break
-    return parts

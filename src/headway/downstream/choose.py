@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from headway.data.picked import Pictures, pick
-from headway.data.split import strata
-from headway.downstream.calibrate import some_folds
+from headway.data.split import some_folds, strata
+from headway.downstream.calibrate import ENOUGH
 from headway.downstream.features import look
 from headway.downstream.heads import read
 from headway.downstream.tune import FineTune, supervise
@@ -67,7 +67,7 @@ def every(steps: int) -> int:
 
 def choose(
     backbone: nn.Module,
-    start: Callable[[Tensor | None], tuple[nn.Module, float]],
+    start: Callable[[Tensor | None], nn.Module],
     images: Pictures,
     labels: Tensor,
     classes: tuple[str, ...],
@@ -94,18 +94,18 @@ def choose(
         from_probe: Whether ``start`` gives a trained head, so that not training at all is a candidate.
         progress: Told how many trainings of how many are done.
     """
-    parts = some_folds(strata(labels), folds, seed)
+    parts = some_folds(strata(labels), folds, ENOUGH, seed)
     candidates = {"strong": recipe}
     if len(labels) <= FEW:
         candidates["gentle"] = replace(recipe, task=replace(recipe.task, augment=GENTLE, smoothing=0.0))
     said: dict[tuple[str, int], list[Tensor]] = {}
     asked, done = [], 0
     for train, held in parts:
-        head, _ = start(train)
-        tested = pick(images, held)
+        head, tested = start(train), pick(images, held)
         asked.append(labels[held])
+        before = [logits_of(backbone, head, tested, size)] if from_probe else []
         for name, choices in candidates.items():
-            looks = [logits_of(backbone, head, tested, size)] if from_probe else []
+            looks = before.copy()
 
             def watch(network: nn.Module, head: nn.Module, looks: list = looks, tested: Pictures = tested) -> None:
                 looks.append(logits_of(network, head, tested, size))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from headway.data.source import Source
+from headway.data.source import Source, evenly
 from headway.data.split import stratified_split
 from headway.data.store import build_store, groups_of, natural_size
 from headway.downstream.features import extract
@@ -22,10 +22,8 @@ def knn_probe(source: Source, seed: int = 0) -> Callable[[nn.Module], float]:
         source: Labelled pictures.
         seed: Of the split.
     """
-    count = len(source)
-    chosen = sorted({i * count // min(count, MOST) for i in range(min(count, MOST))})
     side = min(natural_size(source)[0], 336)
-    store = build_store(source, side, indices=chosen)
+    store = build_store(source, side, indices=evenly(len(source), MOST))
     assert store.labels is not None
     labels, classes = store.labels, len(store.classes)
     known = (labels >= 0).nonzero().flatten()

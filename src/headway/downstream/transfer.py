@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -70,31 +70,33 @@ def transfer(
     several = labels.dim() == 2
     choices = fine_tune or RECIPES.get(head, FINE_TUNE)
     check(backbone, head, choices, several, folds)
-    features = extract(backbone, images, size) if head in ("knn", "linear", "finetune", "lora") else None  # N D
+    network: Any = backbone
+    features = None if head in ("attentive", "mlp") else extract(backbone, images, size)  # N D
 
-    def start(rows: Tensor | None = None) -> tuple[nn.Module, float]:
-        """The head that training starts from, made of some rows, and its temperature."""
-        if features is None:
-            return fresh_head(head, int(getattr(backbone, "embed_dim")), len(classes), seed), 1.0  # noqa: B009
+    def probe(rows: Tensor | None = None) -> tuple[nn.Linear, float]:
+        assert features is not None
         x, y = (features, labels) if rows is None else (features[rows], labels[rows])
-        probe, temperature = calibrated_head(x, y, len(classes), seed, choices.task.balance)
-        if head == "linear":
-            return probe, temperature
-        with (
-            torch.no_grad()
-        ):  # each fold's probe has a strength, and so a scale of logits, of its own: bring them to one
-            probe.weight.div_(temperature), probe.bias.div_(temperature)
-        return probe, 1.0
+        return calibrated_head(x, y, len(classes), seed, choices.task.balance)
+
+    def start(rows: Tensor | None = None) -> nn.Module:
+        """The head that training on some rows starts from."""
+        if features is None:
+            return fresh_head(head, network.embed_dim, len(classes), seed)
+        linear, temperature = probe(rows)
+        with torch.no_grad():  # each fold's probe has a penalty, and so a scale of logits, of its own: bring all to one
+            for part in linear.parameters():
+                part.div_(temperature)
+        return linear
 
     if head == "knn":
         assert features is not None
         temperature = knn_temperature(features, labels, len(classes), folds, seed) if folds else 1.0
         neighbours = NearestNeighbours(features, labels, len(classes))
         return Classifier(backbone, neighbours, classes, size, head, temperature)
-    first, temperature = start()
     if head == "linear":
-        return Classifier(backbone, first, classes, size, head, temperature if folds else 1.0, several)
-    stop, temperature = None, 1.0
+        linear, temperature = probe()
+        return Classifier(backbone, linear, classes, size, head, temperature if folds else 1.0, several)
+    first, stop, temperature = start(), None, 1.0
     if folds:
         chosen = choose(
             backbone, start, images, labels, classes, size,

@@ -131,7 +131,7 @@ def supervise(
     stored: Any = images  # a loader takes rows of it, and asks for no more
     fit(learner, stored, plan, optim, sinks=sinks, stop_after=stop, probe=probe if watch else None)
     learner.eval().cpu()
-    return Classifier(merge(network).requires_grad_(True), task.head, classes, size, kind, several=labels.dim() == 2)
+    return Classifier(merge(network), task.head, classes, size, kind, several=labels.dim() == 2)
 
 
 def calibrated_head(

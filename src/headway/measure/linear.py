@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.data.split import folds as stratified_folds
-from headway.data.split import strata
+from headway.data.split import some_folds, strata
 from headway.measure.balance import class_weights, weight_of_each
 from headway.measure.calibration import fit_temperature, log_loss
 from headway.measure.logistic import Axes, principal_axes, solve
@@ -115,13 +114,9 @@ def _choose(
     weights: Tensor | None,
 ) -> _Choice:
     spread = strata(labels.cpu())  # N
-    if int(spread.bincount().max()) < 2:
+    parts = [tuple(part.to(labels.device) for part in parts) for parts in some_folds(spread, folds, ENOUGH, seed)]
+    if not parts:
         return _Choice(DEFAULT_STRENGTH, 1.0)
-    parts, seen = [], 0
-    for train, held in stratified_folds(spread, folds, seed):
-        parts.append((train.to(labels.device), held.to(labels.device)))
-        if (seen := seen + len(held)) >= ENOUGH:
-            break
     truth = torch.cat([labels[held] for _, held in parts])
     solutions: list[Tensor | None] = [None] * len(parts)
     best, chosen, said, waited = (-1, 0.0), DEFAULT_STRENGTH, axes.x.new_zeros(len(truth), classes), 0

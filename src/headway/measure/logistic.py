@@ -5,27 +5,28 @@ With features standardised, W (K D) and b (K) minimise, as scikit-learn's Logist
     f(W, b) = sum_i w_i loss_i(W x_i + b)  +  |W|^2 / (2 strength)
 
 where loss_i is -log softmax(z)[label_i], or with several labels a picture the sum of the K binary losses; by L-BFGS
-(``lbfgs``). Features are badly scaled in directions that no standardising of single coordinates mends, so f is written
-in their principal axes, where the curvature in direction j is at most s_j^2 / 2 + 1 / strength (Boehning 1992,
-https://doi.org/10.1007/BF00048682; a quarter in place of a half for binary losses), s_j the singular value. Divided by
-its root each direction bends alike, and a few iterations do. Neither step moves the minimum: the penalty is blind to
-rotations and is kept in the old units. Large problems begin on a quarter of the rows, where a pass costs little, leads
-nearly as far, and learns the curvature.
+(SciPy's; Liu and Nocedal 1989, https://doi.org/10.1007/BF01589116). Features are badly scaled in directions that no
+standardising of single coordinates mends, so f is written in their principal axes, where the curvature in direction j
+is at most s_j^2 / 2 + 1 / strength (Boehning 1992, https://doi.org/10.1007/BF00048682; a quarter in place of a half for
+binary losses), s_j the singular value. Divided by its root each direction bends alike, and a few iterations do. Neither
+step moves the minimum: the penalty is blind to rotations and is kept in the old units. Large problems begin on a
+quarter of the rows, where a pass costs little and leads nearly as far.
 """
 
-from collections import deque
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor
-
-from headway.measure.lbfgs import LENGTH, Memory, minimise
 
 SMALL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 3e-5}
 """On the largest slope of f / N in the scaled coordinates: what the numbers can resolve."""
+LENGTH = 20
+"""Steps that L-BFGS remembers."""
 MANY = 32768
 """From so many rows on a quarter of them, drawn at random, is solved first."""
 BEGUN, ENDED = 3e-3, 4e-4
@@ -91,7 +92,6 @@ def solve(
     start: Tensor | None = None,
     tolerance: float = 0.0,
     weights: Tensor | None = None,
-    memory: Memory | None = None,
 ) -> Tensor:
     """Weights and biases on the axes, C+1 K, that minimise f on some rows.
 
@@ -104,16 +104,14 @@ def solve(
         start: A solution for another strength.
         tolerance: Stop at this slope, if that is sooner.
         weights: What each picture counts, N; for N K labels each picture and label, N K. None: 1.
-        memory: Of the curvature, from a like problem at the same penalty a row; filled further.
     """
-    memory = deque(maxlen=LENGTH) if memory is None else memory
     count = len(labels) if rows is None else len(rows)
     if count >= MANY:
         tolerance = max(tolerance, ENDED)
         if start is None:
             some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: count // 4].to(labels.device)
             some = some if rows is None else rows[some]
-            start = solve(axes, labels, classes, 4 * strength, some, None, BEGUN, weights, memory)
+            start = solve(axes, labels, classes, 4 * strength, some, None, BEGUN, weights)
     x = axes.x
     if rows is not None:
         x, labels, weights = x[rows], labels[rows], None if weights is None else weights[rows]
@@ -126,8 +124,8 @@ def solve(
     counted = None if weights is None else (weights[None] if one else weights.T).to(x)  # the same shapes
     minus = x.new_full((1, 1), -1.0).expand(1, count) if one else x
 
-    def value_and_gradient(point: Tensor) -> tuple[float, Tensor]:
-        w = point.to(x) * scale  # C+1 K
+    def value_and_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
+        w = torch.from_numpy(point).reshape(-1, classes).to(x) * scale  # C+1 K
         on_x = axes.turned(w)  # C+1 K
         z = torch.addmm(on_x[-1], x, on_x[:-1])  # N K
         z = z.T.contiguous()  # K N: so laid out, all that follows is several times as fast
@@ -141,9 +139,13 @@ def solve(
         loss = penalty / 2 * w[:-1].double().square().sum() + losses.sum(dtype=torch.float64) / count
         slope = (error @ x).T / count  # C K
         slope = (slope if axes.turn is None else axes.turn.T @ slope) + penalty * w[:-1]  # C K
-        return float(loss), (torch.cat([slope, error.sum(1)[None] / count]) * scale).double()  # C+1 K
+        slope = torch.cat([slope, error.sum(1)[None] / count]) * scale  # C+1 K
+        return float(loss), slope.double().flatten().cpu().numpy()
 
     first = torch.zeros_like(scale).expand(-1, classes) if start is None else start / scale
-    noise = 1e-14 if x.dtype == torch.float64 else 1e-7
-    best = minimise(value_and_gradient, first.double(), max(TOLERANCE[x.dtype], tolerance), memory, noise)
-    return best.to(x) * scale  # C+1 K
+    noise = 1e-14 if x.dtype == torch.float64 else 1e-7  # relative, of f
+    options = {"maxcor": LENGTH, "gtol": max(TOLERANCE[x.dtype], tolerance), "ftol": noise, "maxiter": 1000}
+    found = minimize(
+        value_and_gradient, first.double().flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options
+    )
+    return torch.from_numpy(found.x).reshape(-1, classes).to(x) * scale  # C+1 K

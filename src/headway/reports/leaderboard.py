@@ -11,7 +11,7 @@ from headway.verdict.trial import PIXEL, UNTRAINED
 def leaderboard_table(answer: dict[str, Any]) -> Table:
     """Rows, best first, each with its gain over training from scratch."""
     count = answer["details"]["per_class"]
-    title = f"{count} label{'s' * (count > 1)} a class; gain: points over training from scratch"
+    title = f"{_counted(count, 'label')} a class; gain: points over training from scratch"
     table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
@@ -23,15 +23,22 @@ def leaderboard_table(answer: dict[str, Any]) -> Table:
 def remarks(answer: dict[str, Any]) -> Iterator[str]:
     """What a reader of the leaderboard should know before the verdict."""
     details, rows = answer["details"], {row["name"]: row["accuracy"] for row in answer["rows"]}
+    seeds, draws = details["seeds"], details["draws"]
     scope = (
-        f"{details['seeds']} pretraining seeds, {details['seeds'] * details['draws']} draws of labels"
-        if details["seeds"] > 1
-        else f"{details['draws']} draws of labels for this one pretraining"
+        f"{seeds} pretraining seeds, {_counted(seeds * draws, 'draw')} of labels"
+        if seeds > 1
+        else f"{_counted(draws, 'draw')} of labels for this one pretraining"
+    )
+    what = "seed" if seeds > 1 else "draw"
+    allowed = (
+        "allows for the best having been chosen, on folds of training labels: "
+        f"each {what} is judged by what the folds of other {what}s choose."
+        if max(seeds, draws) > 1
+        else "is of the best on folds of these very labels, and says nothing about other labels."
     )
     yield (
         f"Intervals cover {scope} and {details['test_pictures']:,} test pictures. Each row's is its own; the verdict's "
-        "allows for the best having been chosen, on folds of training labels: each seed is judged by what the folds of "
-        "other seeds choose."
+        f"{allowed}"
     )
     if details["drawn_share"] > 0.5:
         yield (
@@ -49,4 +56,8 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
 def conditions(per_class: int, seeds: int) -> str:
     """What the claim holds for."""
     one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{per_class} label{'s' * (per_class > 1)} a class{one_run}"
+    return f"{_counted(per_class, 'label')} a class{one_run}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"

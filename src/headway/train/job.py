@@ -118,6 +118,10 @@ def main_size(natural: int, job: Job) -> tuple[int, int]:
     return side, patch
 
 
+DETAIL = 1.5
+"""For ``stored_side``, where the pictures are labelled or measured: views are cut from them that hold less of them."""
+
+
 def stored_side(natural: int, size: int, detail: float) -> int:
     """Side at which pictures are stored: ``detail`` times the view where they have the pixels, never below it."""
     return max(size, min(natural, round(size * detail)))

@@ -12,6 +12,7 @@ import torch
 from headway.backbones.load import architecture, build_backbone, from_architecture, missing
 from headway.config import describe
 from headway.data.picked import Pictures
+from headway.data.source import evenly
 from headway.data.store import Store
 from headway.distributed import broadcast_object, world
 from headway.draws import seeded
@@ -37,8 +38,7 @@ FINISH = 0.5
 
 def spread(images: Pictures, most: int) -> torch.Tensor:
     """At most so many of N pictures, evenly spread over them."""
-    count = min(most, len(images))
-    return images[torch.arange(count) * len(images) // count]
+    return images[torch.tensor(evenly(len(images), most), dtype=torch.int64)]
 
 
 def channel_statistics(images: torch.Tensor) -> Inputs:

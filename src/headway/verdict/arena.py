@@ -89,7 +89,7 @@ class Arena:
 
     Args:
         terms: What is compared.
-        pool: N C S S, to pretrain on.
+        pool: Stored pictures to pretrain on.
         hashes: N, int64, the contents of the pool's pictures.
         pictures: To pass on and to test with.
         cells: Where results are kept.
@@ -98,7 +98,7 @@ class Arena:
     """
 
     def __init__(
-        self, terms: Terms, pool: Tensor, hashes: Tensor, pictures: Labelled, cells: Cells,
+        self, terms: Terms, pool: Arrays, hashes: Tensor, pictures: Labelled, cells: Cells,
         watch: Callable[[str], AbstractContextManager[Sequence[Sink]]] = lambda name: nullcontext(()),
         say: Callable[[str], None] = lambda text: None,
     ):  # fmt: skip
@@ -112,7 +112,7 @@ class Arena:
         run = run_folder(self.cells, job.task, job.seed)
         if not finished(run):
             with self.watch(f"{job.task}, seed {job.seed}") as sinks:
-                answer = run_job(job, Arrays(self.pool), run, resume=True, sinks=sinks)
+                answer = run_job(job, self.pool, run, resume=True, sinks=sinks)
             keep_pool(run, self.hashes)
             self.say(f"{job.task}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
         return load_backbone(run).float()
@@ -122,22 +122,34 @@ class Arena:
         job = self.terms.jobs[0]
         with seeded(self.terms.seed + number):
             return build_backbone(
-                job.backbone, size=self.size, inputs=channel_statistics(self.pool), stem=job.stem, patch_size=job.patch
+                job.backbone,
+                size=self.size,
+                inputs=channel_statistics(self.pool.images),
+                stem=job.stem,
+                patch_size=job.patch,
             )
 
     def contenders(self) -> list[Contender]:
         """Every row of the leaderboard to be."""
         terms, pictures = self.terms, self.pictures
+        pixels = frozen(pictures, raw_pixels)
         rows = [
-            Contender(PIXEL, lambda s: frozen(pictures, raw_pixels), False),
+            Contender(PIXEL, lambda s: pixels, False),
             Contender(UNTRAINED, lambda s: frozen(pictures, features_of(self.untrained(s), self.size)), False),
             Contender(SCRATCH, lambda s: self._moving(SCRATCH, self.untrained, s, terms.scratch, False), False),
         ]
-        bases = [(name, self._public(name), False) for name in terms.public]
-        bases += [(job.task, partial(self.pretrained, job), True) for job in terms.jobs]
-        for name, base, ours in bases:
+        for name in terms.public:
+            base = self._public(name)
             for head in terms.heads:
-                rows.append(Contender(f"{name} {HEADS[head]}", partial(self._passed_on, name, base, head), ours))
+                rows.append(
+                    Contender(f"{name} {HEADS[head]}", _once(partial(self._passed_on, name, base, head)), False)
+                )
+        for job in terms.jobs:
+            base = partial(self.pretrained, job)
+            for head in terms.heads:
+                rows.append(
+                    Contender(f"{job.task} {HEADS[head]}", partial(self._passed_on, job.task, base, head), True)
+                )
         return rows
 
     def scored(self, contender: Contender, number: int) -> tuple[np.ndarray, list[float]]:
@@ -186,6 +198,12 @@ class Arena:
             return {"factor": factor}
 
         return make(base(number), at_rate(choices, self.cells.get(f"rate of {name}", compute)["factor"]))
+
+
+def _once(make: Make) -> Make:
+    """The same trial under every seed."""
+    trial = cache(lambda: make(0))
+    return lambda number: trial()
 
 
 def run_folder(cells: Cells, task: str, seed: int) -> Path:

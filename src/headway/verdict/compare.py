@@ -10,7 +10,7 @@ import numpy as np
 from headway.verdict.arena import Arena, Terms, finished, run_folder
 from headway.verdict.cells import Cells
 from headway.verdict.claim import Claim, claim, leaderboard, replicates
-from headway.verdict.trial import FOLDS, RATES, SCRATCH, steps_of
+from headway.verdict.trial import FOLDS, RATES, SCRATCH
 
 
 def compare(arena: Arena) -> tuple[list[dict[str, Any]], Claim]:
@@ -58,5 +58,5 @@ def cost(terms: Terms, labels: int, cells: Cells) -> dict[str, Any]:
         "pretrainings": len(terms.jobs) * terms.seeds, "left": len(left),
         "seconds": sum(budget for budget in budgets if budget) if all(budgets) else None,
         "trainings": fine + scratch,
-        "steps": fine * steps_of(terms.fine_tune, labels) + scratch * steps_of(terms.scratch, labels),
+        "steps": fine * terms.fine_tune.steps(labels) + scratch * terms.scratch.steps(labels),
     }  # fmt: skip

@@ -33,7 +33,6 @@ from headway.verdict.trial import (
     frozen,
     moving,
     score,
-    steps_of,
     tune,
 )
 
@@ -101,10 +100,9 @@ class Curve:
             self._moving, PRETRAINED, lambda seed: self.backbone, FINE_TUNE, True
         )
         if self.head == "linear":
-            probed = frozen(self.pictures, features_of(self.backbone, self.size))
-            passed_on = lambda count: probed  # noqa: E731
+            passed_on = _always(frozen(self.pictures, features_of(self.backbone, self.size)))
         return {
-            UNTRAINED: lambda count: untrained,
+            UNTRAINED: _always(untrained),
             SCRATCH: partial(self._moving, SCRATCH, partial(fresh, self.backbone), SCRATCH_LONG, False),
             PRETRAINED: passed_on,
         }
@@ -130,7 +128,7 @@ class Curve:
 
     def _steps(self, choices: FineTune, labels: int) -> int:
         factor = LONGER if choices is SCRATCH_LONG else 1
-        return factor * self.label_steps if self.label_steps else min(steps_of(choices, labels), factor * MOST)
+        return factor * self.label_steps if self.label_steps else min(choices.steps(labels), factor * MOST)
 
     def _tuned_at(self) -> Count:
         known = [count for count in self.counts if count is not None]
@@ -172,3 +170,8 @@ class Curve:
         self.done += 1
         self.progress(self.done, self.results())
         return unpack(cell["right"])
+
+
+def _always(trial: Trial) -> Callable[[Count], Trial]:
+    """The same for any number of labels."""
+    return lambda count: trial

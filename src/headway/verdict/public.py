@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from torch import nn
+from typing import Any
 
 from headway.backbones.load import build_backbone
 from headway.errors import HeadwayError
 
 
-def public_backbone(name: str, size: int) -> nn.Module:
+def public_backbone(name: str, size: int) -> Any:
     """A public backbone with its weights, in evaluation mode.
 
     Args:

@@ -8,7 +8,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,15 +71,31 @@ def fresh(backbone: nn.Module, seed: int) -> nn.Module:
 def frozen(pictures: Labelled, describe: Describe) -> Trial:
     """A linear probe on features that nobody trains further."""
     test = cache(lambda: describe(pictures.test_images))  # n D, computed when it is first asked for
+    features_at = remembering(describe, pictures.images)
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
-        labels = pictures.labels[chosen]
-        head = linear_head(describe(pictures.images[chosen]), labels, len(pictures.classes), seed)
-        features = test() if held is None else describe(pictures.images[held])  # n D
+        head = linear_head(features_at(chosen), pictures.labels[chosen], len(pictures.classes), seed)
+        features = test() if held is None else features_at(held)  # n D
         with torch.no_grad():
             return head(features).argmax(1) == _truth(pictures, held)
 
     return trial
+
+
+def remembering(describe: Describe, images: Pictures) -> Callable[[Tensor], Tensor]:
+    """A function from n positions to features, n D, that looks at each picture once: draws and folds share many."""
+    known, row = torch.empty(0), torch.full((len(images),), -1)  # N' D of those seen, and where in it a picture is
+
+    def features(places: Tensor) -> Tensor:
+        nonlocal known
+        new = places[row[places] < 0]
+        if len(new):
+            found = describe(images[new])
+            row[new] = len(known) + torch.arange(len(new))
+            known = torch.cat([known, found]) if len(known) else found
+        return known[row[places]]
+
+    return features
 
 
 def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, probe_first: bool) -> Trial:
@@ -95,12 +111,11 @@ def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, pr
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
         images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
-        backbone = start(seed)
+        backbone: Any = start(seed)
         if probe_first:
             head = linear_head(extract(backbone, images, size), labels, len(classes), seed)
         else:
-            width: int = backbone.embed_dim  # type: ignore[assignment]
-            head = new_head(width, len(classes), seed)
+            head = new_head(backbone.embed_dim, len(classes), seed)
         classifier = supervise(backbone, head, images, labels, classes, size, seed=seed, choices=choices)
         tested = pictures.test_images if held is None else pictures.images[held]
         return classifier.probabilities(tested).argmax(1) == _truth(pictures, held)
@@ -140,11 +155,6 @@ def at_rate(choices: FineTune, factor: float) -> FineTune:
 def for_steps(choices: FineTune, steps: int) -> FineTune:
     """The same training for exactly so many steps."""
     return replace(choices, epochs=0, least=steps)
-
-
-def steps_of(choices: FineTune, labels: int) -> int:
-    """Steps of one training on so many labels."""
-    return max(-(-choices.epochs * labels // min(choices.batch, labels)), choices.least)
 
 
 def _truth(pictures: Labelled, held: Tensor | None) -> Tensor:
