@@ -116,7 +116,7 @@ def _index(file: BinaryIO, shard: Shard) -> Index:
                 continue
             if not info.isreg() or info.issparse():
                 index.passed.append((info.name, "no regular file of its tar; links are not followed"))
-            elif os.path.basename(info.name).startswith("."):
+            elif any(part.startswith(".") and part not in (".", "..") for part in info.name.split("/")):
                 index.passed.append((info.name, "hidden"))
             else:
                 index.members.append(Member(info.name, info.offset_data, info.size))
