@@ -137,23 +137,3 @@ def _data(picture: object) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def framed(title: str, body: str, style: str = "") -> str:
-    """A page of a body that is HTML already: no script, nothing loaded from elsewhere.
-
-    Args:
-        title: Plain text.
-        body: HTML.
-        style: CSS beside the house's.
-    """
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>{STYLE}{style}</style>
-{body}
-</html>
-"""
