@@ -65,7 +65,9 @@ def test_arrays_lie_in_memory_as_they_like():
     array = np.arange(48, dtype=np.uint16).reshape(4, 4, 3)
     frozen = array.copy()
     frozen.flags.writeable = False
-    source = open_source([array[:, ::-1], array.astype(">u2"), frozen, Image.new("F", (4, 4), 0.5), array.astype(object)])
+    source = open_source(
+        [array[:, ::-1], array.astype(">u2"), frozen, Image.new("F", (4, 4), 0.5), array.astype(object)]
+    )
     expected = torch.from_numpy(array.astype(np.int32)).permute(2, 0, 1)
     assert source.image(0).int().equal(expected.flip(2))
     assert source.image(1).int().equal(expected) and source.image(2).int().equal(expected)
