@@ -94,6 +94,13 @@ def test_what_is_no_regular_file_is_unreadable_and_does_not_hang(tmp_path):
         source.read(1)
 
 
+def test_a_file_is_read_whole_though_each_read_gives_only_a_part(tmp_path, monkeypatch):
+    write(tmp_path, "1.png")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 20)))
+    assert open_source(tmp_path).read(0) == png(0)
+
+
 def test_a_stamp_changes_with_the_files(tmp_path):
     write(tmp_path, "1.png", "2.png")
     before = open_source(tmp_path).stamp()

@@ -54,7 +54,8 @@ def read_whole(path: Path) -> bytes:
             raise Unreadable("not a regular file")
         if found.st_size > LARGEST_FILE:
             raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
-        return os.read(descriptor, found.st_size)
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.readall()  # which asks again where a network gives less than it has
     finally:
         os.close(descriptor)
 
