@@ -7,14 +7,13 @@ import html
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from headway.data.check import thumbnail
 from headway.data.ingest import load
 from headway.data.source import Unreadable
 from headway.reports.check import Looked, near_families, plainly, twins
-from headway.reports.page import data_uri, document
+from headway.reports.page import colours, data_uri, document
 
 SHOWN, THUMBNAIL = 120, 112
 """Pictures on the contact sheet, and their longer side in pixels."""
@@ -185,7 +184,7 @@ def _again(looked: Looked, place: int) -> str:
 
 
 def _figure(name: str, picture: Tensor) -> str:
-    pixels = _dimmed(_colours(picture))  # h w 3
+    pixels = _dimmed(colours(picture))  # h w 3
     safe = _safe(name)
     height, width = pixels.shape[:2]
     larger = max(THUMBNAIL // max(height, width), 1)  # by a whole factor, so that no pixel is blurred
@@ -193,13 +192,6 @@ def _figure(name: str, picture: Tensor) -> str:
         f'<figure><img width="{larger * width}" height="{larger * height}" alt="" src="{data_uri(pixels)}">'
         f'<figcaption title="{safe}">{safe}</figcaption></figure>'
     )
-
-
-def _colours(picture: Tensor) -> np.ndarray:
-    """C h w of any channels -> h w 3, uint8: the first three as red, green and blue, or the first as grey."""
-    values = picture if picture.dtype == torch.uint8 else picture.mul(255).round().byte()
-    shown = values[:3] if len(values) >= 3 else values[:1].expand(3, -1, -1)
-    return np.ascontiguousarray(shown.permute(1, 2, 0).numpy())  # h w 3
 
 
 def _dimmed(pixels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,10 @@ import io
 import re
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from headway.reports.sheet import Sheet, factor, mark, pixels
 
@@ -81,6 +84,13 @@ def document(title: str, body: str, style: str = "", script: str = "") -> str:
 <style>{STYLE}{style}</style>
 {body}{f"<script>{script}</script>" if script else ""}</html>
 """
+
+
+def colours(picture: Tensor) -> np.ndarray:
+    """C h w of any channels -> h w 3, uint8: the first three as red, green and blue, or the first as grey."""
+    values = picture if picture.dtype == torch.uint8 else picture.mul(255).round().byte()
+    shown = values[:3] if len(values) >= 3 else values[:1].expand(3, -1, -1)
+    return np.ascontiguousarray(shown.permute(1, 2, 0).numpy())  # h w 3
 
 
 def data_uri(picture: Any) -> str:
