@@ -54,8 +54,10 @@ def read_whole(path: Path) -> bytes:
             raise Unreadable("not a regular file")
         if found.st_size > LARGEST_FILE:
             raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.readall()  # which asks again where a network gives less than it has
+        data = os.read(descriptor, found.st_size)
+        while len(data) < found.st_size and (more := os.read(descriptor, found.st_size - len(data))):
+            data += more  # a network file system may give less at a time than it has
+        return data
     finally:
         os.close(descriptor)
 
