@@ -9,6 +9,7 @@ import tifffile
 
 import headway
 from headway.backbones.weights import load_backbone
+from headway.cli import attend as attending
 from headway.cli import main
 
 FAST = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32", "steps": 2}
@@ -68,3 +69,13 @@ def test_pages_become_channels_where_that_is_asked_for(tmp_path, capsys):
     assert {row["note"] for row in asked["notes"]} == {"its 4 pages became channels"}
     headway.pretrain("rotation", data=tmp_path / "stacks", out=tmp_path / "run", channels=4, **FAST)
     assert load_backbone(tmp_path / "run").inputs.channels == 4
+
+
+def test_attention_is_of_the_picture_as_the_backbone_was_shown_it(bands, tmp_path, monkeypatch):
+    run, shown = tmp_path / "run", []
+    headway.pretrain("mae", data=bands, out=run, **FAST)
+    look = attending.look
+    monkeypatch.setattr(attending, "look", lambda backbone, view: shown.append(view[0]) or look(backbone, view))
+    headway.attend(run, bands / "a" / "00.tif", out=tmp_path / "page.html")
+    values = tifffile.imread(bands / "a" / "00.tif").astype(np.float32) / 4095
+    assert np.allclose(shown[0].permute(1, 2, 0).numpy(), values, atol=1e-6)

@@ -68,6 +68,7 @@ def test_nothing_readable_exit_2(tmp_path, capsys):
     (tmp_path / "broken" / "b.jpg").write_text("words")
     code, out, _ = run(capsys, tmp_path / "broken", "--out", tmp_path / "page.html")
     assert code == 2 and "0 pictures read of 2 files" in out and "b.jpg: a text, no picture" in out
+    assert "<footer><p></p></footer>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     (tmp_path / "none").mkdir()
     for given, message in (("none", "no pictures in"), ("missing", "nothing at")):
         code, _, err = run(capsys, tmp_path / given)

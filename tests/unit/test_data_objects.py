@@ -43,6 +43,39 @@ def test_a_data_set_of_torchvisions_kind():
     assert open_source(Pairs()).classes is None
 
 
+@pytest.mark.parametrize(
+    ("targets", "labels"),
+    [
+        (np.array([1, -1, 0]), ["dog", None, "cat"]),  # as STL10 says that a picture is unlabelled
+        ([[1], [0], [2]], ["1", "0", "2"]),
+        (("a", "b", ""), ["a", "b", None]),
+        (np.zeros((3, 2), int), None),
+        ([0.5, 1.5, 0.0], None),
+        ([{"boxes": []}] * 3, None),
+    ],
+)
+def test_labels_are_one_class_a_picture_or_none(targets, labels):
+    data = Pairs()
+    data.targets = targets
+    source = open_source(data, labelled=None)
+    assert source.labels == labels
+
+
+def test_arrays_lie_in_memory_as_they_like():
+    array = np.arange(48, dtype=np.uint16).reshape(4, 4, 3)
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    source = open_source(
+        [array[:, ::-1], array.astype(">u2"), frozen, Image.new("F", (4, 4), 0.5), array.astype(object)]
+    )
+    expected = torch.from_numpy(array.astype(np.int32)).permute(2, 0, 1)
+    assert source.image(0).int().equal(expected.flip(2))
+    assert source.image(1).int().equal(expected) and source.image(2).int().equal(expected)
+    assert source.image(3).equal(torch.full((1, 4, 4), 0.5))
+    with pytest.raises(Unreadable, match="no picture but ndarray"):
+        source.image(4)
+
+
 def test_items_of_every_kind_are_pictures_or_unreadable():
     array = np.arange(24, dtype=np.uint8).reshape(4, 6)
     things = [picture(0), picture(1, "RGBA"), picture(2, "L"), array, torch.ones(3, 4, 4), "words"]

@@ -135,6 +135,14 @@ def test_files_are_read_as_numbers_in_one_range_for_the_data_set(tmp_path):
     assert ("bright.tif", "clipped to the data set's range") in wide.notes and float(wide.images.max()) == 1
 
 
+def test_a_picture_of_no_finite_number_is_skipped_and_says_nothing_of_the_range(tmp_path):
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", np.full((8, 8), np.nan if number == 0 else number * 50.5, np.float32))
+    store = build_store(open_source(tmp_path), 8)
+    assert store.skipped == [("0.npy", "damaged: not one number in it is finite")]
+    assert store.form == Form(1, (50.5, 101.0))
+
+
 def test_a_span_is_for_deep_pictures_alone(tmp_path):
     IMAGE.save(tmp_path / "1.png")
     with pytest.raises(HeadwayError, match="--span is for pictures of more than 8 bits"):

@@ -94,6 +94,13 @@ def test_what_is_no_regular_file_is_unreadable_and_does_not_hang(tmp_path):
         source.read(1)
 
 
+def test_a_file_is_read_whole_though_each_read_gives_only_a_part(tmp_path, monkeypatch):
+    write(tmp_path, "1.png")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 20)))
+    assert open_source(tmp_path).read(0) == png(0)
+
+
 def test_a_stamp_changes_with_the_files(tmp_path):
     write(tmp_path, "1.png", "2.png")
     before = open_source(tmp_path).stamp()
@@ -115,6 +122,15 @@ def test_a_tar_gives_pictures_and_labels_by_classes_txt(tmp_path, ending):
     assert labels(source) == ["ant", "zebra", "zebra"] and source.classes == ("zebra", "ant")
     assert [source.read(index) for index in range(3)] == [png(1), png(2), png(3)]
     assert labels(open_source(path)) == [None] * 3
+
+
+def test_hidden_files_and_folders_of_a_tar_are_passed_over(tmp_path):
+    inside = ("./1.png", "./.2.png", "./.cache/3.png", "a/../4.png", "a/.b/c/5.png")
+    source = open_source(make_tar(tmp_path / "t.tar", [(name, png(9)) for name in inside]))
+    assert names(source) == ["t.tar/./1.png", "t.tar/a/../4.png"]
+    assert [name for name, reason in source.passed if reason == "hidden"] == [
+        "t.tar/./.2.png", "t.tar/./.cache/3.png", "t.tar/a/.b/c/5.png",
+    ]  # fmt: skip
 
 
 def test_a_brace_pattern_joins_tars_in_order(tmp_path):
@@ -347,3 +363,18 @@ def test_faults_are_one_line_that_says_what_to_do(tmp_path):
         open_source(tmp_path / "photos" / "cat", labelled=True)
     with pytest.raises(HeadwayError, match="got int"):
         open_source(3)
+
+
+@pytest.mark.parametrize("group_by", ["", "group"])
+def test_a_table_that_is_not_there_is_said_as_any_path_is(tmp_path, group_by):
+    write(tmp_path, "1.png", "2.png")
+    (tmp_path / "list.csv").write_text("file,group\n1.png,x\n2.png,x")
+    near = f"did you mean '{tmp_path / 'list.csv'}'"
+    for given, message in (
+        ("~no-such-user/list.csv", "cannot open '~no-such-user/list.csv'"), ("a\0.csv", "nothing at"),
+        (str(tmp_path / "lists.csv"), near),
+    ):  # fmt: skip
+        with pytest.raises(HeadwayError, match=message):
+            open_source(given, group_by=group_by)
+        with pytest.raises(HeadwayError, match=message):
+            open_source(tmp_path, labels=given, group_by=group_by)

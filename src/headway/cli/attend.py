@@ -9,7 +9,9 @@ from torch import Tensor
 from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped
-from headway.data.decode import decode, fit
+from headway.data.decode import fit
+from headway.data.form import form_of
+from headway.data.ingest import load
 from headway.data.open import open_source
 from headway.data.source import Source, Unreadable
 from headway.downstream.classifier import refuse_existing
@@ -23,6 +25,7 @@ from headway.reports.attention_explain import write_explanation
 from headway.reports.attention_page import Attended, Pictured, write_attention_page
 from headway.reports.attention_sheet import write_sheets
 from headway.reports.lesson import Explained
+from headway.reports.page import colours
 from headway.train.planning import spread
 from headway.views.pixels import to_unit
 
@@ -83,11 +86,11 @@ def attend(
     if file.suffix not in (".html", ""):
         raise HeadwayError(f"--out '{out}' is neither a page (.html) nor a folder")
     _check_together(explain, layer, data, test)
-    pictures = _read([images] if isinstance(images, (str, Path)) else images)
+    network = load_network(str(model), size, pretrained)
+    pictures = _read([images] if isinstance(images, (str, Path)) else images, network)
     if explain and len(pictures) > 1:
         raise HeadwayError(f"--explain walks one picture through a layer, got {len(pictures)}")
-    network = load_network(str(model), size, pretrained)
-    views = to_unit(torch.stack([fit(picture, network.size) for _, picture in pictures]))  # B 3 S S
+    views = to_unit(torch.stack([fit(picture, network.size) for _, picture in pictures]))  # B C S S
     shown = [
         _pictured(name, picture, look(network.backbone, view[None]))
         for (name, picture), view in zip(pictures, views, strict=True)
@@ -148,8 +151,9 @@ def _check_together(explain: bool, layer: int | None, data: object, test: object
         raise HeadwayError("--test goes with --data, the labelled pictures that it tests on")
 
 
-def _read(images: Any) -> list[tuple[str, Tensor]]:
-    """Name and pixels (3 H W) of every picture; raises HeadwayError for the first that cannot be read."""
+def _read(images: Any, network: Network) -> list[tuple[str, Tensor]]:
+    """Name and pixels (C H W, as the network was shown its own) of each; HeadwayError for what cannot be read."""
+    form = form_of(network.backbone.inputs)
     found: list[tuple[str, Tensor]] = []
     for given in images:
         source = open_source(given)
@@ -157,8 +161,8 @@ def _read(images: Any) -> list[tuple[str, Tensor]]:
             raise HeadwayError(f"'{given}' brings the pictures to {len(found) + len(source)}; {MOST} are shown at most")
         for index in range(len(source)):
             try:
-                found.append((Path(source.name(index)).name, decode(source.read(index))))
-            except (Unreadable, OSError) as error:
+                found.append((Path(source.name(index)).name, load(source, index, form, network.size).pixels))
+            except Unreadable as error:
                 raise HeadwayError(f"cannot read '{source.name(index)}': {error}") from error
     if not found:
         raise HeadwayError("no pictures were given; name one or more after the model")
@@ -168,7 +172,7 @@ def _read(images: Any) -> list[tuple[str, Tensor]]:
 def _pictured(name: str, picture: Tensor, seen: Look) -> Pictured:
     """The picture in a side that is good to look at and that the patches divide."""
     side = seen.grid[0] * max(round(SHOWN / seen.grid[0]), 1)
-    return Pictured(name, fit(picture, side).permute(1, 2, 0).numpy(), seen)
+    return Pictured(name, colours(fit(picture, side)), seen)
 
 
 def _claim(network: Network, grid: tuple[int, int]) -> str:

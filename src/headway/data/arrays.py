@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from headway.data.form import Form
-from headway.data.source import in_order
+from headway.data.items import Items
 from headway.errors import HeadwayError
 
 
-class Arrays:
+class Arrays(Items):
     """A source over decoded pictures.
 
     Args:
@@ -27,7 +27,7 @@ class Arrays:
         given = f"{tuple(images.shape)} of {images.dtype}"
         strange = f"pictures as an array must be N x C x H x W of whole or floating-point numbers, got {given}"
         try:
-            self.images = torch.as_tensor(images)
+            self.images: Tensor = torch.as_tensor(images)
         except TypeError as error:
             raise HeadwayError(strange) from error
         if self.images.ndim != 4 or 0 in self.images.shape[1:] or self.images.is_complex():
@@ -36,26 +36,9 @@ class Arrays:
             raise HeadwayError(
                 f"pictures as an array must be N x C x H x W, got {given}; move the channels to the front"
             )
-        if labels is not None and len(labels) != len(self.images):
-            raise HeadwayError(f"{len(self.images)} pictures need as many labels, got {len(labels)}")
-        self.labels, self.form, self.stored = labels, form, form
-        self.classes = None if labels is None else in_order(labels)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def image(self, index: int) -> Tensor:
-        """The picture, C H W."""
-        return self.images[index]
-
-    def read(self, index: int) -> bytes:
-        """Its pixels, row by row; ``image`` is what is used."""
-        return self.images[index].numpy().tobytes()
+        super().__init__(self.images, "", labels)
+        self.form, self.stored = form, form
 
     def name(self, index: int) -> str:
         """Its position."""
         return f"{index:08d}"
-
-    def label(self, index: int) -> str | None:
-        """The label given; None without labels."""
-        return None if self.labels is None else self.labels[index]

@@ -54,7 +54,10 @@ def read_whole(path: Path) -> bytes:
             raise Unreadable("not a regular file")
         if found.st_size > LARGEST_FILE:
             raise Unreadable(f"{found.st_size:,} bytes are too many for a picture (at most {LARGEST_FILE:,})")
-        return os.read(descriptor, found.st_size)
+        data = os.read(descriptor, found.st_size)
+        while len(data) < found.st_size and (more := os.read(descriptor, found.st_size - len(data))):
+            data += more  # a network file system may give less at a time than it has
+        return data
     finally:
         os.close(descriptor)
 

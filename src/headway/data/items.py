@@ -69,24 +69,40 @@ def as_pixels(thing: Any) -> Tensor:
         raw = pillow_pixels(thing)
         if raw.opacity:
             return bring(raw, RGB)[0]
-        return torch.from_numpy(np.ascontiguousarray(raw.values)).permute(2, 0, 1)  # C H W
-    if isinstance(thing, np.ndarray) and thing.ndim in (2, 3):
-        return torch.from_numpy(thing.reshape(*thing.shape[:2], -1)).permute(2, 0, 1)  # C H W
+        return _planes(raw.values)
+    if isinstance(thing, np.ndarray) and thing.ndim in (2, 3) and thing.dtype.kind in "buif":
+        return _planes(thing if thing.ndim == 3 else thing[..., None])
     if isinstance(thing, Tensor) and thing.ndim in (2, 3):
         return thing if thing.ndim == 3 else thing[None]  # C H W
     raise Unreadable(f"no picture but {type(thing).__name__}")
 
 
+def _planes(values: np.ndarray) -> Tensor:
+    """H W C -> C H W, whatever the strides, the order of bytes, or the right to write."""
+    return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"])).permute(2, 0, 1)
+
+
 def open_items(data: Any, labelled: bool) -> Items:
     """A data set object of torchvision's kind as a source, with its labels where it tells them without being read."""
+    return Items(data, type(data).__name__, _labels_of(data) if labelled else None)
+
+
+def _labels_of(data: Any) -> list[str | None] | None:
+    """One class a picture, by name or by number, below 0 where it has none; None for any other kind of targets."""
     given = next((getattr(data, name) for name in ("targets", "labels", "_labels") if hasattr(data, name)), None)
-    labels: list[str | None] | None = None
-    if labelled and given is not None and len(given) == len(data):
-        classes = getattr(data, "classes", ())
-        numbers = torch.as_tensor(given).flatten().tolist()
-        named = max(numbers, default=0) < len(classes)
-        labels = [str(classes[number]) if named else str(number) for number in numbers]
-    return Items(data, type(data).__name__, labels)
+    if given is None or len(given) != len(data):
+        return None
+    if all(isinstance(label, str) for label in given):
+        return [label or None for label in given]
+    try:
+        targets = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):  # boxes, captions
+        return None
+    if targets.is_floating_point() or targets.numel() != len(data):
+        return None
+    numbers, classes = targets.flatten().tolist(), getattr(data, "classes", ())
+    named = max(numbers, default=0) < len(classes)
+    return [None if number < 0 else str(classes[number]) if named else str(number) for number in numbers]
 
 
 def open_torchvision(text: str, labelled: bool) -> Items:

@@ -1,6 +1,8 @@
 """From what a person types to a source of pictures."""
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +54,15 @@ def open_source(
     """
     labelled = labelled if labels is None else True
     taken = labelled if labels is None else False
-    table = Path(labels if labels is not None else str(data)).expanduser()
-    column = group_by.lower() if table.suffix.lower() in TABLES and group_by.lower() in columns_of(table) else ""
+    column = _column(data if labels is None else labels, group_by)
     if isinstance(data, (str, Path)):
         source = _open(str(data), taken, column or "group")
     else:
         source = _open_object(data, taken is not False)
     if labels is not None:
-        source = with_labels(source, _existing(table), column or "group")
+        with _opening(str(labels)):
+            table = _existing_file(Path(labels).expanduser())
+        source = with_labels(source, table, column or "group")
     if group_by and not column:
         source = grouped(source, group_by)
     source = _labelled(source, labels or data) if labelled else source
@@ -91,10 +94,28 @@ def _open_object(data: object, labelled: bool) -> Source:
 def _open(text: str, labelled: bool | None, group: str) -> Source:
     if text.startswith(PREFIX):
         return open_torchvision(text, labelled is not False)
-    try:
+    with _opening(text):
         return _open_path(text, labelled, group)
-    except (OSError, RuntimeError, ValueError) as error:  # no right to look, a name too long, no such user, a NUL
+
+
+@contextlib.contextmanager
+def _opening(text: str) -> Iterator[None]:
+    """Says what is wrong with a path: no right to look, a name too long, no such user, a NUL."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
         raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
+
+
+def _column(data: object, group_by: str) -> str:
+    """``group_by`` in lower case where it is a column of a table that is given; else empty."""
+    if not group_by or not isinstance(data, (str, Path)):
+        return ""
+    with _opening(str(data)):
+        table = Path(data).expanduser()
+        if table.suffix.lower() not in TABLES or group_by.lower() not in columns_of(_existing_file(table)):
+            return ""
+    return group_by.lower()
 
 
 def _open_path(text: str, labelled: bool | None, group: str) -> Source:

@@ -71,10 +71,8 @@ def with_pillow(data: bytes, check: Callable[[int, int], None], use: Callable[[I
     try:
         with _quiet, Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check(image.height, image.width)
-            if (
-                image.format == "PNG"
-            ):  # Pillow passes over the checksums of pixels, unless asked, and then must begin again
-                image.verify()
+            if image.format == "PNG":  # the checksums of its pixels are looked at only if asked for
+                image.verify()  # after which the file must be opened anew
                 with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
                     return use(again)
             return use(image)

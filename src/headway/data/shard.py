@@ -96,7 +96,7 @@ def read_bytes(shard: Shard, offset: int, size: int) -> bytes:
     if shard.spool is not None:
         data = _read_at(shard.spool, size, offset)
     else:
-        with shard.path.open("rb", buffering=0) as file:
+        with shard.path.open("rb") as file:  # buffered: it asks again where a network gives less than it has
             found = os.fstat(file.fileno())
             if (found.st_size, found.st_mtime_ns) != shard.stamp:
                 raise Unreadable("its tar has changed since it was opened")
@@ -116,7 +116,7 @@ def _index(file: BinaryIO, shard: Shard) -> Index:
                 continue
             if not info.isreg() or info.issparse():
                 index.passed.append((info.name, "no regular file of its tar; links are not followed"))
-            elif os.path.basename(info.name).startswith("."):
+            elif any(part.startswith(".") and part not in (".", "..") for part in info.name.split("/")):
                 index.passed.append((info.name, "hidden"))
             else:
                 index.members.append(Member(info.name, info.offset_data, info.size))

@@ -119,10 +119,10 @@ def _span(source: Source, indices: Sequence[int], channels: int) -> tuple[float,
     for index in indices:
         try:
             raw = Raw(draw(index).numpy()) if draw else read_raw(source.read(index), channels)
+            values = raw.values[..., :-1] if raw.opacity else raw.values
+            low, high = extremes(values)
         except (Unreadable, OSError, ValueError):
             continue
-        values = raw.values[..., :-1] if raw.opacity else raw.values
-        low, high = extremes(values)
         lows.append(low)
         highs.append(high)
         whole = whole and values.dtype.kind in "iub"

@@ -7,6 +7,7 @@ temporary file without a name, which is gone when the source is; however many ta
 WebDataset: https://github.com/webdataset/webdataset
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -70,15 +71,13 @@ class Tar:
     def _index(self, paths: Sequence[Path]) -> Iterator[Index]:
         """What each tar holds, in order; several are gone through at a time, each thread with a spool of its own."""
         workers = min(len(paths), os.cpu_count() or 1)
-        spools: list[BinaryIO] = []
-        weakref.finalize(self, _close, spools)
+        spools = contextlib.ExitStack()
+        weakref.finalize(self, spools.close)
 
         def some(worker: int) -> list[Index]:
             @functools.cache
             def room() -> BinaryIO:
-                spool = tempfile.TemporaryFile()  # noqa: SIM115  # stays open as long as the source
-                spools.append(spool)
-                return spool
+                return spools.enter_context(tempfile.TemporaryFile())  # stays open as long as the source
 
             return [index_tar(path, room) for path in paths[worker::workers]]
 
@@ -106,11 +105,6 @@ class Tar:
         """A hash of every tar's path, size and time."""
         found = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
         return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _close(spools: Sequence[BinaryIO]) -> None:
-    for spool in spools:
-        spool.close()
 
 
 def _odd(name: str) -> bool:

@@ -3,21 +3,17 @@
 So none of them says where, when or by whom it was taken.
 """
 
-import base64
 import html
-import io
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from headway.data.check import thumbnail
 from headway.data.ingest import load
 from headway.data.source import Unreadable
 from headway.reports.check import Looked, near_families, plainly, twins
-from headway.reports.page import framed
+from headway.reports.page import colours, data_uri, document
 
 SHOWN, THUMBNAIL = 120, 112
 """Pictures on the contact sheet, and their longer side in pixels."""
@@ -55,6 +51,7 @@ def write_check_page(answer: dict[str, Any], looked: Looked, tested: Looked | No
         pictures: Whether pictures are shown.
     """
     told, shown = answer["findings"], tested if pictures else None
+    kept = _safe(f"{answer['kept'][0].upper()}{answer['kept'][1:]}.") if answer["kept"] else ""
     listed = "".join(f"<li>{_safe(sentence)}</li>" for sentence in told)
     head = f'<ul class="findings">{listed}</ul>' if told else '<p class="clean">Nothing to see to.</p>'
     parts = [
@@ -82,9 +79,9 @@ def write_check_page(answer: dict[str, Any], looked: Looked, tested: Looked | No
         _section("Extreme shapes", _names(answer["extreme"])),
         _section("Hardly more than one colour", _names(answer["plain"])),
         _section("Notes", _table(answer["notes"])),
-        f"</main><footer><p>{_safe(answer['kept'][:1].upper() + answer['kept'][1:])}.</p></footer>",
+        f"</main><footer><p>{kept}</p></footer>",
     ]
-    return framed(f"{plainly(answer['data'])}: a look at the data", "\n".join(parts), STYLE)
+    return document(f"{plainly(answer['data'])}: a look at the data", "\n".join(parts), STYLE)
 
 
 def _safe(text: object) -> str:
@@ -187,23 +184,14 @@ def _again(looked: Looked, place: int) -> str:
 
 
 def _figure(name: str, picture: Tensor) -> str:
-    pixels = _dimmed(_colours(picture))  # h w 3
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    data, safe = base64.b64encode(buffer.getvalue()).decode(), _safe(name)
+    pixels = _dimmed(colours(picture))  # h w 3
+    safe = _safe(name)
     height, width = pixels.shape[:2]
     larger = max(THUMBNAIL // max(height, width), 1)  # by a whole factor, so that no pixel is blurred
     return (
-        f'<figure><img width="{larger * width}" height="{larger * height}" alt="" src="data:image/jpeg;base64,{data}">'
+        f'<figure><img width="{larger * width}" height="{larger * height}" alt="" src="{data_uri(pixels)}">'
         f'<figcaption title="{safe}">{safe}</figcaption></figure>'
     )
-
-
-def _colours(picture: Tensor) -> np.ndarray:
-    """C h w of any channels -> h w 3, uint8: the first three as red, green and blue, or the first as grey."""
-    values = picture if picture.dtype == torch.uint8 else picture.mul(255).round().byte()
-    shown = values[:3] if len(values) >= 3 else values[:1].expand(3, -1, -1)
-    return np.ascontiguousarray(shown.permute(1, 2, 0).numpy())  # h w 3
 
 
 def _dimmed(pixels: np.ndarray) -> np.ndarray:

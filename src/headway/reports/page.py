@@ -7,7 +7,10 @@ import io
 import re
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from headway.reports.sheet import Sheet, factor, mark, pixels
 
@@ -83,6 +86,13 @@ def document(title: str, body: str, style: str = "", script: str = "") -> str:
 """
 
 
+def colours(picture: Tensor) -> np.ndarray:
+    """C h w of any channels -> h w 3, uint8: the first three as red, green and blue, or the first as grey."""
+    values = picture if picture.dtype == torch.uint8 else picture.mul(255).round().byte()
+    shown = values[:3] if len(values) >= 3 else values[:1].expand(3, -1, -1)
+    return np.ascontiguousarray(shown.permute(1, 2, 0).numpy())  # h w 3
+
+
 def data_uri(picture: Any) -> str:
     """A picture, H W 3 uint8, as an address that holds it: JPEG made from the pixels, so nothing else goes along."""
     buffer = io.BytesIO()
@@ -137,23 +147,3 @@ def _data(picture: object) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def framed(title: str, body: str, style: str = "") -> str:
-    """A page of a body that is HTML already: no script, nothing loaded from elsewhere.
-
-    Args:
-        title: Plain text.
-        body: HTML.
-        style: CSS beside the house's.
-    """
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{html.escape(title)}</title>
-<style>{STYLE}{style}</style>
-{body}
-</html>
-"""
