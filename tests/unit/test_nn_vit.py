@@ -24,7 +24,7 @@ def rand(*shape, dtype=torch.float32):
 
 def test_sizes_are_the_designs():
     for name, (width, depth, heads) in SIZES.items():
-        assert width // heads == (32 if name in ("vit_nano", "vit_micro") else 64), name
+        assert width // heads == (32 if name in ("vit_pico", "vit_nano", "vit_micro") else 64), name
         assert depth in (4, 6, 12, 24)
     assert [auto_patch(size) for size in (16, 32, 48, 96, 128, 224)] == [4, 4, 8, 8, 16, 16]
     assert isinstance(small(), Backbone)

@@ -142,7 +142,7 @@ class ResidualBlock(nn.Module):
 
 
 def halvings_of(patch_size: int) -> int:
-    """How often a picture is halved until a patch is left. Raises HeadwayError for what is no power of two from 2 on."""
+    """How often a picture is halved until a patch is left. Raises HeadwayError for no power of two from 2 on."""
     halvings = patch_size.bit_length() - 1
     if patch_size < 2 or patch_size != 2**halvings:
         raise HeadwayError(

@@ -12,12 +12,14 @@ from headway.cli.screen import counting, note
 from headway.config import Recipe
 from headway.data.open import open_source
 from headway.data.source import Source
+from headway.data.store import natural_size
 from headway.distributed import rank
 from headway.downstream.probe import knn_probe
 from headway.pretext import find_recipe
+from headway.train.auto import AUTO, HOUR, advice_of, advise, refuse_choices, situation
 from headway.train.engine import make_fabric
 from headway.train.interrupt import Interrupted
-from headway.train.job import Job, seconds_of
+from headway.train.job import BACKBONE, Job, Stem, seconds_of
 from headway.train.log import Bar
 from headway.train.record import read_record, recipe_for, repeated
 from headway.train.run import run_job
@@ -28,8 +30,8 @@ def pretrain(
     *,
     data: str | Path | Source,
     out: str | Path,
-    backbone: str = "vit_tiny",
-    stem: Literal["linear", "conv", "residual"] = "linear",
+    backbone: str = "",
+    stem: Stem | Literal[""] = "",
     patch: int = 0,
     size: int = 0,
     budget: str | None = None,
@@ -59,11 +61,12 @@ def pretrain(
     Example: headway pretrain simclr --data photos --out runs/photos --budget 10m
 
     Args:
-        task: A name that ``headway tasks`` lists, or your own as my_package.my_file:RECIPE. Name it first.
+        task: A name that ``headway tasks`` lists, a+b of them, your own as my_package.my_file:RECIPE, or auto, which
+            chooses task, network, view, batch and rate by measured rules (docs/recipes.md). Name it first.
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), or a CSV with a column "file".
         out: The run folder to write; it must not exist.
-        backbone: vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME.
-        stem: How a ViT makes patches into tokens: one linear layer, or small convolutions (better for short runs).
+        backbone: vit_pico, vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME; none: vit_tiny.
+        stem: How a ViT makes patches into tokens: linear (none: this), conv, or residual (best for short runs).
         patch: Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above.
         size: Side in pixels of the square main view; 0: the median short side, at most 224.
         budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
@@ -94,17 +97,32 @@ def pretrain(
     """
     started = command_started()
     make_fabric(shard=shard)  # from here on every process knows its number
+    seconds = None if budget is None else seconds_of(budget)
+    source = None
+    if task == AUTO:
+        own_choice = {"backbone": backbone, "stem": stem, "patch": patch, "size": size, "weights": weights,
+                      "extend": extend, "repeat": repeat, "recipe": recipe}  # fmt: skip
+        refuse_choices([name for name, value in own_choice.items() if value])
+        source = open_source(data, channels=channels, span=span)
+        advice = advice_of(Path(out)) if resume else None
+        if advice is None:
+            advice = advise(situation(len(source), natural_size(source)[0], seconds))
+            if budget is epochs is steps is None:
+                seconds = HOUR
+        task, recipe, backbone, stem, patch, size, notes = advice
+        for line in notes if rank() == 0 else []:
+            note(line)
     own = find_recipe(task)
     job = Job(
-        task=task, recipe=recipe or recipe_for(task, own, extend or repeat), backbone=backbone, stem=stem, patch=patch,
-        size=size, budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
+        task=task, recipe=recipe or recipe_for(task, own, extend or repeat), backbone=backbone or BACKBONE,
+        stem=stem or "linear", patch=patch, size=size, budget=seconds, epochs=epochs, steps=steps, seed=seed,
         accumulate=accumulate, precision=precision, compile=compile, recompute=recompute, on_collapse=on_collapse,
         weights=weights, extend=extend,
     )  # fmt: skip
     record = read_record(Path(repeat)) if repeat else None
     if record:
         job = repeated(record, job, own)
-    source = open_source(data, channels=channels, span=span)
+    source = source or open_source(data, channels=channels, span=span)
     look = None
     if probe:
         began = time.perf_counter()

@@ -9,6 +9,9 @@ from headway.backbones.load import auto_patch
 from headway.config import Recipe
 from headway.errors import HeadwayError, unknown
 
+Stem = Literal["linear", "conv", "residual"]
+BACKBONE = "vit_tiny"
+"""Where none is named."""
 LARGEST = 224
 """Side of the main view where pictures are larger and nothing else is said."""
 TIMM_STRIDE = 32
@@ -23,9 +26,9 @@ class Job:
     """Name of the task."""
     recipe: Recipe
     """The task with every choice."""
-    backbone: str = "vit_tiny"
+    backbone: str = BACKBONE
     """Name of the backbone."""
-    stem: Literal["linear", "conv", "residual"] = "linear"
+    stem: Stem = "linear"
     """How a ViT makes patches into tokens."""
     patch: int = 0
     """Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above."""

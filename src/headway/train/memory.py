@@ -1,9 +1,11 @@
 """What to do where memory is short: compute again what could be kept, or see fewer pictures at a time."""
 
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -11,6 +13,11 @@ from headway.distributed import world
 from headway.errors import HeadwayError
 from headway.nn.batch_norm import BatchNorm
 from headway.train.plan import Plan
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 
 def recompute_blocks(backbone: nn.Module) -> None:
@@ -29,6 +36,15 @@ def recompute_blocks(backbone: nn.Module) -> None:
         raise HeadwayError("only networks made of blocks can be recomputed; take a ViT such as vit_tiny")
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def most_memory() -> int:
+    """The most bytes that this process has held so far, on the device where there is one; 0 where nobody can tell."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    if resource is None:
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
 def smaller_parts(plan: Plan, coupled: bool, fault: BaseException) -> Plan:

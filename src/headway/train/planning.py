@@ -21,7 +21,7 @@ from headway.protocol import Facts, Inputs, Learner
 from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
 from headway.train.eye import PICTURES
 from headway.train.job import Job
-from headway.train.memory import smaller_parts
+from headway.train.memory import most_memory, smaller_parts
 from headway.train.plan import Plan
 from headway.train.start import Origin, check_backbone, initial_backbone
 from headway.train.step import couples_batch
@@ -80,6 +80,19 @@ def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin |
     if job.recipe.grey and not backbone.inputs.grey:
         raise HeadwayError(f"{job.task} wants a backbone that sees lightness alone, and these weights see colour")
     return Learner(backbone, task)
+
+
+def preview(plan: Plan, count: int, seconds_per_step: float) -> str:
+    """What a run will take, in one line: steps, passes over the pictures, time, and memory where it is known."""
+    minutes, seconds = divmod(round(plan.steps * seconds_per_step), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    used = most_memory()
+    memory = f", {used / 2**30:.1f} GiB of memory" if used else ""
+    return (
+        f"to do: {plan.steps:,} steps of {plan.batch:,} pictures, {plan.steps * plan.batch / count:.1f} passes over "
+        f"{count:,}; about {time}{memory}"
+    )
 
 
 def between_looks(count: int, batch: int) -> int:

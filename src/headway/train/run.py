@@ -26,7 +26,7 @@ from headway.train.loggers import check_loggers, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
-from headway.train.planning import make_learner, make_plan, spread
+from headway.train.planning import make_learner, make_plan, preview, spread
 from headway.train.pool import keep_pool
 from headway.train.record import FILE, differences, plan_of, read_record, record_of
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
@@ -105,6 +105,7 @@ def run_job(
         else:
             plan, measured = make_plan(job, store, learner, batch, started, say, shard)
             plan = replace(plan, first=origin.first_for(store) if origin else 0)
+            notes.append(preview(plan, len(store.images), measured["seconds_per_step"]))
         plan = replace(  # a resumed run may choose these anew
             plan, accumulate=max(plan.accumulate, job.accumulate), recompute=job.recompute, on_collapse=job.on_collapse,
             shard=shard, probe_every=probe_every, probe_start=bool(probe and (job.weights or job.extend)),

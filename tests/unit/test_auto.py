@@ -1,0 +1,91 @@
+"""The rules of ``auto``: each choice follows from pictures, budget and machine alone."""
+
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+import headway
+from headway.backbones.load import build_backbone
+from headway.data.arrays import Arrays
+from headway.train.auto import BATCH, HOUR, NETWORKS, Situation, advise, cost
+from tests.small import pictures
+
+CIFAR = Situation(50_000, 32, 600.0, 2.0)
+
+
+@given(
+    st.integers(2, 10**9), st.integers(16, 5000), st.floats(1, 1e7), st.floats(1, 1e5)
+)  # whatever is asked, the network can be built
+def test_every_situation_has_a_network_that_fits(count, side, seconds, cores):
+    advice = advise(Situation(count, side, seconds, cores))
+    assert 16 <= advice.size <= min(side, 224) and advice.size % advice.patch == 0
+    assert advice.size // advice.patch >= 2 and advice.patch & (advice.patch - 1) == 0
+    assert advice.notes[0].startswith("auto: simclr on ")
+
+
+@pytest.mark.parametrize("side", [16, 31, 32, 64, 100, 224, 3000])
+@pytest.mark.parametrize("seconds", [10.0, 600.0, 1e6])
+def test_the_network_is_built(side, seconds):
+    advice = advise(Situation(50_000, side, seconds, 2.0))
+    backbone = build_backbone(advice.backbone, size=advice.size, stem=advice.stem, patch_size=advice.patch)
+    assert backbone.patch_size == advice.patch
+
+
+def test_more_time_never_chooses_a_smaller_network():
+    names = [network.backbone for network in NETWORKS]
+    chosen = [advise(CIFAR._replace(seconds=60.0 * 4**power)) for power in range(10)]
+    places = [(names.index(advice.backbone), -advice.size) for advice in chosen]
+    assert places == sorted(places, reverse=True) and places[0] > places[-1]
+
+
+def test_cost_grows_with_the_view():
+    assert cost(NETWORKS[0], 64) > 2 * cost(NETWORKS[0], 32) > 4 * cost(NETWORKS[-1], 32)
+
+
+def test_little_is_called_little():
+    assert not any("few" in note or "short" in note for note in advise(CIFAR).notes)
+    assert "500 pictures are few" in advise(CIFAR._replace(count=500)).notes[1]
+    assert "20 s are short" in advise(CIFAR._replace(seconds=20.0)).notes[1]
+    assert "passes over the pictures are few" in advise(CIFAR._replace(count=10**7)).notes[1]
+    with pytest.raises(headway.HeadwayError, match="no rules for pictures of 12 pixels"):
+        advise(CIFAR._replace(side=12))
+
+
+def test_auto_trains_resumes_and_is_recorded(tmp_path, capsys):
+    photos = Arrays(pictures(12, side=32))
+    with pytest.raises(headway.HeadwayError, match="--backbone and --size was given"):
+        headway.pretrain("auto", data=photos, out=tmp_path / "run", backbone="vit_nano", size=32)
+    answer = headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "auto: simclr on vit_" in said and "12 pictures are few" in said
+    assert "to do: 2 steps of 12 pictures, 2.0 passes over 12" in said
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["task"] == answer["task"] == "simclr" and record["job"]["recipe"]["batch"] == BATCH
+    assert record["job"]["stem"] == "residual" and record["job"]["budget"] is None
+    assert headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True) == answer
+    with pytest.raises(headway.HeadwayError, match="another steps"):
+        headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=3, resume=True)
+
+
+def test_auto_never_imports_what_a_record_names(tmp_path):
+    photos = Arrays(pictures(12, side=32))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"schema": 2, "task": "os:system"}))
+    with pytest.raises(headway.HeadwayError, match="os:system, which auto never chooses"):
+        headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True)
+
+
+def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):
+    budgets = []
+
+    def caught(job, *rest, **named):
+        budgets.append(job.budget)
+        return {}
+
+    monkeypatch.setattr("headway.cli.pretrain.run_job", caught)
+    photos = Arrays(pictures(12, side=32))
+    headway.pretrain("auto", data=photos, out=tmp_path / "run")
+    headway.pretrain("auto", data=photos, out=tmp_path / "run", epochs=2)
+    assert budgets == [HOUR, None]
