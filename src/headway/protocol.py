@@ -179,11 +179,13 @@ class PretextTask(nn.Module):
         couples_batch: True where the loss of one picture depends on the others (SimCLR, VICReg, any batch norm); the
             engine then refuses to split the batch.
         minimum_batch: The smallest global batch for which the loss means anything.
+        phases: Shares of the run, in [0, 1) and rising from 0, at which a step begins to cost another time.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     couples_batch: ClassVar[bool] = False
     minimum_batch: ClassVar[int] = 1
+    phases: tuple[float, ...] = (0.0,)
 
     def views(self, batch: Batch, draws: "Draws") -> Any:
         """Deal the cards: views and generated labels, by chance drawn per picture. Runs without gradients.

@@ -39,6 +39,9 @@ class SimCLR:
     """Width of z."""
     augment: Augment | None = None
     """How views are made; none: the paper's, without blur where the view is 32 pixels or less (its CIFAR setting)."""
+    low: float = 0.0
+    """Share of the run, from its beginning, for which the network sees views of three quarters of the side: coarse
+    things are learnt first, and cheaper (Howard's progressive resizing, https://arxiv.org/abs/2104.00298)."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0 or min(self.hidden, self.projection) < 1:
@@ -46,6 +49,8 @@ class SimCLR:
                 "simclr temperature must be above 0, hidden and projection at least 1, "
                 f"got {self.temperature}, {self.hidden}, {self.projection}"
             )
+        if not 0 <= self.low < 1:
+            raise HeadwayError(f"simclr low is a share of the run in [0, 1), got {self.low}")
 
     def build(self, backbone: Backbone, facts: Facts) -> "SimCLRTask":
         """Make the task: a projector of two layers on the pooled features."""
@@ -60,7 +65,8 @@ class SimCLRTask(PretextTask):
 
     def __init__(self, config: SimCLR, width: int, size: int):
         super().__init__()
-        self.temperature, self.size = config.temperature, size
+        self.temperature, self.size, self.low = config.temperature, size, config.low
+        self.phases = (0.0, config.low) if config.low else (0.0,)
         self.augment = config.augment or simclr(size)
         self.projector = projector([width, config.hidden, config.projection])
 
@@ -70,7 +76,8 @@ class SimCLRTask(PretextTask):
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """NT-Xent over the views of all processes."""
-        first, second = self.projector(backbone(views.images).pooled).chunk(2)  # B D each
+        images = views.images if clock.progress >= self.low else smaller(views.images, backbone.patch_size)
+        first, second = self.projector(backbone(images).pooled).chunk(2)  # B D each
         loss, agreement = nt_xent(first, second, self.temperature)
         return Outcome(loss, {"agreement": agreement})
 
@@ -93,6 +100,14 @@ class SimCLRTask(PretextTask):
             ]
             shown.append(Panel("taken for the second", views.images[nearest], captions))
         return shown
+
+
+def smaller(images: Tensor, patch: int) -> Tensor:
+    """B C H W at three quarters of the side, in whole patches, where 2 x 2 of them are left; else as it was."""
+    side = images.shape[-1] * 3 // 4 // patch * patch
+    if side < 2 * patch:
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)  # B C side side
 
 
 @full_precision

@@ -7,6 +7,7 @@ give the same bits.
 import contextlib
 import copy
 import json
+import math
 import os
 import platform
 import statistics
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 from headway.protocol import Batch, Clock, Learner
 from headway.train.plan import Plan
-from headway.train.step import set_up, take_step
+from headway.train.step import Workshop, set_up, take_step
 
 AGREES = 0.08
 """A kept number of steps is used again while a fresh measurement agrees with it to this share."""
@@ -46,7 +48,7 @@ def cache_folder() -> Path:
 def measure_step(
     learner: Learner, images: Pictures, plan: Plan, optim: Optim, *, limit: float, least: int = 2, most: int = 12
 ) -> float:
-    """Seconds a step takes, by taking some on a copy: the learner itself is left as it was.
+    """Seconds a step takes on the mean of the run, by taking some on a copy: the learner itself is left as it was.
 
     Args:
         learner: Backbone and task.
@@ -54,16 +56,29 @@ def measure_step(
         plan: How the step is taken.
         optim: How weights are moved.
         limit: Seconds after which to stop, warm-up not counted.
-        least: Steps timed at least.
-        most: Steps timed at most.
+        least: Steps timed at least, in each phase of the task.
+        most: Steps timed at most, in each.
     """
+    phases = learner.task.phases
+    shares = [end - start for start, end in pairwise((*phases, 1.0))]
     shop = set_up(copy.deepcopy(learner), optim, plan)
+    return sum(
+        share * _phase(shop, images, plan, optim, start, limit / len(phases), least, most)
+        for start, share in zip(phases, shares, strict=True)
+    )
+
+
+def _phase(
+    shop: Workshop, images: Pictures, plan: Plan, optim: Optim, start: float, limit: float, least: int, most: int
+) -> float:
+    """Seconds of a step in the phase that begins at this share of the run: the median, one for warm-up left out."""
+    total = 1000 * (most + 2)
     loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world())
     times: list[float] = []
     for step, (batch, places) in enumerate(loader.batches(0, most + 1)):
         began = time.perf_counter()
         on_device = [tensor.to(shop.fabric.device) for tensor in (*batch, places)]
-        clock = Clock(step, max(plan.steps, most + 2), 0.0)
+        clock = Clock(math.ceil(start * total) + step, total, 0.0)
         taken = take_step(shop, optim, plan, Batch(*on_device[:2]), on_device[2], clock)
         float(taken.shares["loss"])  # waits for the device
         times.append(time.perf_counter() - began)
