@@ -96,14 +96,14 @@ def pretrain(
     make_fabric(shard=shard)  # from here on every process knows its number
     own = find_recipe(task)
     job = Job(
-        task=task, recipe=recipe or recipe_for(task, own, extend or repeat), backbone=backbone, stem=stem, patch=patch,
-        size=size, budget=None if budget is None else seconds_of(budget), epochs=epochs, steps=steps, seed=seed,
-        accumulate=accumulate, precision=precision, compile=compile, recompute=recompute, on_collapse=on_collapse,
-        weights=weights, extend=extend,
+        task=task, recipe=recipe or recipe_for(task, own, extend or repeat, str(out) if resume else ""),
+        backbone=backbone, stem=stem, patch=patch, size=size, budget=None if budget is None else seconds_of(budget),
+        epochs=epochs, steps=steps, seed=seed, accumulate=accumulate, precision=precision, compile=compile,
+        recompute=recompute, on_collapse=on_collapse, weights=weights, extend=extend,
     )  # fmt: skip
     record = read_record(Path(repeat)) if repeat else None
     if record:
-        job = repeated(record, job, own)
+        job = repeated(record, job, own, repeat)
     source = open_source(data, channels=channels, span=span)
     look = None
     if probe:

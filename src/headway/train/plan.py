@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from headway.errors import HeadwayError
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -40,6 +42,13 @@ class Plan:
     """Steps between looks at the features for collapse, where an eye is handed in; 0: never."""
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
     """What follows a collapse: a note, the end of the run, or a return to the last checkpoint before it."""
+
+    def __post_init__(self) -> None:
+        counts = {"steps": 1, "batch": 1, "accumulate": 1, "first": 0, "save_every": 0, "log_every": 0,
+                  "probe_every": 0, "watch_every": 0}  # fmt: skip
+        for name, least in counts.items():
+            if getattr(self, name) < least:
+                raise HeadwayError(f"a plan's {name} must be {least} or more, got {getattr(self, name)}")
 
 
 class Report(NamedTuple):
