@@ -15,6 +15,10 @@ _UNCHANGED = 0
 _decoder: Callable[..., Any] | None = find_operator("decode_png")
 
 
+_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""By colour type, how many bits a channel may have."""
+
+
 class PngFacts(NamedTuple):
     """What the header of a PNG says; channels without opacity."""
 
@@ -32,6 +36,22 @@ def png_facts(data: bytes) -> PngFacts | None:
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     kind = data[25]
     return PngFacts(height, width, 3 if kind & 2 else 1, data[24], bool(kind & 4))
+
+
+def png_fault(data: bytes) -> str | None:
+    """What is wrong with the header of a PNG; None where nothing is, or where it is none."""
+    facts = png_facts(data)
+    if facts is None:
+        return "truncated: a PNG without its header" if data[:8] == b"\x89PNG\r\n\x1a\n" else None
+    if not (facts.height and facts.width):
+        return f"damaged: a PNG of {facts.width} x {facts.height} pixels"
+    kind = data[25]
+    if kind not in _BITS or facts.bits not in _BITS[kind]:
+        return f"damaged: a PNG of {facts.bits} bits and colour type {kind}, which there is not"
+    start = data.find(b"IDAT")
+    if start < 0:
+        return "truncated: a PNG without pixels"
+    return "damaged: a PNG without its palette" if kind == 3 and b"PLTE" not in data[:start] else None
 
 
 def deep_png(data: bytes, opacity: bool) -> Raw | None:

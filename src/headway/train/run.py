@@ -23,7 +23,7 @@ from headway.train.eye import PICTURES, make_eye
 from headway.train.job import Job, main_size, stored_side
 from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
-from headway.train.loggers import check_loggers, open_loggers
+from headway.train.loggers import check_loggers, closing, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
@@ -124,13 +124,13 @@ def run_job(
                 say(note)
                 if not earlier:
                     log(Note(note))
-            sinks = (*sinks, log, *open_loggers(loggers, out, record, log))
+        boards = open_loggers(loggers, out, record, log) if rank() == 0 else []
         barrier()
         best = Best(probe, out) if probe and plan.probe_start else None
         eye = make_eye(spread(store.images, PICTURES), size)
-        with noticing(out):
+        with noticing(out), closing(boards):
             report = fit(
-                learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=sinks,
+                learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=(*sinks, log, *boards),
                 probe=best or probe, eye=eye,
             )  # fmt: skip
             if best and rank() == 0 and (verdict := best.verdict()):
