@@ -166,9 +166,16 @@ def _read(
     return pictures[:read], results
 
 
+def cores() -> int:
+    """Cores for this process: those that it may run on, shared with the processes that torchrun started beside it."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # srun binds each process to cores of its own instead
+    return max(mine // beside, 1)
+
+
 def ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | None) -> Iterator[Made]:
     """``map`` in threads, in order, with a few items under way and no more: memory stays in bounds."""
-    threads = workers or os.cpu_count() or 1
+    threads = workers or cores()
     waiting, under_way = iter(items), deque[Future[Made]]()
     with ThreadPoolExecutor(threads, "headway-decode") as pool:
         try:
