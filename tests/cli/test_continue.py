@@ -322,3 +322,23 @@ def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):
     assert main([*words, "--resume"]) == 0 and "loss nan" in capsys.readouterr().out
     assert main([*words, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["loss"] is None
+
+
+def test_what_memory_forced_upon_a_run_is_recorded(tmp_path, monkeypatch):
+    from headway.train import loop
+
+    honest, short = loop.take_step, []
+
+    def take_step(shop, optim, plan, batch, *rest):
+        if plan.accumulate == 1 and rest[-1].step == 1:
+            short.append(plan)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return honest(shop, optim, plan, batch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", take_step)
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "r", steps=3, **WORDS)
+    record = record_of(tmp_path / "r")
+    assert len(short) == 1 and record["plan"]["accumulate"] == 1 and record["stretches"][-1]["accumulate"] == 2
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(tmp_path / "r"))
+    assert any("accumulate 2 then, 1 now" in note for note in noted(tmp_path / "again"))

@@ -57,6 +57,12 @@ def layered(colours, opacity, mode="RGBA"):
     return Image.merge(mode, (*colours.split(), Image.fromarray(opacity)))
 
 
+def with_white(place):
+    picture = SCENE.copy()
+    picture[place] = 255
+    return picture
+
+
 # ---- PNG, by hand
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -215,6 +221,11 @@ READ = {
     "PNG, interlaced": (lambda: png(SCENE, 8, 2, interlaced=True), SCENE),
     "PNG of 16 bits, interlaced": (lambda: png(DEEP, 16, 2, interlaced=True), SCENE),
     "PNG of 16 bits, 12 of them in use": (lambda: png(DEEP, 16, 2, chunk(b"sBIT", bytes([12, 12, 12]))), SCENE),
+    "PNG of 16 bits with a clear colour": (
+        lambda: png(DEEP, 16, 2, chunk(b"tRNS", struct.pack(">HHH", *DEEP[30, 40]))), with_white((30, 40))),
+    "PNG of 16 bits with a clear grey": (
+        lambda: png(DEEP[..., 0], 16, 0, chunk(b"tRNS", struct.pack(">H", DEEP[0, 40, 0]))),
+        np.where(COLUMNS == 40, 255, RAMP)),
     "PNG with rubbish behind it": (lambda: png(SCENE, 8, 2) + b"rubbish" * 50, SCENE),
     "PNG with a profile": (lambda: save(IMAGE, "PNG", icc_profile=SRGB), SCENE),
     "PNG with a damaged profile": (lambda: png(SCENE, 8, 2, chunk(b"iCCP", b"a\0\0rubbish")), SCENE),

@@ -62,7 +62,20 @@ def deep_png(data: bytes, opacity: bool) -> Raw | None:
         picture = _decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _UNCHANGED, True)  # C H W
     except RuntimeError as error:
         raise Unreadable("truncated or damaged") from error
-    return Raw(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), opacity)  # H W C
+    values = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())  # H W C
+    key = clear_colour(data)
+    if key is not None and len(key) == values.shape[2]:
+        seen = (values != np.array(key, values.dtype)).any(2, keepdims=True)  # H W 1
+        return Raw(np.concatenate([values, seen * values.dtype.type(65535)], 2), True)
+    return Raw(values, opacity)
+
+
+def clear_colour(data: bytes) -> tuple[int, ...] | None:
+    """The one colour, or shade of grey, that a PNG of 16 bits calls transparent; None where it calls none."""
+    place = data.find(b"tRNS", 33, data.find(b"IDAT"))
+    length = int.from_bytes(data[place - 4 : place]) if place > 0 else 0
+    numbers = data[place + 4 : place + 4 + length]
+    return tuple(int.from_bytes(numbers[i : i + 2]) for i in range(0, length, 2)) if length in (2, 6) else None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -60,6 +60,7 @@ class Report(NamedTuple):
         loss: The last mean that was logged; NaN where no step was left to take.
         pictures: A second.
         skipped: Steps that moved nothing, their loss or gradient being no number.
+        accumulate: Micro-batches a step at the end; more than planned where memory ran out.
     """
 
     steps: int
@@ -67,3 +68,4 @@ class Report(NamedTuple):
     loss: float
     pictures: float
     skipped: int = 0
+    accumulate: int = 1

@@ -126,8 +126,9 @@ def _misfit(record: dict[str, Any]) -> str | None:
     """The first key of a record that is missing or holds what it cannot; None where all is well."""
     shape: dict[str, Any] = dict(SHAPE)
     if isinstance(about := record.get("architecture"), dict):
-        more = get_type_hints(ViTConfig) if about.get("kind") == "vit" else {"model": str}
-        shape["architecture"] = {**more, **SHAPE["architecture"]}
+        known = get_type_hints(ViTConfig) if about.get("kind") == "vit" else {"model": str}
+        given = {name: hint for name, hint in known.items() if name in about}  # older records know of fewer choices
+        shape["architecture"] = {**given, **SHAPE["architecture"]}
     if record.get("status") == "finished":
         shape["result"] = RESULT
     if fault := misfit(record, shape):

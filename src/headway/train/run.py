@@ -225,7 +225,9 @@ def _finish(
         "images_per_second": round(report.pictures, 1), "loss": round(report.loss, 6),
         **({"skipped": report.skipped} if report.skipped else {}), **({"probe": best.seen()} if best else {}),
     }  # fmt: skip
-    if record.get("status") == "finished":
+    if record.get("status") != "finished":
+        record["stretches"][-1]["accumulate"] = report.accumulate  # which memory may have forced
+    else:
         result = {**record["result"]}  # nothing was left to do
         result["loss"] = float("nan") if result["loss"] is None else result["loss"]
     backbone = plain_copy(learner.backbone)
