@@ -340,7 +340,7 @@ REFUSED = {
     "JPEG of 12 bits": (frame_with(4, 12), "a JPEG of 12 bits is not read; convert"),
     "lossless JPEG": (frame_with(1, 0xC3), "lossless JPEG is not read; convert"),
     "JPEG-LS": (frame_with(1, 0xF7), "JPEG-LS is not read; convert"),
-    "JPEG of no height": (frame_with(5, 0, 0), "damaged: a JPEG of no size"),
+    "JPEG of no height": (frame_with(5, 0, 0), "or damaged: one of no size"),
     "JPEG of two channels": (frame_with(9, 2), "a JPEG of 2 channels is not read"),
     "JPEG without its restart markers": (without_restarts(), "damaged: 19 of 19 restart markers are missing"),
     "JPEG without half of them": (without_restarts(2), r"damaged: 10 of 19 restart markers are missing"),

@@ -79,9 +79,9 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
     """
     if is_jpeg(data):
         facts = jpeg_facts(data)
-        if fault := jpeg_fault(data):
-            raise Unreadable(fault)
-        if facts:
+        if facts:  # without any Pillow may know better
+            if fault := jpeg_fault(data, facts):
+                raise Unreadable(fault)
             _check_size(facts.height, facts.width)
             if facts.scans * facts.height * facts.width > SCANS * LARGEST:
                 raise Unreadable(f"a progressive JPEG of {facts.scans:,} scans would take too long")
@@ -95,7 +95,7 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
                 with _turn(facts.height * facts.width):
                     picture = decode_jpeg(data)
                 if picture is not None:
-                    notes = ("the first of several frames",) if facts.several else ()
+                    notes: tuple[str, ...] = ("the first of several frames",) if facts.several else ()
                     if facts.orientation > 1:
                         notes += (f"turned upright by its EXIF orientation {facts.orientation}",)
                     return Picture(picture, notes)

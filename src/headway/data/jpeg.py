@@ -41,6 +41,8 @@ class JpegFacts(NamedTuple):
         several: Whether it holds more pictures than one (Multi-Picture Format).
         start: Where its pixels begin.
         restarts: How many restart markers must follow there; 0 where none, or not known.
+        marker: Of its frame: the kind of JPEG.
+        bits: A channel.
     """
 
     height: int
@@ -51,6 +53,8 @@ class JpegFacts(NamedTuple):
     several: bool = False
     start: int = 0
     restarts: int = 0
+    marker: int = 0xC0
+    bits: int = 8
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -85,9 +89,8 @@ def jpeg_facts(data: bytes) -> JpegFacts | None:
     if not (height and width):
         return None
     scans = data.count(b"\xff\xda", place) if frame[0] & 3 == 2 else 1
-    return JpegFacts(
-        height, width, frame[8], scans, orientation, several, place, _restarts(frame, interval) if interval else 0
-    )
+    restarts = _restarts(frame, interval) if interval else 0
+    return JpegFacts(height, width, frame[8], scans, orientation, several, place, restarts, frame[0], frame[3])
 
 
 def _is_frame(marker: int) -> bool:
@@ -105,27 +108,25 @@ def _restarts(frame: bytes, interval: int) -> int:
     return -(-units // interval) - 1
 
 
-def jpeg_fault(data: bytes) -> str | None:
-    """Why a JPEG cannot be what it says, or is of a kind that is not read; None where neither is so, or it is none."""
+def jpeg_fault(data: bytes, facts: JpegFacts | None) -> str | None:
+    """Why a JPEG cannot be what it says, or is of a kind that is not read; None where neither is so, or it is none.
+
+    Args:
+        data: The file.
+        facts: What ``jpeg_facts`` says of it.
+    """
     if not is_jpeg(data):
         return None
-    place = 2
-    while place + 12 <= len(data) and data[place] == 0xFF and not _is_frame(data[place + 1]):
-        place += 1 if data[place + 1] == 0xFF else 2 + max(int.from_bytes(data[place + 2 : place + 4]), 2)
-    if place + 12 > len(data):
-        return "truncated: a JPEG without its picture"
-    marker, bits, components = data[place + 1], data[place + 4], data[place + 9]
-    if marker == 0xF7:
-        return "JPEG-LS is not read; convert it to PNG"
-    if marker & 3 == 3 and _is_frame(marker):
-        return "lossless JPEG is not read; convert it to PNG"
-    if bits != 8:
-        return f"a JPEG of {bits} bits is not read; convert it to PNG or TIFF of 16 bits"
-    if components not in (1, 3, 4):
-        return f"a JPEG of {components} channels is not read"
-    facts = jpeg_facts(data)
     if facts is None:
-        return "damaged: a JPEG of no size"
+        return "truncated: a JPEG without its picture, or damaged: one of no size"
+    if facts.marker == 0xF7:
+        return "JPEG-LS is not read; convert it to PNG"
+    if facts.marker & 3 == 3:
+        return "lossless JPEG is not read; convert it to PNG"
+    if facts.bits != 8:
+        return f"a JPEG of {facts.bits} bits is not read; convert it to PNG or TIFF of 16 bits"
+    if facts.components not in (1, 3, 4):
+        return f"a JPEG of {facts.components} channels is not read"
     if facts.restarts and data.count(b"\xff\xda", facts.start) == 1:  # decoders would go on with what is left
         found = len(_RESTART.findall(data, facts.start))
         if found < facts.restarts:

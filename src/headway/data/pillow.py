@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from headway.data.form import Raw
-from headway.data.jpeg import jpeg_fault
+from headway.data.jpeg import jpeg_facts, jpeg_fault
 from headway.data.png import png_fault
 from headway.data.signs import what_it_is
 from headway.data.source import Unreadable
@@ -85,7 +85,7 @@ def with_pillow(data: bytes, check: Callable[[int, int], None], use: Callable[[I
 
 def damaged_start(data: bytes) -> str | None:
     """Why a file that begins as a picture does is none."""
-    return png_fault(data) or jpeg_fault(data) or _backwards(data)
+    return png_fault(data) or jpeg_fault(data, jpeg_facts(data)) or _backwards(data)
 
 
 def _backwards(data: bytes) -> str | None:

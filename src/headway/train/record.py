@@ -35,7 +35,7 @@ STRETCH = {
     "step": int, **{name: get_type_hints(Plan)[name] for name in (*FREE, "shard")},
     "processor": str, "threads": int, "device": str, "processes": int, "versions": dict[str, str],
 }  # fmt: skip
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "schema": int,
     "task": str,
     "size": int,
