@@ -21,7 +21,8 @@ from headway.data.form import RGB, Form, Raw, bring
 from headway.data.jpeg import decode_jpeg, is_jpeg, jpeg_facts, jpeg_fault
 from headway.data.npy import is_npy, layout, npy_shape, read_npy
 from headway.data.pillow import pillow_pixels, with_pillow
-from headway.data.png import clear_colour, deep_png, png_facts, webp_size
+from headway.data.png import png_facts, webp_size
+from headway.data.png_deep import clear_colour, deep_png
 from headway.data.pnm import pnm_facts, read_pnm
 from headway.data.source import Unreadable
 from headway.data.tiff import is_tiff, main_page, page_values, pages
@@ -142,7 +143,7 @@ def read_raw(data: bytes, channels: int = 3) -> Raw:
         _check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
     if png and png.bits == 16 and (png.channels + png.opacity > 1 or clear_colour(data)):
         with _turn(png.height * png.width):
-            raw = deep_png(data, png.opacity)
+            raw = deep_png(data)
         if raw is not None:
             return raw
     return with_pillow(data, _check_size, _in_turn)

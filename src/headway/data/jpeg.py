@@ -79,7 +79,7 @@ def jpeg_facts(data: bytes) -> JpegFacts | None:
         if _is_frame(marker) and len(segment) >= 8:
             frame = bytes([marker]) + segment
         elif marker == 0xE1 and segment[2:8] == b"Exif\0\0":
-            orientation = _orientation(segment[8:])
+            orientation = exif_orientation(segment[8:])
         elif marker == 0xE2 and segment[2:6] == b"MPF\0":
             several = True
         elif marker == 0xDD:
@@ -134,7 +134,7 @@ def jpeg_fault(data: bytes, facts: JpegFacts | None) -> str | None:
     return None
 
 
-def _orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
     """The orientation in the first directory (EXIF 2.32, section 4.6), 1 where there is none that means anything."""
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
     start = int.from_bytes(exif[4:8], order)
