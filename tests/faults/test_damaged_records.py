@@ -13,6 +13,7 @@ import headway
 from headway.errors import HeadwayError
 from headway.pretext import TASKS
 from headway.samples import DrawnAnimals
+from headway.train.best import Best
 from headway.train.job import Job
 from headway.train.record import differences, plan_of, read_record, recipe_for, repeated
 from headway.train.reload import read_past, reload_learner
@@ -84,6 +85,13 @@ def test_every_reader_names_file_and_key(run, tmp_path, drawn):
     except HeadwayError as error:
         words = [key for key in path if isinstance(key, str)]
         assert str(tmp_path) in str(error) and any(word in str(error) for word in words), (path, value, str(error))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"start": 1.0}', '{"start": "x", "best": 1, "last": null}', "{"])
+def test_a_damaged_note_of_the_best_is_named(tmp_path, content):
+    (tmp_path / "best.json").write_text(content)
+    with pytest.raises(HeadwayError, match=r"best\.json"):
+        Best(lambda backbone: 1.0, tmp_path)
 
 
 VERBS = {
