@@ -9,50 +9,25 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any
 
 import torch
 
 from headway.backbones.load import architecture
-from headway.backbones.vit import ViTConfig
-from headway.config import Recipe, describe, misfit, recall
+from headway.config import Recipe, describe, recall
 from headway.data.store import Store
 from headway.distributed import world
 from headway.errors import HeadwayError
 from headway.files import read_json
-from headway.protocol import Inputs, Learner
+from headway.protocol import Learner
 from headway.train.job import Job
 from headway.train.plan import Plan
+from headway.train.shape import FREE, damaged, unlike_a_record
 
 SCHEMA = 3
 """Version of run.json."""
 FILE = "run.json"
 PACKAGES = ("headway", "torch", "torchvision", "lightning-fabric", "timm", "safetensors")
-FREE = ("accumulate", "recompute", "on_collapse")
-"""What a resumed run may be asked for otherwise than when it began."""
-
-STRETCH = {
-    "step": int, **{name: get_type_hints(Plan)[name] for name in (*FREE, "shard")},
-    "processor": str, "threads": int, "device": str, "processes": int, "versions": dict[str, str],
-}  # fmt: skip
-SHAPE: dict[str, Any] = {
-    "schema": int,
-    "task": str,
-    "size": int,
-    "job": {**get_type_hints(Job), "recipe": dict[str, Any]},  # whose own shape the task knows
-    "plan": get_type_hints(Plan),
-    "measured": dict[str, Any],
-    "architecture": {"kind": Literal["vit", "timm"], "size": int, "inputs": get_type_hints(Inputs)},
-    "data": {"pictures": int, "side": int, "fingerprint": str, "skipped": int},
-    "stretches": list[dict[str, Any]],
-    "commit": str | None,
-    "began": str,
-}
-"""Keys that a record must have, and what they hold."""
-RESULT = {
-    "run": str, "task": str, "steps": int, "seconds": float, "images_per_second": float, "loss": float | None,
-}  # fmt: skip
-"""The same of a finished run's ``result``; a loss that is no number is null."""
 
 
 def record_of(job: Job, store: Store, learner: Learner, plan: Plan, measured: dict[str, Any], size: int) -> Any:
@@ -112,40 +87,9 @@ def read_record(run: Path) -> dict[str, Any]:
             record = MIGRATIONS[old](record)
     except (KeyError, TypeError, AttributeError) as error:
         raise damaged(file, f"{type(error).__name__}: {error}") from error
-    if fault := _misfit(record):
+    if fault := unlike_a_record(record):
         raise damaged(file, fault)
     return record
-
-
-def damaged(file: str | Path, fault: object) -> HeadwayError:
-    """The error for a record that cannot be what Headway wrote."""
-    return HeadwayError(f"{file} is damaged: {fault}; mend it, or train the run again")
-
-
-def _misfit(record: dict[str, Any]) -> str | None:
-    """The first key of a record that is missing or holds what it cannot; None where all is well."""
-    shape: dict[str, Any] = dict(SHAPE)
-    if isinstance(about := record.get("architecture"), dict):
-        known = get_type_hints(ViTConfig) if about.get("kind") == "vit" else {"model": str}
-        given = {name: hint for name, hint in known.items() if name in about}  # older records know of fewer choices
-        shape["architecture"] = {**given, **SHAPE["architecture"]}
-    if record.get("status") == "finished":
-        shape["result"] = RESULT
-    if fault := misfit(record, shape):
-        return fault
-    if not record["stretches"]:
-        return "stretches is empty"
-    for number, stretch in enumerate(record["stretches"]):
-        if fault := misfit(stretch, STRETCH, f"stretches[{number}]"):
-            return fault
-    if odd := record["plan"].keys() - SHAPE["plan"].keys():
-        return f"plan.{min(odd)} is not known"
-    try:
-        plan_of(record)
-    except HeadwayError as error:
-        return str(error)
-    low = next((key for key in ("side", "pictures") if record["data"][key] < 1), None)
-    return f"data.{low} is {record['data'][low]}, not above 0" if low else None
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from headway.errors import HeadwayError
 from headway.protocol import Facts, Learner
 from headway.train.checkpoint import latest
 from headway.train.planning import spread
-from headway.train.record import FILE, damaged, job_of, read_record
+from headway.train.record import FILE, job_of, read_record
+from headway.train.shape import damaged
 
 
 class Past(NamedTuple):

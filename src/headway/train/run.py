@@ -29,7 +29,8 @@ from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, spread
 from headway.train.pool import keep_pool
-from headway.train.record import FILE, FREE, differences, plan_of, read_record, record_of, resumed
+from headway.train.record import FILE, differences, plan_of, read_record, record_of, resumed
+from headway.train.shape import FREE
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
