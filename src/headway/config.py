@@ -1,8 +1,11 @@
 """What a run is made of: typed Python, frozen, a docstring on every field."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import get_type_hints as hints_of
 
 from headway.errors import HeadwayError
 
@@ -112,7 +115,55 @@ def describe(thing: Any) -> Any:
     return thing
 
 
-def recall(plain: Any, like: Any, hint: Any = None) -> Any:
+def misfit(plain: Any, hint: Any, key: str = "") -> str | None:
+    """Why plain data, as JSON gives it back, is not of a declared type ("job.seed is 'x', not int"); None where it is.
+
+    Args:
+        plain: The data.
+        hint: A type as fields are declared with, or a mapping from the keys that a dictionary must have to theirs.
+        key: Where the data stand, for the sentence.
+    """
+    if not isinstance(hint, Mapping):
+        return None if _fits(plain, hint) else f"{key} is {plain!r:.60}, not {_words(hint)}"
+    if not isinstance(plain, dict):
+        return f"{key or 'it'} is {plain!r:.60}, not a dictionary"
+    for name, inner in hint.items():
+        where = f"{key}.{name}" if key else name
+        if name not in plain:
+            return f"{where} is missing"
+        if fault := misfit(plain[name], inner, where):
+            return fault
+    return None
+
+
+def _fits(plain: Any, hint: Any) -> bool:
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(plain, option) for option in inner)
+    if kind is Literal:
+        return isinstance(plain, str) and plain in inner
+    if hint in (None, NoneType):
+        return plain is None
+    if hint in (bool, int, str):
+        return type(plain) is hint  # a bool is no number here
+    if hint is float:
+        return type(plain) in (int, float)
+    if kind in (list, tuple):
+        if not isinstance(plain, (list, tuple)):
+            return False
+        if kind is tuple and Ellipsis not in inner:
+            return len(plain) == len(inner) and all(map(_fits, plain, inner))
+        return all(_fits(item, inner[0]) for item in plain)
+    if kind is dict:
+        return isinstance(plain, dict) and all(_fits(value, inner[1]) for value in plain.values())
+    return not hasattr(hint, "__dataclass_fields__") or isinstance(plain, dict)
+
+
+def _words(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint).replace("typing.", "")
+
+
+def recall(plain: Any, like: Any, hint: Any = Any, key: str = "recipe") -> Any:
     """The config of which ``describe`` gave plain data, also after a trip through JSON.
 
     Nothing is imported by a name in ``plain``: a record may be a stranger's. Types come from ``like`` and from what the
@@ -122,26 +173,37 @@ def recall(plain: Any, like: Any, hint: Any = None) -> Any:
         plain: What ``describe`` gave.
         like: A config of the same type, the recipe's default say; fields that ``plain`` lacks are taken from it.
         hint: The declared type of the field that holds it.
+        key: Where ``plain`` stands, for the errors.
 
     Raises:
-        HeadwayError: A type or a field that ``like`` does not know of.
+        HeadwayError: A type or a field that ``like`` does not know of, or a value that a field cannot hold.
     """
+    declared = _configs(hint) or not hasattr(like, "__dataclass_fields__")  # a Recipe's task is of any type
+    if fault := misfit(plain, hint if declared else type(like), key):
+        raise HeadwayError(fault)
     if isinstance(plain, list):
         known = like if isinstance(like, tuple) else ()
-        return tuple(recall(item, known[i] if i < len(known) else None, hint) for i, item in enumerate(plain))
+        inner: Any = Union[tuple(_configs(hint)) or (Any,)]  # noqa: UP007  # the rest was looked at with the list
+        return tuple(
+            recall(item, known[i] if i < len(known) else None, inner, f"{key}[{i}]") for i, item in enumerate(plain)
+        )
     if not isinstance(plain, dict):
         return plain
     fields = dict(plain)
     named = fields.pop("type", None)
     kind = next((kind for kind in (type(like), *_configs(hint)) if _name(kind) == named), None)
     if kind is None:
-        raise HeadwayError(f"the record holds a {named} where {_name(type(like))} was expected")
-    hints = get_type_hints(kind)
+        raise HeadwayError(f"{key} is a {named} where {_name(type(like))} was expected")
+    hints = hints_of(kind)
     mine = like if isinstance(like, kind) else None
-    if not fields.keys() <= kind.__dataclass_fields__.keys():
-        raise HeadwayError(f"{named} has no {', '.join(sorted(fields.keys() - kind.__dataclass_fields__.keys()))}")
+    if odd := fields.keys() - kind.__dataclass_fields__.keys():
+        raise HeadwayError(f"{key} is a {named}, which has no {', '.join(sorted(odd))}")
     defaults = {name: getattr(mine, name) for name in kind.__dataclass_fields__ if mine is not None}
-    return kind(**{**defaults, **{name: recall(fields[name], defaults.get(name), hints[name]) for name in fields}})
+    given = {name: recall(fields[name], defaults.get(name), hints[name], f"{key}.{name}") for name in fields}
+    try:
+        return kind(**{**defaults, **given})
+    except (HeadwayError, TypeError, ValueError) as error:
+        raise HeadwayError(f"{key}: {error}") from error
 
 
 def _name(kind: type) -> str:

@@ -4,17 +4,36 @@ The gradient of a sum over processes is again a sum over processes: the engine w
 of the batch and DDP averages, so that what comes out is the gradient of the whole batch's loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block this process works as if there were no other, and waits for none: what fails then fails here."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def is_alone() -> bool:
+    """Whether this is within ``alone``."""
+    return _alone.get()
+
 
 def world() -> int:
     """How many processes work on this run."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not is_alone() else 1
 
 
 def rank() -> int:

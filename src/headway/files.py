@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -75,9 +76,25 @@ def sweep(*folders: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def to_json(content: Any, indent: int | None = None) -> str:
+    """Plain data as JSON that any reader takes: NaN and the infinities, which JSON doesn't have, become null."""
+    try:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_with_nulls(content), indent=indent, allow_nan=False)
+
+
+def _with_nulls(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _with_nulls(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_with_nulls(item) for item in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write plain data as indented JSON, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write plain data as indented JSON (``to_json``), whole or not at all. Raises HeadwayError as ``write_whole``."""
+    write_text(path, to_json(content, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -118,7 +118,7 @@ def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
 def test_a_repeated_run_says_where_bits_may_differ(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
     record = record_of(tmp_path / "a")
-    record["machine"]["threads"] = 99
+    record["stretches"][0]["threads"] = 99
     (tmp_path / "a" / "run.json").write_text(json.dumps(record))
     headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a"))
     assert any("threads 99 then, 1 now" in note for note in noted(tmp_path / "b"))
@@ -235,3 +235,110 @@ def test_positions_of_a_timm_vit_are_stretched(tmp_path):
         weights=str(tmp_path / "w.safetensors"), precision="float32",
     )  # fmt: skip
     assert load_backbone(tmp_path / "r").network.pos_embed.shape[1] == 5
+
+
+def interrupted(run, monkeypatch, step, **words):
+    """Train up to a step, as if it had been stopped there."""
+    from headway.train import run as module
+
+    honest = module.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fit", lambda *given, **named: honest(*given, **{**named, "stop_after": step}))
+        patch.setattr(module, "_finish", lambda *_: None)
+        headway.pretrain("rotation", data=FEW, out=run, **words)
+
+
+@pytest.mark.parametrize("word", ["extend", "weights"])
+def test_a_run_that_goes_on_needs_no_longer_what_it_began_from(word, tmp_path, monkeypatch):
+    origin, out = tmp_path / "origin", tmp_path / "e"
+    recipe = small_rate("rotation", 1e-4)
+    headway.pretrain("rotation", data=FEW, out=origin, steps=2, recipe=recipe, **WORDS)
+    words = {word: str(origin), "precision": "float32", "steps": 4}
+    whole = headway.pretrain("rotation", data=FEW, out=tmp_path / "whole", **words)
+    interrupted(out, monkeypatch, 2, **words)
+    notes = noted(out)
+    origin.rename(tmp_path / "elsewhere")
+    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == whole["steps"] == 4
+    one, two = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert noted(out) == notes and record_of(out)["job"]["recipe"]["optim"]["lr"] == (
+        1e-4 if word == "extend" else 1e-3
+    )
+
+
+def test_without_a_checkpoint_of_its_own_it_does_and_says_so(run, tmp_path, monkeypatch):
+    origin, out = tmp_path / "origin", tmp_path / "e"
+    headway.pretrain("rotation", data=FEW, out=origin, steps=1, **WORDS)
+    words = {"extend": str(origin), "precision": "float32", "steps": 4}
+    interrupted(out, monkeypatch, 2, **words)
+    for folder in checkpoint.steps(out):
+        (folder / checkpoint.STATE).unlink()
+    origin.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        HeadwayError, match=r"no run in .*origin.*/e has no whole checkpoint of its own, and begins from"
+    ):
+        headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)
+    (tmp_path / "elsewhere").rename(origin)
+    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == 4
+
+
+def test_what_a_resumed_run_used_is_recorded_and_a_repeat_says_that_it_cannot_be_exact(tmp_path, monkeypatch):
+    out, words = tmp_path / "r", {**WORDS, "steps": 4}
+    interrupted(out, monkeypatch, 2, **words)
+    free = {"accumulate": 2, "on_collapse": "stop"}
+    headway.pretrain("rotation", data=FEW, out=out, resume=True, **words, **free)
+    record = record_of(out)
+    used = [(stretch["step"], stretch["accumulate"], stretch["on_collapse"]) for stretch in record["stretches"]]
+    assert used == [(0, 1, "warn"), (2, 2, "stop")]
+    assert {name: record["job"][name] for name in free} == {name: record["plan"][name] for name in free} == free
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(out))
+    assert record_of(tmp_path / "again")["job"] == record["job"]
+    note = next(note for note in noted(tmp_path / "again") if "last bits may differ" in note)
+    assert "accumulate 1 up to step 2 of that run, 2 from there on" in note
+    headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)  # finished: nothing is done under these
+    assert record_of(out)["stretches"] == record["stretches"] and record_of(out)["job"] == record["job"]
+
+
+def test_what_was_done_again_does_not_count(tmp_path, monkeypatch):
+    out, words = tmp_path / "r", {**WORDS, "steps": 3}
+    interrupted(out, monkeypatch, 2, **words)
+    for folder in checkpoint.steps(out)[1:]:
+        (folder / checkpoint.STATE).unlink()
+    headway.pretrain("rotation", data=FEW, out=out, resume=True, accumulate=2, **words)
+    assert [(s["step"], s["accumulate"]) for s in record_of(out)["stretches"]] == [(0, 2)]
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(out))
+    one, two = ((folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "again"))
+    assert one == two and not any("last bits" in note for note in noted(tmp_path / "again"))
+
+
+def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):
+    write_folder(tmp_path / "photos", 20, 32)
+    words = ["pretrain", "rotation", "--data", str(tmp_path / "photos"), "--steps", "1", "--backbone", "vit_nano"]
+    words += ["--patch", "8", "--precision", "float32", "--out", str(tmp_path / "r")]
+    assert main(words) == 0
+    record = record_of(tmp_path / "r")
+    record["result"]["loss"] = None
+    (tmp_path / "r" / "run.json").write_text(json.dumps(record))
+    assert main([*words, "--resume"]) == 0 and "loss nan" in capsys.readouterr().out
+    assert main([*words, "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["loss"] is None
+
+
+def test_what_memory_forced_upon_a_run_is_recorded(tmp_path, monkeypatch):
+    from headway.train import loop
+
+    honest, short = loop.take_step, []
+
+    def take_step(shop, optim, plan, batch, *rest):
+        if plan.accumulate == 1 and rest[-1].step == 1:
+            short.append(plan)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return honest(shop, optim, plan, batch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", take_step)
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "r", steps=3, **WORDS)
+    record = record_of(tmp_path / "r")
+    assert len(short) == 1 and record["plan"]["accumulate"] == 1 and record["stretches"][-1]["accumulate"] == 2
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(tmp_path / "r"))
+    assert any("accumulate 2 then, 1 now" in note for note in noted(tmp_path / "again"))

@@ -1,6 +1,7 @@
 """Checkpoints under faults: torn, damaged, full disk."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -11,7 +12,8 @@ from headway import files
 from headway.errors import HeadwayError
 from headway.files import write_json, write_whole
 from headway.train import checkpoint
-from headway.train.checkpoint import Checkpoint
+from headway.train.checkpoint import Checkpoint, latest
+from headway.train.course import Course
 from headway.train.log import Jsonl, Note, Step
 from tests.small import farthest, train
 
@@ -129,4 +131,40 @@ def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
     with log.path.open("a") as file:
         file.write('{"step": 3, "lo')
     log.rewind(2)
-    assert [line.count('"step": 3') for line in log.path.read_text().splitlines()] == [0, 0, 0]
+    assert [line.count('"step": 3') for line in log.path.read_text().splitlines()] == [0, 0, 0, 0]
+    assert "tore" in json.loads(log.path.read_text().splitlines()[-1])["note"]
+
+
+@pytest.mark.parametrize(
+    "torn", ['{"note": "to', '{"note": "whole but for its end"}', "3\n", "\0\0\0", '{"a": "\udce4']
+)
+def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"note": "hello"}\n' + torn.encode("utf-8", "surrogateescape"))
+    log = Jsonl(path)
+    log(Note("passed over a damaged checkpoint"))
+    log.rewind(2)
+    log(Note("goes on"))
+    notes = [json.loads(line)["note"] for line in path.read_text().splitlines()]
+    assert notes[0] == "hello" and notes[-2:] == ["passed over a damaged checkpoint", "goes on"]
+    whole = torn.endswith("}")
+    assert len(notes) == 4 and ("whole but for its end" if whole else "that a kill or a full disk tore") in notes[1]
+
+
+def test_what_is_no_number_is_null_in_every_file(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    log = Jsonl(tmp_path / "log.jsonl")
+    log(Step(1, 3, 0.5, nan, 0.1, inf, {"accuracy": -inf}))
+
+    def refused(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    record = json.loads(log.path.read_text(), parse_constant=refused)
+    assert record["loss"] is record["pictures"] is record["metrics"]["accuracy"] is None
+    write_json(tmp_path / "x.json", {"a": (1.5, nan), "b": [{"c": inf}]})
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refused)
+    assert read == {"a": [1.5, None], "b": [{"c": None}]}
+    state = {"step": 1, "place": 3, "loss": nan, "memory": {"spread": nan, "rank": 2.0}}
+    checkpoint.save(tmp_path, Checkpoint({}, {}, state))
+    found, faults = latest(tmp_path)
+    assert not faults and found.state["loss"] is None and Course.of(found.state, 1).memory == {"rank": 2.0}

@@ -215,3 +215,4 @@ def test_planning_halves_too(tmp_path, monkeypatch):
     headway.pretrain("rotation", **words, out=tmp_path / "r", steps=2)
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert record["plan"]["batch"] == 40 and record["plan"]["accumulate"] == 8
+    assert record["stretches"][-1]["accumulate"] == 8

@@ -71,10 +71,11 @@ def test_auto_trains_resumes_and_is_recorded(tmp_path, capsys):
 
 def test_auto_never_imports_what_a_record_names(tmp_path):
     photos = Arrays(pictures(12, side=32))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"schema": 2, "task": "os:system"}))
+    headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "task": "os:system"}))
     with pytest.raises(headway.HeadwayError, match="os:system, which auto never chooses"):
-        headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True)
+        headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1, resume=True)
 
 
 def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):

@@ -11,8 +11,10 @@ from PIL import Image
 
 from headway.data.arrays import Arrays
 from headway.data.check import inspect, thumbnail
+from headway.data.files import Files
 from headway.data.form import RGB, Form
 from headway.data.open import open_source
+from headway.data.survey import natural_size, surveyed
 from headway.data.twins import GRID, PLAIN, families, look_hash, near_pairs
 from headway.reports.check import Looked, facts, findings, leakage, near_families, plainly, twins
 from headway.reports.check_page import write_check_page
@@ -208,3 +210,23 @@ def test_names_that_are_no_text_are_written_as_escapes():
 def test_a_thumbnail_is_never_enlarged():
     assert thumbnail(torch.zeros(3, 5, 900, dtype=torch.uint8), 90).shape == (3, 1, 90)
     assert thumbnail(torch.zeros(3, 5, 9, dtype=torch.uint8), 90).shape == (3, 5, 9)
+
+
+def test_channels_and_bits_are_those_of_what_was_given_not_of_the_form():
+    grey = torch.arange(3 * 8 * 8).reshape(3, 1, 8, 8)
+    seen = inspect(Arrays(grey.to(torch.uint8)), RGB)
+    assert seen.channels.tolist() == [1, 1, 1] and seen.bits.tolist() == [8, 8, 8] and len(seen.mean) == 3
+    seen = inspect(Arrays(grey.to(torch.int16)), Form(3, (0.0, 200.0)))
+    assert seen.channels.tolist() == [1, 1, 1] and seen.bits.tolist() == [16, 16, 16]
+    assert inspect(Arrays(grey > 90), RGB).bits.tolist() == [1, 1, 1]
+
+
+def test_a_survey_reads_each_picture_once(tmp_path, monkeypatch):
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.full((8, 8), 100 * number, np.uint16))
+    read = []
+    honest = Files.read
+    monkeypatch.setattr(Files, "read", lambda self, index: (read.append(index), honest(self, index))[1])
+    source = open_source(tmp_path, channels=1)
+    assert surveyed(source).form == Form(1, (0.0, 1023.0)) and natural_size(source) == (8, 6)
+    assert sorted(read) == list(range(6))

@@ -162,7 +162,7 @@ def test_a_truncated_file_is_never_a_half_grey_picture(kind):
         (bytes(range(1, 200)), "no picture format"),
         (bytes(300), "nothing but zeros"),
         (struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\xff\xd8\xff", "damaged|no picture"),
+        (b"\xff\xd8\xff", "truncated: a JPEG without its picture"),
         (png_header(30_000, 30_000), "too many pixels"),
         (png_header(12_000, 12_000), "too many pixels: 12000 x 12000"),
     ],

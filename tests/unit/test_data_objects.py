@@ -1,6 +1,7 @@
 """Objects as sources: data sets of torchvision's and Hugging Face's kind, arrays; tables in Parquet; groups by name."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -153,8 +154,38 @@ class Table:
     def select_columns(self, names):
         return Table({name: self.columns[name] for name in names}, self.features)
 
+    def with_format(self, kind):
+        assert kind == "arrow"
+        return Arrow(self.columns)
+
     def __getitem__(self, key):
         return {name: column[key] for name, column in self.columns.items()}
+
+
+class Arrow(NamedTuple):
+    """The same as Arrow's table of one row."""
+
+    columns: dict
+
+    def __getitem__(self, key):
+        return {name: [Cell(column[key])] for name, column in self.columns.items()}
+
+
+class Cell(NamedTuple):
+    """One cell, of which a part is taken out."""
+
+    value: object
+
+    @property
+    def is_valid(self):
+        return self.value is not None
+
+    def __getitem__(self, name):
+        assert name == "path"  # the bytes stay where they are
+        return Cell(self.value[name])
+
+    def as_py(self):
+        return self.value
 
 
 def png(number: int) -> bytes:
@@ -182,12 +213,14 @@ def test_a_hub_data_set_is_read_byte_for_byte(tmp_path):
 def test_a_real_hub_data_set():
     datasets, pyarrow = pytest.importorskip("datasets"), pytest.importorskip("pyarrow")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
-    cells = [{"bytes": png(number), "path": None} for number in range(3)]
+    cells = [{"bytes": png(number), "path": path} for number, path in enumerate(("b/a.png", None, "c.png"))]
     rows = pyarrow.table({"image": cells, "label": [0, 1, 0]}, schema=features.arrow_schema)
     info = datasets.DatasetInfo(features=features)
     table = datasets.Dataset(datasets.table.InMemoryTable(rows), info=info, fingerprint="any")
     source = open_source(table, labelled=True)
     assert source.read(1) == png(1) and source.label(1) == "dog" and len(build_store(source, 8).images) == 3
+    source.rows = None  # names are had without the pictures
+    assert [source.name(index) for index in range(3)] == ["00000000/a.png", "00000001", "00000002/c.png"]
 
 
 def test_arrays_are_sources():

@@ -235,11 +235,11 @@ def test_a_picture_too_large_for_the_memory_is_skipped(monkeypatch, tmp_path):
     IMAGE.save(tmp_path / "1.png")
     real, calls = ingest.fit, []
 
-    def full(picture, side):
+    def full(*given):
         calls.append(1)
         if len(calls) == 1:
             raise MemoryError
-        return real(picture, side)
+        return real(*given)
 
     monkeypatch.setattr(ingest, "fit", full)
     store = build_store(open_source(tmp_path), 8, workers=1)

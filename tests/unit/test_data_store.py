@@ -1,5 +1,6 @@
 """The store: decoded once, in order, in memory or in a file; the loader: what a step sees."""
 
+import os
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ from headway.data import cache
 from headway.data.arrays import Arrays
 from headway.data.decode import decode, fit
 from headway.data.form import Form
-from headway.data.ingest import content_hash
+from headway.data.ingest import content_hash, cores
 from headway.data.loader import Loader
 from headway.data.open import open_source
 from headway.data.store import build_store, groups_of, natural_size
@@ -245,3 +246,12 @@ def test_stored_pictures_are_a_source_again_as_they_are():
     assert store.form == Form(2, (0, 1000)) and torch.allclose(store.images, deep / 1000)
     again = build_store(Arrays(store.images, form=store.form), 8)
     assert again.images.equal(store.images) and again.form == store.form and again.fingerprint == store.fingerprint
+
+
+def test_threads_are_shared_out_among_the_processes_of_a_machine(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert cores() == 12
+    for processes, threads in ((5, 2), (64, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert cores() == threads

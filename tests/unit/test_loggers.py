@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 import types
+from unittest import mock
 
 import pytest
 
@@ -75,18 +76,24 @@ def test_wandb_stays_offline_unless_told_otherwise(client, tmp_path, monkeypatch
     assert calls[-1][2]["mode"] is None
 
 
-def test_mlflow_writes_beside_the_run_unless_a_server_is_named(client, tmp_path, monkeypatch):
-    calls = client("mlflow")
+def test_mlflow_writes_beside_the_run_unless_a_server_is_named(tmp_path, monkeypatch):
+    client = mock.MagicMock()
+    client.entities.Metric = lambda *given: given
+    monkeypatch.setitem(sys.modules, "mlflow", client)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     sink = open_one("mlflow", tmp_path / "r")
     for event in EVENTS:
         sink(event)
-    assert calls[0] == ("set_tracking_uri", (f"sqlite:///{tmp_path / 'r' / 'mlflow.db'}",), {})
-    assert ("log_metrics", ({"probe.20-NN": 40.0},), {"step": 10}) in calls
-    calls.clear()
+    sink.close(True)
+    assert client.MlflowClient.call_args == mock.call(f"sqlite:///{tmp_path / 'r' / 'mlflow.db'}")
+    asked = client.MlflowClient.return_value
+    points = [point for call in asked.log_batch.call_args_list for point in call.kwargs["metrics"]]
+    numbers = {name: (value, step) for name, value, _, step in points}
+    assert numbers["probe.20-NN"] == (40.0, 10) and numbers["loss"] == (1.25, 10)
+    assert asked.set_terminated.call_args.args[1] == "FINISHED"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
     open_one("mlflow", tmp_path / "r")
-    assert "set_tracking_uri" not in [name for name, _, _ in calls]
+    assert client.MlflowClient.call_args == mock.call(None)
 
 
 def test_tensorboard_hides_what_is_done_again(client, tmp_path):

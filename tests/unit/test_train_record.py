@@ -33,9 +33,19 @@ def altered(run, folder, **changes):
     return folder / "run.json"
 
 
+def as_schema_2(run, folder):
+    """The record as version 2 of the schema wrote it."""
+    record = json.loads((run / "run.json").read_text())
+    (stretch,) = record.pop("stretches")
+    machine = {name: stretch[name] for name in ("processor", "threads", "device", "processes")}
+    record = {**record, "schema": 2, "machine": machine, "versions": stretch["versions"]}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
 def as_schema_1(run, folder):
     """The record as version 1 of the schema wrote it."""
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((as_schema_2(run, folder) / "run.json").read_text())
     for part, names in {
         "job": ("recompute", "weights", "extend", "on_collapse"),
         "plan": ("recompute", "shard", "first", "probe_start", "watch_every", "on_collapse"),
@@ -43,7 +53,11 @@ def as_schema_1(run, folder):
     }.items():
         for name in names:
             del record[part][name]
-    return altered(run, folder, schema=1, **{part: record[part] for part in ("job", "plan", "machine")})
+    return altered(folder, folder, schema=1, **{part: record[part] for part in ("job", "plan", "machine")})
+
+
+def test_schema_2_is_brought_up_to_date(run, tmp_path):
+    assert read_record(as_schema_2(run, tmp_path)) == read_record(run)
 
 
 def test_what_was_written_reads_back(run):
@@ -79,10 +93,16 @@ def test_other_schemas_are_refused(run, tmp_path, schema, says):
 def test_damaged_records_are_refused(run, tmp_path):
     with pytest.raises(HeadwayError, match="damaged"):
         read_record(altered(run, tmp_path, schema=1, job=None))
-    with pytest.raises(HeadwayError, match="damaged"):
-        job_of({**read_record(run), "job": {}}, "rotation", TASKS["rotation"])
-    with pytest.raises(HeadwayError, match="damaged"):
-        plan_of({"plan": {"steps": 1, "unheard_of": 2}})
+    for part, change, says in (
+        ("plan", {"unheard_of": 2}, "plan.unheard_of is not known"),
+        ("plan", {"batch": 0}, "a plan's batch must be 1 or more, got 0"),
+        ("job", {"seed": "x"}, "job.seed is 'x', not int"),
+        ("job", {"accumulate": 0}, "--accumulate must be a number above 0"),
+    ):
+        file = altered(run, tmp_path, **{part: {**read_record(run)[part], **change}})
+        with pytest.raises(HeadwayError, match=rf"run\.json is damaged: {says}"):
+            record = read_record(file)
+            plan_of(record), job_of(record, "rotation", TASKS["rotation"])
     with pytest.raises(HeadwayError, match="not of mae"):
         job_of(read_record(run), "mae", TASKS["mae"])
 

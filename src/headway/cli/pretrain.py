@@ -114,14 +114,14 @@ def pretrain(
             note(line)
     own = find_recipe(task)
     job = Job(
-        task=task, recipe=recipe or recipe_for(task, own, extend or repeat), backbone=backbone or BACKBONE,
-        stem=stem or "linear", patch=patch, size=size, budget=seconds, epochs=epochs, steps=steps, seed=seed,
-        accumulate=accumulate, precision=precision, compile=compile, recompute=recompute, on_collapse=on_collapse,
-        weights=weights, extend=extend,
+        task=task, recipe=recipe or recipe_for(task, own, extend or repeat, str(out) if resume else ""),
+        backbone=backbone or BACKBONE, stem=stem or "linear", patch=patch, size=size, budget=seconds, epochs=epochs,
+        steps=steps, seed=seed, accumulate=accumulate, precision=precision, compile=compile, recompute=recompute,
+        on_collapse=on_collapse, weights=weights, extend=extend,
     )  # fmt: skip
     record = read_record(Path(repeat)) if repeat else None
     if record:
-        job = repeated(record, job, own)
+        job = repeated(record, job, own, repeat)
     source = source or open_source(data, channels=channels, span=span)
     look = None
     if probe:

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from types import NoneType, UnionType
@@ -14,6 +13,7 @@ import tyro
 from headway.config import Recipe
 from headway.distributed import rank
 from headway.errors import HeadwayError
+from headway.files import to_json
 from headway.pretext import find_recipe
 from headway.train.engine import announced
 from headway.train.record import recipe_for
@@ -33,7 +33,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     if rank() > 0:
         return 0
     if as_json:
-        print(json.dumps(answer))
+        print(to_json(answer))
     else:
         getattr(module, "tell", module.show)(answer)  # a file whose verb is show prints by tell
     sys.stdout.flush()
@@ -75,7 +75,9 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
         task = arguments[0] if arguments and not arguments[0].startswith("-") else None
         parameters = [p for p in parameters if p.name != "recipe" or task]
         if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
-            recipe = recipe_for(task, find_recipe(task), _value(arguments, "--extend") or _value(arguments, "--repeat"))
+            begun = _value(arguments, "--out") if "--resume" in arguments else ""
+            run = _value(arguments, "--extend") or _value(arguments, "--repeat")
+            recipe = recipe_for(task, find_recipe(task), run, begun)
             parameters = [
                 p.replace(default=recipe, annotation=_recipe_type(recipe)) if p.name == "recipe" else p
                 for p in parameters

@@ -93,9 +93,9 @@ def _kept(pixels: Path, notes: Path, picture: int) -> Record | None:
     try:
         record = Record(**read_json(notes))
         whole = pixels.stat().st_size == len(record.kept) * picture
-    except (HeadwayError, OSError, TypeError):
+        skipped, notes_ = ([(name, text) for name, text in pairs] for pairs in (record.skipped, record.notes))
+    except (HeadwayError, OSError, TypeError, ValueError):
         return None
-    skipped, notes_ = ([(name, text) for name, text in pairs] for pairs in (record.skipped, record.notes))
     return record._replace(skipped=skipped, notes=notes_) if whole else None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from headway.data.decode import read_picture
 from headway.data.form import LUMA, Form
-from headway.data.ingest import TOGETHER, ahead, content_hash, load, patiently
+from headway.data.ingest import TOGETHER, ahead, content_hash, formed, patiently
 from headway.data.look import Look, look
 from headway.data.source import Source, Unreadable, reason_of
 from headway.data.twins import GRID, look_hash
@@ -137,10 +137,13 @@ def inspect(
 def _one(source: Source, index: int, form: Form, side: int) -> _One | str:
     """Everything about one picture, or the reason why it cannot be had."""
     try:
-        if getattr(source, "image", None):
-            picture = load(source, index, form)
-            channels, height, width = picture.pixels.shape
-            header = Look("array", height, width, channels, picture.pixels.element_size() * 8)
+        if draw := getattr(source, "image", None):
+            given: Tensor = draw(index)
+            channels, height, width = given.shape
+            picture = formed(source, given, form)
+            header = Look(
+                "array", height, width, channels, 1 if given.dtype == torch.bool else given.element_size() * 8
+            )
         else:
             data = patiently(lambda: source.read(index))
             picture, header = read_picture(data, form, SIDE), look(data)

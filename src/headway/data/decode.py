@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from headway.data.form import RGB, Form, Raw, bring
-from headway.data.jpeg import decode_jpeg, is_jpeg, jpeg_facts
+from headway.data.jpeg import decode_jpeg, is_jpeg, jpeg_facts, jpeg_fault
 from headway.data.npy import is_npy, layout, npy_shape, read_npy
 from headway.data.pillow import pillow_pixels, with_pillow
-from headway.data.png import deep_png, png_facts, webp_size
+from headway.data.png import png_facts, webp_size
+from headway.data.png_deep import clear_colour, deep_png
+from headway.data.pnm import pnm_facts, read_pnm
 from headway.data.source import Unreadable
-from headway.data.tiff import is_tiff, page_values, pages
+from headway.data.tiff import is_tiff, main_page, page_values, pages
 
 LARGEST = 100_000_000
 """Pixels above which a picture is refused before it is decoded."""
@@ -78,7 +80,9 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
     """
     if is_jpeg(data):
         facts = jpeg_facts(data)
-        if facts:
+        if facts:  # without any Pillow may know better
+            if fault := jpeg_fault(data, facts):
+                raise Unreadable(fault)
             _check_size(facts.height, facts.width)
             if facts.scans * facts.height * facts.width > SCANS * LARGEST:
                 raise Unreadable(f"a progressive JPEG of {facts.scans:,} scans would take too long")
@@ -92,8 +96,10 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
                 with _turn(facts.height * facts.width):
                     picture = decode_jpeg(data)
                 if picture is not None:
-                    turned = (f"turned upright by its EXIF orientation {facts.orientation}",)
-                    return Picture(picture, turned if facts.orientation > 1 else ())
+                    notes: tuple[str, ...] = ("the first of several frames",) if facts.several else ()
+                    if facts.orientation > 1:
+                        notes += (f"turned upright by its EXIF orientation {facts.orientation}",)
+                    return Picture(picture, notes)
     raw = read_raw(data, form.channels)
     with _turn(raw.values.size // 3):
         return Picture(*bring(raw, form))
@@ -125,25 +131,34 @@ def read_raw(data: bytes, channels: int = 3) -> Raw:
         wanted = _tiff(data, channels)
         if wanted:
             return wanted
+    pnm = pnm_facts(data)
+    if pnm:
+        _check_size(pnm.height, pnm.width, 3 * pnm.kind.itemsize)
+        return read_pnm(data, pnm)
     webp = webp_size(data)
     if webp:
         _check_size(*webp, bytes_each=12)  # its decoder makes room for two frames with opacity
     png = png_facts(data)
     if png:
         _check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
-    if png and png.bits == 16 and png.channels + png.opacity > 1:
+    if png and png.bits == 16 and (png.channels + png.opacity > 1 or clear_colour(data)):
         with _turn(png.height * png.width):
-            raw = deep_png(data, png.opacity)
+            raw = deep_png(data)
         if raw is not None:
             return raw
     return with_pillow(data, _check_size, _in_turn)
 
 
-def fit(image: Tensor, side: int) -> Tensor:
+def fit(image: Tensor, side: int, out: Tensor | None = None) -> Tensor:
     """The central square, brought to ``side`` pixels: C H W -> C side side, of the same dtype.
 
     The largest square in the middle is cut out and resized, bilinear with antialiasing where it shrinks. What lies
     beyond the square at the long ends is not seen; small pictures are enlarged.
+
+    Args:
+        image: C H W.
+        side: In pixels.
+        out: C side side, to write into; none: a new one.
     """
     height, width = image.shape[-2:]
     short = min(height, width)
@@ -153,7 +168,7 @@ def fit(image: Tensor, side: int) -> Tensor:
         if image.stride(0) == 1:  # as decoders leave it: torch is faster where that is kept
             square = square.contiguous(memory_format=torch.channels_last)
         square = F.interpolate(square, (side, side), mode="bilinear", antialias=True)  # 1 C side side
-    return square[0].contiguous()
+    return square[0].contiguous() if out is None else out.copy_(square[0])
 
 
 def _check_size(height: int, width: int, bytes_each: int = 3) -> None:
@@ -186,7 +201,7 @@ def _in_turn(image: Image.Image) -> Raw:
 def _tiff(data: bytes, channels: int) -> Raw | None:
     """The picture of a TIFF that Pillow has no mode for, or whose equal pages are the channels; None: Pillow's."""
     with pages(data, channels + 1) as found:
-        first = found[0]
+        first, notes = main_page(found)
         each = first.bits // 8 or 1
         _check_size(first.height, first.width, first.samples * each)
         if len(found) == channels > 1 and len({page.shape for page in found}) == 1 and first.samples == 1:
@@ -194,9 +209,11 @@ def _tiff(data: bytes, channels: int) -> Raw | None:
             with _turn(first.height * first.width * channels // 3):
                 planes = [page_values(page) for page in found]
             return Raw(np.concatenate(planes, 2), False, (f"its {channels} pages became channels",))  # H W C
+        if first.plain and first.reduced:
+            by_pillow = with_pillow(data, _check_size, _in_turn)
+            return by_pillow._replace(notes=notes + by_pillow.notes)
         if first.plain:
             return None
-        notes: tuple[str, ...] = ("the first of several pages",) if len(found) > 1 else ()
         if first.orientation > 1:
             notes += (f"turned upright by its EXIF orientation {first.orientation}",)
         with _turn(first.height * first.width * first.samples // 3):

@@ -140,7 +140,7 @@ def _scale(values: np.ndarray, form: Form) -> tuple[np.ndarray, tuple[str, ...]]
     notes = (f"{odd:,} numbers that are not finite became black",) if odd else ()
     if form.span is None:
         low, high = span_of(least, most, values.dtype.kind in "iu")
-        return _stretched(values, low, high, np.uint8), (*notes, f"{low:g} became black and {high:g} white")
+        return _stretched(values, low, high, np.uint8), (*notes, f"{low + 0.0:g} became black and {high + 0.0:g} white")
     low, high = form.span
     lost = least < low or most > high
     return _stretched(values, low, high, np.float32), (*notes, *(["clipped to the data set's range"] if lost else []))

@@ -35,6 +35,7 @@ class Hub:
             raise HeadwayError(f"no column of this data set is of type Image; it has {', '.join(kinds)}")
         self.column = column
         self.rows = data.cast_column(column, type(data.features[column])(decode=False)).select_columns([column])
+        self.table = self.rows.with_format("arrow")  # whose cells are looked into without being taken out
         named = next((name for name, kind in kinds.items() if kind == "ClassLabel"), None)
         named = named or ("label" if "label" in kinds else None)
         self.classes: tuple[str, ...] | None = None
@@ -57,8 +58,9 @@ class Hub:
 
     def name(self, index: int) -> str:
         """Number and, where there is one, the file's name."""
-        cell = self.rows[index][self.column] or {}
-        return f"{index:08d}/{os.path.basename(cell.get('path') or '')}".rstrip("/")
+        cell = self.table[index][self.column][0]
+        path = cell["path"].as_py() if cell.is_valid else None
+        return f"{index:08d}/{os.path.basename(path or '')}".rstrip("/")
 
     def label(self, index: int) -> str | None:
         """Its class, where labels were asked for and it has one."""

@@ -69,17 +69,17 @@ def ingest(
     """
     record, done = Record([], [], [], []), 0
     parts = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
-    for part, results in zip(parts, ahead(lambda some: _read(source, some, side, form), parts, workers), strict=True):
-        read = [result[0] for result in results if not isinstance(result, str)]
+    made = ahead(lambda some: _read(source, some, side, form), parts, workers)
+    for part, (pictures, results) in zip(parts, made, strict=True):
         for index, result in zip(part, results, strict=True):
             if isinstance(result, str):
                 record.skipped.append((source.name(index), result))
             else:
                 record.kept.append(index)
-                record.hashes.append(result[1])
-                record.notes.extend((source.name(index), note) for note in result[2])
-        if read:
-            write(torch.stack(read))  # n C side side
+                record.hashes.append(result[0])
+                record.notes.extend((source.name(index), note) for note in result[1])
+        if len(pictures):
+            write(pictures)  # n C side side
         done += len(part)
         if progress:
             progress(done, len(indices))
@@ -102,13 +102,17 @@ def load(source: Source, index: int, form: Form = RGB, side: int = 0) -> Picture
     try:
         if not draw:
             return read_picture(patiently(lambda: source.read(index)), form, side)
-        pixels: Tensor = draw(index)
-        plain = form == RGB and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
-        if plain or form == getattr(source, "stored", None):
-            return Picture(pixels)
-        return Picture(*bring(Raw(pixels.permute(1, 2, 0).numpy()), form))
+        return formed(source, draw(index), form)
     except (OSError, ValueError) as error:  # a name may hold what no file's name can
         raise Unreadable(reason_of(error)) from error
+
+
+def formed(source: Source, pixels: Tensor, form: Form) -> Picture:
+    """What a source's ``image`` gave (C H W), in the form asked for. Raises Unreadable where it cannot be."""
+    plain = form == RGB and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
+    if plain or form == getattr(source, "stored", None):
+        return Picture(pixels)
+    return Picture(*bring(Raw(pixels.permute(1, 2, 0).numpy()), form))
 
 
 def patiently(read: Callable[[], Made]) -> Made:
@@ -145,23 +149,33 @@ def content_hash(picture: Tensor) -> int:
 
 def _read(
     source: Source, indices: Sequence[int], side: int, form: Form
-) -> list[tuple[Tensor, int, tuple[str, ...]] | str]:
-    """For each picture itself, its content hash and the notes on it, or the reason why it cannot be had."""
-    results: list[tuple[Tensor, int, tuple[str, ...]] | str] = []
+) -> tuple[Tensor, list[tuple[int, tuple[str, ...]] | str]]:
+    """The pictures (n C side side); and for each its content hash and notes, or the reason why it cannot be had."""
+    pictures, read = torch.empty(len(indices), form.channels, side, side, dtype=form.dtype), 0
+    results: list[tuple[int, tuple[str, ...]] | str] = []
     for index in indices:
         try:
             picture = load(source, index, form, side)
-            results.append((fit(picture.pixels, side), content_hash(picture.same), picture.notes))
+            fit(picture.pixels, side, pictures[read])
+            results.append((content_hash(picture.same), picture.notes))
+            read += 1
         except Unreadable as error:
             results.append(str(error))
         except MemoryError:
             results.append("too large for the memory of this machine")
-    return results
+    return pictures[:read], results
+
+
+def cores() -> int:
+    """Cores for this process: those that it may run on, shared with the processes that torchrun started beside it."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # srun binds each process to cores of its own instead
+    return max(mine // beside, 1)
 
 
 def ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | None) -> Iterator[Made]:
     """``map`` in threads, in order, with a few items under way and no more: memory stays in bounds."""
-    threads = workers or os.cpu_count() or 1
+    threads = workers or cores()
     waiting, under_way = iter(items), deque[Future[Made]]()
     with ThreadPoolExecutor(threads, "headway-decode") as pool:
         try:

@@ -8,8 +8,9 @@ from headway.data.jpeg import is_jpeg, jpeg_facts
 from headway.data.npy import is_npy, layout, npy_shape
 from headway.data.pillow import orientation_of, with_pillow
 from headway.data.png import png_facts
+from headway.data.pnm import pnm_facts
 from headway.data.source import Unreadable
-from headway.data.tiff import is_tiff, pages
+from headway.data.tiff import is_tiff, main_page, pages
 
 
 class Look(NamedTuple):
@@ -44,11 +45,13 @@ def look(data: bytes) -> Look:
         shape, dtype = npy_shape(data)
         return Look("NPY", *layout(shape), 1 if dtype.kind == "b" else dtype.itemsize * 8)
     if is_tiff(data):
-        with pages(data, 1) as found:
-            page = found[0]
+        with pages(data, 4) as found:  # a thumbnail may come first
+            page, _ = main_page(found)
             if not page.plain:
                 channels = page.samples - page.opacity
                 return Look("TIFF", page.height, page.width, channels, page.bits, page.orientation)
+    if pnm := pnm_facts(data):
+        return Look("PPM", pnm.height, pnm.width, 3, pnm.kind.itemsize * 8)
     png = png_facts(data)
     if png and png.bits == 16:
         return Look("PNG", png.height, png.width, png.channels, 16)

@@ -18,7 +18,7 @@ from headway.data.groups import grouped
 from headway.data.hub import Hub, is_hub
 from headway.data.items import PREFIX, open_items, open_torchvision
 from headway.data.source import Chosen, Source
-from headway.data.survey import survey
+from headway.data.survey import remember, survey
 from headway.data.table import TABLES, columns_of, open_table, with_labels
 from headway.data.tar import Tar
 from headway.errors import HeadwayError
@@ -73,7 +73,9 @@ def open_source(
     found = survey(source, channels, span)
     if span and 2 * found.deep <= found.looked:
         raise HeadwayError("--span is for pictures of more than 8 bits, and most of these have 8; leave it out")
-    return Chosen(source, range(len(source)), form=found.form)
+    chosen = Chosen(source, range(len(source)), form=found.form)
+    remember(chosen, found)
+    return chosen
 
 
 def _open_object(data: object, labelled: bool) -> Source:

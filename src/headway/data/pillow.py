@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from headway.data.form import Raw
+from headway.data.jpeg import jpeg_facts, jpeg_fault
+from headway.data.png import png_fault
+from headway.data.signs import what_it_is
 from headway.data.source import Unreadable
 
 Made = TypeVar("Made")
@@ -19,18 +22,6 @@ Image.init()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 """What Pillow may try: pixel formats alone, none that starts another program (EPS does)."""
 _ORIENTATION = 0x0112
-_OTHERS = (
-    (b"%PDF", "a PDF, which is no picture"),
-    (b"%!PS", "PostScript, which is a program"),
-    (b"8BPS", "a Photoshop file; save it as PNG or TIFF"),
-    (b"PK\x03\x04", "a zip archive; unpack it"),
-    (b"\x1f\x8b", "gzipped; unpack it"),
-    (b"\xff\x0a", "JPEG XL is not read; convert it to JPEG"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL is not read; convert it to JPEG"),
-    (b"<svg", "SVG draws with lines; convert it to PNG"),
-    (b"<?xml", "a text, no picture"),
-    (b"<", "a web page, no picture"),
-)
 
 
 class _Quiet:
@@ -79,13 +70,28 @@ def with_pillow(data: bytes, check: Callable[[int, int], None], use: Callable[[I
     except Unreadable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unreadable("too many pixels") from error
+        raise Unreadable(_backwards(data) or "too many pixels") from error
     except UnidentifiedImageError as error:
-        raise Unreadable(_what(data)) from error
+        raise Unreadable(damaged_start(data) or what_it_is(data)) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split()) if isinstance(error, (OSError, SyntaxError, ValueError)) else ""
+        if not text:
+            raise Unreadable(damaged_start(data) or "damaged: what it says of itself doesn't fit together") from error
+        if "MAX_TEXT" in text:
+            raise Unreadable("damaged: a text or profile in it unpacks to more than any has") from error
         cut = any(word in text.lower() for word in ("truncated", "unexpected end", "unrecognized data stream contents"))
         raise Unreadable(f"truncated: {text}" if cut else f"damaged: {text}") from error
+
+
+def damaged_start(data: bytes) -> str | None:
+    """Why a file that begins as a picture does is none."""
+    return png_fault(data) or jpeg_fault(data, jpeg_facts(data)) or _backwards(data)
+
+
+def _backwards(data: bytes) -> str | None:
+    """A BMP that counts its columns below 0, which Pillow takes for a very large number."""
+    width = int.from_bytes(data[18:22], "little", signed=True)
+    return f"damaged: a BMP {width} pixels wide" if data[:2] == b"BM" and data[14:15] == b"(" and width <= 0 else None
 
 
 def pillow_pixels(image: Image.Image) -> Raw:
@@ -132,19 +138,3 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # EXIF that cannot be read says nothing of the pixels
         return image
-
-
-def _what(data: bytes) -> str:
-    """Why there is no picture in these bytes, as far as their beginning tells."""
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heif", b"mif1", b"msf1"):
-        return "HEIC is not read; convert it to JPEG"
-    start = data[:256].lstrip().lower()
-    for sign, reason in _OTHERS:
-        if data.startswith(sign) or start.startswith(sign.lower()):
-            return reason
-    if data.strip(b"\0") == b"":
-        return "nothing but zeros"
-    text = data[:512].decode("utf-8", "ignore")
-    if len(text) > 0.9 * min(len(data), 512) and all(letter.isprintable() or letter.isspace() for letter in text):
-        return "a text, no picture"
-    return "no picture format that is known"

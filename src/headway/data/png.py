@@ -1,18 +1,10 @@
-"""PNG of 16 bits and several channels, which Pillow would cut to 8; and the sizes that PNG and WebP say they have."""
+"""What the headers of PNG and WebP say, and what is wrong with them."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import torch
-
-from headway.data.form import Raw
-from headway.data.jpeg import find_operator
-from headway.data.source import Unreadable
-
-_UNCHANGED = 0
-"""torchvision's ImageReadMode.UNCHANGED."""
-_decoder: Callable[..., Any] | None = find_operator("decode_png")
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""By colour type, how many bits a channel may have."""
 
 
 class PngFacts(NamedTuple):
@@ -27,22 +19,27 @@ class PngFacts(NamedTuple):
 
 def png_facts(data: bytes) -> PngFacts | None:
     """The header of a PNG; None for anything else (https://www.w3.org/TR/png-3/#11IHDR)."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 26:
+    if data[:8] != SIGNATURE or data[12:16] != b"IHDR" or len(data) < 26:
         return None
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     kind = data[25]
     return PngFacts(height, width, 3 if kind & 2 else 1, data[24], bool(kind & 4))
 
 
-def deep_png(data: bytes, opacity: bool) -> Raw | None:
-    """H W C of uint16, upright; None where this decoder is not there. Raises Unreadable for a damaged file."""
-    if _decoder is None:
-        return None
-    try:
-        picture = _decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _UNCHANGED, True)  # C H W
-    except RuntimeError as error:
-        raise Unreadable("truncated or damaged") from error
-    return Raw(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), opacity)  # H W C
+def png_fault(data: bytes) -> str | None:
+    """What is wrong with the header of a PNG; None where nothing is, or where it is none."""
+    facts = png_facts(data)
+    if facts is None:
+        return "truncated: a PNG without its header" if data[:8] == SIGNATURE else None
+    if not (facts.height and facts.width):
+        return f"damaged: a PNG of {facts.width} x {facts.height} pixels"
+    kind = data[25]
+    if kind not in _BITS or facts.bits not in _BITS[kind]:
+        return f"damaged: a PNG of {facts.bits} bits and colour type {kind}, which there is not"
+    start = data.find(b"IDAT")
+    if start < 0:
+        return "truncated: a PNG without pixels"
+    return "damaged: a PNG without its palette" if kind == 3 and b"PLTE" not in data[:start] else None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

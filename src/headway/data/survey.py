@@ -4,8 +4,10 @@ import contextlib
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
+
+from torch import Tensor
 
 from headway.data.decode import LARGEST, read_raw
 from headway.data.form import MOST_CHANNELS, RGB, Form, Raw, extremes, span_of
@@ -34,6 +36,14 @@ class Survey(NamedTuple):
     form: Form
 
 
+class _Range(NamedTuple):
+    """The smallest and largest value of a picture, and whether they are whole numbers."""
+
+    low: float
+    high: float
+    whole: bool
+
+
 def survey(source: Source, channels: int = 0, span: tuple[float, float] | None = None, sample: int = SAMPLE) -> Survey:
     """Look at a sample of the pictures, by their headers where they have 8 bits.
 
@@ -55,10 +65,13 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
         raise HeadwayError(f"--span needs two numbers of which the first is smaller, got {span[0]:g} {span[1]:g}")
     count = min(len(source), sample)
     indices = [place * len(source) // count for place in range(count)]
-    sides, kinds, deep, faults = list[int](), Counter[int](), list[int](), list[tuple[str, str]]()
+    sides, kinds, faults = list[int](), Counter[int](), list[tuple[str, str]]()
+    deep, ranges = 0, list[_Range]()
+    draw = getattr(source, "image", None)
     for index in indices:
         try:
-            height, width, found, bits = _shape(source, index)
+            given = draw(index) if draw else source.read(index)
+            height, width, found, bits = _shape(given)
         except (Unreadable, OSError, ValueError) as error:
             faults.append((source.name(index), str(error)))
             continue
@@ -67,13 +80,21 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
         sides.append(min(height, width))
         kinds[found if bits > 8 or found not in (1, 3) else RGB.channels] += 1
         if bits > 8:
-            deep.append(index)
+            deep += 1
+            with contextlib.suppress(Unreadable):
+                ranges += [] if span else [_range(given, channels)]
     if not sides:
         raise HeadwayError(f"none of {count} pictures could be read{reasons(faults)}")
     most = channels or max(sorted(kinds), key=lambda kind: kinds[kind])
-    if span is None and 2 * len(deep) > len(sides):
-        span = _span(source, deep, most)
-    return Survey(statistics.median_low(sides), len(sides), len(deep), Form(most, span))
+    if span is None and 2 * deep > len(sides):
+        span = _span(ranges)
+    return Survey(statistics.median_low(sides), len(sides), deep, Form(most, span))
+
+
+def remember(source: Source, found: Survey) -> None:
+    """Keep what a survey of this source said, so that it isn't looked at again."""
+    with contextlib.suppress(TypeError):  # what cannot be remembered will be
+        _known[source] = found
 
 
 def surveyed(source: Source) -> Survey:
@@ -101,30 +122,24 @@ def reasons(skipped: Sequence[tuple[str, str]]) -> str:
     return "".join(f"; {name}: {reason}" for name, reason in skipped[:3])
 
 
-def _shape(source: Source, index: int) -> tuple[int, int, int, int]:
-    """Height, width, channels and bits a channel."""
-    draw = getattr(source, "image", None)
-    if draw:
-        picture = draw(index)
-        channels, height, width = picture.shape
-        return height, width, channels, picture.element_size() * 8
-    found = look(source.read(index))
+def _shape(given: Any) -> tuple[int, int, int, int]:
+    """Height, width, channels and bits a channel, of a file or of a picture that is decoded already."""
+    if isinstance(given, Tensor):
+        channels, height, width = given.shape
+        return height, width, channels, given.element_size() * 8
+    found = look(given)
     return found.height, found.width, found.channels, found.bits
 
 
-def _span(source: Source, indices: Sequence[int], channels: int) -> tuple[float, float]:
-    """The range that the values of these pictures belong to; 0 to 1 where none can be read."""
-    lows, highs, whole = list[float](), list[float](), True
-    draw = getattr(source, "image", None)
-    for index in indices:
-        try:
-            raw = Raw(draw(index).numpy()) if draw else read_raw(source.read(index), channels)
-            values = raw.values[..., :-1] if raw.opacity else raw.values
-            low, high = extremes(values)
-        except (Unreadable, OSError, ValueError):
-            continue
-        lows.append(low)
-        highs.append(high)
-        whole = whole and values.dtype.kind in "iub"
-    low, high = span_of(min(lows, default=0.0), max(highs, default=1.0), whole)
+def _range(given: Any, channels: int) -> _Range:
+    """Between which values a picture lies. Raises Unreadable where there is none."""
+    raw = Raw(given.numpy()) if isinstance(given, Tensor) else read_raw(given, channels or 1)
+    values = raw.values[..., :-1] if raw.opacity else raw.values
+    return _Range(*extremes(values), values.dtype.kind in "iub")
+
+
+def _span(ranges: Sequence[_Range]) -> tuple[float, float]:
+    """The range that the values of these pictures belong to; 0 to 1 where none could be read."""
+    least, most = min((found.low for found in ranges), default=0.0), max((found.high for found in ranges), default=1.0)
+    low, high = span_of(least, most, all(found.whole for found in ranges))
     return low, max(high, low + 1e-6)

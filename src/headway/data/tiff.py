@@ -7,15 +7,16 @@ like) are read where that is installed, and named where it is not.
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from headway.data.signs import what_it_is
 from headway.data.source import Unreadable
 
-_ORIENTATION = 274
+_ORIENTATION, _SUB_PAGES = 274, 330
 _COLOUR, _PALETTE = 2, 3
 """Photometric interpretations; from palettes on (masks, inks, JPEG's colours) they are left to Pillow."""
 _PILLOWS = frozenset((("u", 16), ("i", 16), ("i", 32), ("f", 32)))
@@ -33,6 +34,7 @@ class Page(NamedTuple):
         kind: u, i, f, or another letter of NumPy's that no pixel is made of.
         opacity: Whether the last channel is opacity.
         orientation: By its tag, 1 to 8.
+        reduced: Whether it says of itself that it is a smaller version of another page.
         plain: Whether it is left to Pillow: palettes, inks, 8 bits of grey or colour, what it has a deep mode for.
         page: tifffile's.
     """
@@ -44,6 +46,7 @@ class Page(NamedTuple):
     kind: str
     opacity: bool
     orientation: int
+    reduced: bool
     plain: bool
     page: Any
 
@@ -63,6 +66,8 @@ def pages(data: bytes, most: int) -> Iterator[list[Page]]:
     """The first pages, their pixels still unread. Raises Unreadable where one is damaged, within the block as well."""
     import tifffile
 
+    if data[8:11] == b"CR\2":  # Canon's, whose pages are for its own program
+        raise Unreadable(what_it_is(data))
     logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say is said by our reasons
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -77,6 +82,22 @@ def pages(data: bytes, most: int) -> Iterator[list[Page]]:
         if "imagecodecs" in text:
             raise Unreadable("this compression of TIFF needs imagecodecs: pip install imagecodecs") from error
         raise Unreadable(f"damaged: {text}") from error
+
+
+def main_page(found: Sequence[Page]) -> tuple[Page, tuple[str, ...]]:
+    """The page that is the picture, the first that is no smaller version of another; and what is to be said of that.
+
+    Raises:
+        Unreadable: The pictures of a camera's raw data lie elsewhere, and a thumbnail is all that the pages are.
+    """
+    main = next((page for page in found if not page.reduced), found[0])
+    if main.reduced and _SUB_PAGES in main.page.tags:
+        raise Unreadable("only a thumbnail is on its pages, as in a camera's raw data; develop it to JPEG, PNG or TIFF")
+    if main.reduced:
+        return main, ("a smaller version of the picture is all that it holds",)
+    note = "the first of several pages" if main is found[0] else "the first page that is no thumbnail"
+    main = main if main is found[0] else main._replace(plain=False)  # Pillow would take the first
+    return main, (note,) if len(found) > 1 else ()
 
 
 def page_values(page: Page) -> np.ndarray:
@@ -104,7 +125,9 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
 def _page(page: Any) -> Page:
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     if min(height, width, samples) < 1 or page.imagedepth != 1:
-        raise Unreadable(f"a TIFF of {height} x {width} x {page.imagedepth} pixels is not read")
+        if page.imagedepth > 1:
+            raise Unreadable(f"a TIFF of {page.imagedepth} layers in depth is not read")
+        raise Unreadable(f"damaged: a TIFF of {width} x {height} pixels and {samples} channels")
     tag = page.tags.get(_ORIENTATION)
     orientation = tag.value if tag is not None and isinstance(tag.value, int) else 1
     bits = int(page.bitspersample)
@@ -115,4 +138,5 @@ def _page(page: Any) -> Page:
     plain = (
         page.photometric >= _PALETTE or usual or (samples == 1 and page.photometric == 1 and (kind, bits) in _PILLOWS)
     )
-    return Page(height, width, samples, bits, kind, opacity, orientation, plain, page)
+    reduced = bool(getattr(page, "is_reduced", False))
+    return Page(height, width, samples, bits, kind, opacity, orientation, reduced, plain, page)

@@ -157,7 +157,7 @@ def advice_of(run: Path) -> Advice | None:
     task = str(record.get("task"))
     if task not in TASKS:  # a stranger's record may name anything, and nothing is imported for it
         raise HeadwayError(f"{run} is a run of {task}, which auto never chooses; name the task to resume it")
-    job = job_of(record, task, TASKS[task])
+    job = job_of(record, task, TASKS[task], run / FILE)
     return Advice(task, job.recipe, job.backbone, job.stem, job.patch, job.size, [])
 
 

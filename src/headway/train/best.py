@@ -6,6 +6,8 @@ from typing import Any
 from torch import nn
 
 from headway.backbones.weights import save_backbone
+from headway.config import misfit
+from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 
 
@@ -15,12 +17,18 @@ class Best:
     Args:
         probe: What to ask: a backbone -> per cent.
         run: The run folder.
+
+    Raises:
+        HeadwayError: What was kept before a resume is damaged.
     """
 
     def __init__(self, probe: Any, run: Path):
         self.probe, self.weights, self.notes = probe, run / "best.safetensors", run / "best.json"
-        seen = read_json(self.notes) if self.notes.is_file() else {}  # of the part of the run before a resume
-        self.start, self.best, self.last = (seen.get(name) for name in ("start", "best", "last"))
+        shape = dict.fromkeys(("start", "best", "last"), float | None)
+        seen = read_json(self.notes) if self.notes.is_file() else dict.fromkeys(shape)  # from before a resume
+        if fault := misfit(seen, shape):
+            raise HeadwayError(f"{self.notes} is damaged: {fault}; remove it, and the best begins to be kept anew")
+        self.start, self.best, self.last = (seen[name] for name in shape)
 
     def __call__(self, backbone: nn.Module) -> float:
         """Ask, and keep."""

@@ -7,6 +7,7 @@ before is used. Nothing is pickled.
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from headway.draws import hashed
 from headway.errors import HeadwayError
-from headway.files import digest, read_json, write_json, write_whole
+from headway.files import digest, read_json, to_json, write_json, write_whole
 
 KEEP = 2
 WEIGHTS, MOMENTS, STATE = "learner.safetensors", "optimizer.safetensors", "state.json"
@@ -54,7 +55,7 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
         save_file(_plain(checkpoint.weights), temporary / WEIGHTS)
         save_file(_plain(checkpoint.moments), temporary / MOMENTS)
         digests = {name: digest(temporary / name) for name in (WEIGHTS, MOMENTS)}
-        state = {**checkpoint.state, "sha256": digests}
+        state = json.loads(to_json({**checkpoint.state, "sha256": digests}))  # checked as it reads back
         write_json(temporary / STATE, {**state, "check": _check(state)})
 
     write_whole(folder, write)
@@ -82,7 +83,24 @@ def latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, faults
 
 
+def newest(run: Path) -> int | None:
+    """The step of the newest whole checkpoint, which ``latest`` would load; None where there is none."""
+    for folder in reversed(steps(run)):
+        with suppress(HeadwayError):
+            return int(_verified(folder)["step"])
+    return None
+
+
 def _load(folder: Path) -> Checkpoint:
+    state = _verified(folder)
+    try:
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), state)
+    except SafetensorError as error:
+        raise HeadwayError(f"cannot read {folder}: {error}") from error
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    """The state in a checkpoint, all of whose files are as they were written. Raises HeadwayError."""
     state = read_json(folder / STATE)
     if not isinstance(state, dict) or state.pop("check", None) != _check(state):
         raise HeadwayError(f"{folder / STATE} is damaged (its check is not the recorded one)")
@@ -90,10 +108,7 @@ def _load(folder: Path) -> Checkpoint:
         path = folder / name
         if not path.is_file() or digest(path) != state.get("sha256", {}).get(name):
             raise HeadwayError(f"{path} is missing or damaged (its SHA-256 is not the recorded one)")
-    try:
-        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), state)
-    except SafetensorError as error:
-        raise HeadwayError(f"cannot read {folder}: {error}") from error
+    return state
 
 
 def _check(state: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
@@ -24,16 +25,19 @@ import torch
 from headway.config import Optim
 from headway.data.loader import Loader
 from headway.data.picked import Pictures
-from headway.distributed import broadcast_object, rank, world
+from headway.distributed import all_counts, alone, broadcast_object, rank, world
 from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json
 from headway.protocol import Batch, Clock, Learner
+from headway.train.memory import smaller_parts
 from headway.train.plan import Plan
-from headway.train.step import Workshop, set_up, take_step
+from headway.train.step import Workshop, couples_batch, set_up, take_step
 
 AGREES = 0.08
 """A kept number of steps is used again while a fresh measurement agrees with it to this share."""
+NANO, NEVER = 10**9, 10**18
+"""Nanoseconds a second, in which processes tell one another how long they took, and a time that none takes."""
 LONG = 1200.0
 """Seconds from which on compiling, which itself takes a minute, is tried."""
 
@@ -99,28 +103,39 @@ def fastest(
 ) -> tuple[Plan, dict[str, float]]:
     """The plan with the precision, form and compilation that took a step in the least time.
 
-    Candidates are compared on a quarter of the batch, to be quick.
+    Candidates are compared on a quarter of the batch, to be quick. Each of several processes tries them on its own part
+    without waiting for the others, so that one of them may run out of memory; the slowest counts. Where weights are cut
+    over the processes they have to go together, and plain attention, which takes the most memory, isn't tried.
 
     Returns:
         The plan, and the seconds a small step took under each candidate.
+
+    Raises:
+        HeadwayError: Out of memory where the processes have to go together.
     """
-    small = replace(
-        plan, batch=max(plan.batch // 4, min(plan.batch, 32), learner.task.minimum_batch, world()), accumulate=1
-    )
+    together = plan.shard and world() > 1
+    least = max(min(plan.batch, 32), learner.task.minimum_batch)
+    batch = max(plan.batch // 4, least, world()) if together else max(plan.batch // 4, least) // world()
+    small = replace(plan, batch=max(batch, learner.task.minimum_batch, 1), accumulate=1)
     candidates: list[dict[str, Any]] = [
         {"precision": precision, "form": form, "compile": compile_}
         for compile_ in compiled
         for precision in precisions
-        for form in ("fused", "plain")
+        for form in (("fused",) if together else ("fused", "plain"))
     ]
     seconds = {}
     for candidate in candidates:
         name = "/".join([candidate["precision"], candidate["form"], *(["compiled"] if candidate["compile"] else [])])
         trial = replace(small, **candidate)
-        try:
-            seconds[name] = measure_step(learner, images, trial, optim, limit=limit / len(candidates), most=6)
-        except torch.OutOfMemoryError:
-            seconds[name] = float("inf")
+        own = math.inf
+        with nullcontext() if together else alone():
+            try:
+                own = measure_step(learner, images, trial, optim, limit=limit / len(candidates), most=6)
+            except torch.OutOfMemoryError as fault:
+                if together:
+                    smaller_parts(trial, couples_batch(learner), fault)  # which says what to do instead
+        seconds[name] = max(all_counts(NEVER if own == math.inf else round(own * NANO))) / NANO
+        seconds[name] = math.inf if seconds[name] >= NEVER / NANO else seconds[name]
     best = min(range(len(candidates)), key=list(seconds.values()).__getitem__)
     return replace(plan, **candidates[best]), seconds
 

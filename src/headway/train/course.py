@@ -64,5 +64,6 @@ class Course:
         """From what a checkpoint holds; ``accumulate`` is the least that is asked for now."""
         known = {field.name for field in fields(cls)}
         course = cls(**{name: value for name, value in state.items() if name in known})
+        course.memory = {name: value for name, value in course.memory.items() if value is not None}  # NaN, in JSON
         course.accumulate = max(course.accumulate, accumulate)
         return course

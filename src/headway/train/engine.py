@@ -5,10 +5,11 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import distributed as dist
 from torch import nn
 
-from headway.distributed import world
+from headway.distributed import is_alone, world
 from headway.errors import HeadwayError
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed", "float64": "32-true"}
@@ -34,6 +35,8 @@ def announced() -> Announced:
         HeadwayError: srun with tasks that it does not count by machine, which Fabric needs.
     """
     given = os.environ
+    if is_alone():
+        return Announced(1, 1)
     if "WORLD_SIZE" in given:  # torchrun goes before SLURM, since it may run inside of it
         processes = int(given["WORLD_SIZE"])
         return Announced(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
@@ -46,7 +49,7 @@ def announced() -> Announced:
 
 
 def make_fabric(precision: str = "float32", accelerator: str = "auto", *, shard: bool = False) -> Any:
-    """A launched Fabric: one process, or those that ``torchrun`` or ``srun`` started.
+    """A launched Fabric: one process, or those that ``torchrun`` or ``srun`` started, unless this one is alone.
 
     Args:
         precision: "float32", "bf16" (autocast, weights stay float32) or "float64".
@@ -67,7 +70,7 @@ def make_fabric(precision: str = "float32", accelerator: str = "auto", *, shard:
     fabric = Fabric(
         accelerator=accelerator,
         strategy=strategy,
-        devices=local,
+        devices=[torch.cuda.current_device()] if is_alone() and torch.cuda.is_available() else local,
         num_nodes=max(processes // local, 1),
         precision=PRECISIONS[precision],
     )

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from headway.distributed import rank
 from headway.errors import HeadwayError
-from headway.files import write_text
+from headway.files import to_json, write_text
 
 
 class Step(NamedTuple):
@@ -75,32 +75,55 @@ def rewind(sinks: Sequence[Sink], step: int) -> None:
 
 
 class Jsonl:
-    """A sink that appends one JSON object a line; ``Note`` becomes {"note": text}."""
+    """A sink that appends one JSON object a line; ``Note`` becomes {"note": text}, what is no number null.
+
+    What a kill tore off in the last line goes, and a note says so, before anything is written behind it.
+    """
 
     def __init__(self, path: Path):
         self.path = path
+        self.mended = False
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after ``step`` (or at 0, to which all is done again), and a torn last line."""
-        if self.path.exists():
-            kept = []
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    at = json.loads(line).get("step")
-                    if at is None or at <= step > 0:
-                        kept.append(line + "\n")
-                except ValueError:
-                    continue
-            write_text(self.path, "".join(kept))
+        """Forget what was logged after ``step`` (or at 0, to which all is done again)."""
+        self._keep(lambda record: not isinstance(at := record.get("step"), int) or at <= step > 0)
+
+    def _keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Leave out the lines that are not wanted, and torn ones."""
+        self.mended = True
+        if not self.path.is_file():
+            return
+        try:
+            content = self.path.read_bytes().decode("utf-8", "replace")
+        except OSError as error:
+            raise HeadwayError(f"cannot read {self.path}: {error.strerror}; make it readable") from error
+        lines = content.splitlines()
+        held = [(line, _held(line)) for line in lines]
+        kept = "".join(f"{line}\n" for line, record in held if record is not None and wanted(record))
+        if kept != content:
+            write_text(self.path, kept)
+        if torn := sum(record is None for _, record in held):
+            self(Note(f"lines of this log that a kill or a full disk tore, and that are lost: {torn}"))
 
     def __call__(self, event: Event) -> None:
         """Append the event."""
+        if not self.mended:  # or it would be appended to a torn line, and lost with it
+            self._keep(lambda record: True)
         record: dict[str, Any] = {"note": event.text} if isinstance(event, Note) else event._asdict()
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(to_json(record) + "\n")
         except OSError as error:
             raise HeadwayError(f"cannot write {self.path}: {error.strerror}; make room and add --resume") from error
+
+
+def _held(line: str) -> dict[str, Any] | None:
+    """What a line of the log holds; None where it is torn."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 class Bar:

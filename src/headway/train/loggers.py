@@ -1,8 +1,11 @@
 """Sinks for other people's dashboards, each over its own client; ``log.jsonl`` is written whatever happens to them."""
 
 import importlib
+import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,10 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
+    def close(self, whole: bool) -> None:
+        """No more will come."""
+        self.writer.close()
+
 
 class WandB:
     """Weights & Biases, in RUN/wandb; offline unless WANDB_API_KEY or WANDB_MODE is set (``wandb sync`` later)."""
@@ -56,23 +63,41 @@ class WandB:
         """Draw them."""
         self.run.log({**numbers, "step": step})
 
+    def close(self, whole: bool) -> None:
+        """No more will come."""
+        self.run.finish(exit_code=0 if whole else 1)
+
 
 class MLflow:
-    """MLflow, in RUN/mlflow.db unless MLFLOW_TRACKING_URI names a server."""
+    """MLflow, in RUN/mlflow.db unless MLFLOW_TRACKING_URI names a server.
+
+    Its client is asked, not ``mlflow.log_metrics`` and the like, which keep one run and one place a process.
+    """
 
     module = "mlflow"
 
     def __init__(self, run: Path, record: dict[str, Any]):
-        self.client = importlib.import_module(self.module)
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            self.client.set_tracking_uri(f"sqlite:///{(run / 'mlflow.db').resolve()}")
-        self.client.set_experiment("headway")
-        self.client.start_run(run_name=run.name)
-        self.client.log_dict(record, "run.json")
+        client = importlib.import_module(self.module)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
+        named = "MLFLOW_TRACKING_URI" in os.environ
+        place, files = (None, None) if named else (f"sqlite:///{(run / 'mlflow.db').resolve()}", run / "mlflow")
+        self.client, self.metric = client.MlflowClient(place), client.entities.Metric
+        known = self.client.get_experiment_by_name("headway")
+        experiment = known.experiment_id if known else self.client.create_experiment(
+            "headway", artifact_location=files and files.resolve().as_uri()
+        )  # fmt: skip
+        self.run = self.client.create_run(experiment, run_name=run.name).info.run_id
+        self.client.log_dict(self.run, record, "run.json")
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
         """Draw them."""
-        self.client.log_metrics({name.replace("/", "."): value for name, value in numbers.items()}, step=step)
+        now = int(1000 * time.time())
+        points = [self.metric(name.replace("/", "."), float(value), now, step) for name, value in numbers.items()]
+        self.client.log_batch(self.run, metrics=points)
+
+    def close(self, whole: bool) -> None:
+        """No more will come."""
+        self.client.set_terminated(self.run, "FINISHED" if whole else "FAILED")
 
 
 LOGGERS: dict[str, type[TensorBoard | WandB | MLflow]] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
@@ -94,6 +119,11 @@ class Careful:
         if self.board is not None and not isinstance(event, Note) and (numbers := numbers_of(event)):
             self._try(self.board, event.step, numbers)
 
+    def close(self, whole: bool) -> None:
+        """End it; ``whole`` where the run came to its end."""
+        if self.board is not None:
+            self._try(self.board.close, whole)
+
     def _try(self, what: Any, *given: Any) -> None:
         try:
             what(*given)
@@ -113,7 +143,19 @@ def check_loggers(names: Sequence[str]) -> None:
             raise HeadwayError(f"--log {name} needs its client: pip install 'headway[{name}]'") from error
 
 
-def open_loggers(names: Sequence[str], run: Path, record: dict[str, Any], log: Sink) -> list[Sink]:
+@contextmanager
+def closing(sinks: Sequence[Careful]) -> Iterator[None]:
+    """Close them after the block, however it ends."""
+    whole = False
+    try:
+        yield
+        whole = True
+    finally:
+        for sink in sinks:
+            sink.close(whole)
+
+
+def open_loggers(names: Sequence[str], run: Path, record: dict[str, Any], log: Sink) -> list[Careful]:
     """The sinks called so.
 
     Args:
@@ -125,7 +167,7 @@ def open_loggers(names: Sequence[str], run: Path, record: dict[str, Any], log: S
     Raises:
         HeadwayError: One that cannot start.
     """
-    sinks: list[Sink] = []
+    sinks: list[Careful] = []
     for name in names:
         try:
             sinks.append(Careful(name, LOGGERS[name](run, record), log))

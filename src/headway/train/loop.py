@@ -96,7 +96,8 @@ def fit(
             rewind(sinks, course.step)
     seconds = bench.watch.seconds()
     speed = plan.batch * max(stop - start, 0) / max(seconds, 1e-9)
-    return Report(stop, seconds, float("nan") if course.loss is None else course.loss, speed, course.skipped)
+    loss = float("nan") if course.loss is None else course.loss
+    return Report(stop, seconds, loss, speed, course.skipped, course.accumulate)
 
 
 def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | None:

@@ -35,6 +35,11 @@ class Stopwatch:
         self.mark += time.perf_counter() - pause
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The widest floating point that a device computes in; Apple's have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Meter:
     """Means of what steps report, read now and then: reading them every step would make a GPU wait."""
 
@@ -52,7 +57,8 @@ class Meter:
         """Means over steps and processes since the last reading; empty where there was no step."""
         if not self.count:
             return {}
-        total = all_sum(torch.stack([value.double() for value in self.totals.values()])) / self.count
+        values = list(self.totals.values())
+        total = all_sum(torch.stack([value.to(widest(value.device)) for value in values])) / self.count
         named = dict(zip(self.totals, total.tolist(), strict=True))
         self.totals, self.read, self.count = {}, self.count, 0
         return named

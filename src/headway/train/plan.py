@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from headway.errors import HeadwayError
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,6 +43,13 @@ class Plan:
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
     """What follows a collapse: a note, the end of the run, or a return to the last checkpoint before it."""
 
+    def __post_init__(self) -> None:
+        counts = {"steps": 1, "batch": 1, "accumulate": 1, "first": 0, "save_every": 0, "log_every": 0,
+                  "probe_every": 0, "watch_every": 0}  # fmt: skip
+        for name, least in counts.items():
+            if getattr(self, name) < least:
+                raise HeadwayError(f"a plan's {name} must be {least} or more, got {getattr(self, name)}")
+
 
 class Report(NamedTuple):
     """How a run ended.
@@ -51,6 +60,7 @@ class Report(NamedTuple):
         loss: The last mean that was logged; NaN where no step was left to take.
         pictures: A second.
         skipped: Steps that moved nothing, their loss or gradient being no number.
+        accumulate: Micro-batches a step at the end; more than planned where memory ran out.
     """
 
     steps: int
@@ -58,3 +68,4 @@ class Report(NamedTuple):
     loss: float
     pictures: float
     skipped: int = 0
+    accumulate: int = 1

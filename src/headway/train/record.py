@@ -22,8 +22,9 @@ from headway.files import read_json
 from headway.protocol import Learner
 from headway.train.job import Job
 from headway.train.plan import Plan
+from headway.train.shape import FREE, damaged, unlike_a_record
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of run.json."""
 FILE = "run.json"
 PACKAGES = ("headway", "torch", "torchvision", "lightning-fabric", "timm", "safetensors")
@@ -43,11 +44,25 @@ def record_of(job: Job, store: Store, learner: Learner, plan: Plan, measured: di
             "pictures": len(store.images), "side": store.side, "fingerprint": store.fingerprint,
             "skipped": len(store.skipped),
         },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "stretches": [stretch_of(plan, 0)],
         "commit": _commit(),
-        "machine": machine(),
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
+
+
+def stretch_of(plan: Plan, step: int) -> dict[str, Any]:
+    """What the part of a run that begins now after ``step`` depends on to the last bit, beside its job."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {
+        "step": step, **{name: getattr(plan, name) for name in (*FREE, "shard")}, **machine(), "versions": versions,
+    }  # fmt: skip
+
+
+def resumed(record: dict[str, Any], plan: Plan, step: int) -> dict[str, Any]:
+    """The record of a run that goes on after ``step``: what was done beyond it is done again, and doesn't count."""
+    behind = [stretch for stretch in record["stretches"] if stretch["step"] < step]
+    job = {**record["job"], **{name: getattr(plan, name) for name in FREE}}
+    return {**record, "job": job, "plan": asdict(plan), "stretches": [*behind, stretch_of(plan, step)]}
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -71,7 +86,9 @@ def read_record(run: Path) -> dict[str, Any]:
         for old in range(schema, SCHEMA):
             record = MIGRATIONS[old](record)
     except (KeyError, TypeError, AttributeError) as error:
-        raise HeadwayError(f"{file} is damaged ({type(error).__name__}: {error}); train the run again") from error
+        raise damaged(file, f"{type(error).__name__}: {error}") from error
+    if fault := unlike_a_record(record):
+        raise damaged(file, fault)
     return record
 
 
@@ -85,42 +102,59 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "schema": 2, "job": job, "plan": plan, "machine": {"processes": 1, **record["machine"]}}
 
 
-MIGRATIONS = {1: _from_1}
+def _from_2(record: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 knows under which choices, on what, each part of a run that was resumed was done."""
+    rest = {key: value for key, value in record.items() if key not in ("machine", "versions")}
+    choices = {name: record["plan"][name] for name in (*FREE, "shard")}
+    stretch = {"step": 0, **choices, **record["machine"], "versions": record["versions"]}
+    return {**rest, "schema": 3, "stretches": [stretch]}
+
+
+MIGRATIONS = {1: _from_1, 2: _from_2}
 """By schema: what makes a record of it one of the next."""
 
 
-def job_of(record: dict[str, Any], task: str, recipe: Recipe) -> Job:
+def job_of(record: dict[str, Any], task: str, recipe: Recipe, file: str | Path = FILE) -> Job:
     """The job that a record tells of.
 
     Args:
         record: From ``read_record``.
         task: The task that it must be of, as a person typed it.
         recipe: That task's own recipe: types come from there.
+        file: The record's, for the errors.
 
     Raises:
         HeadwayError: Another task, or a damaged record.
     """
     if record.get("task") != task:
         raise HeadwayError(
-            f"the record is of a run of {record.get('task')}, not of {task}; name the task that it is of"
+            f"{file} is of a run of the task {record.get('task')}, not of {task}; name the task that it is of"
         )
     try:
         known = {field.name for field in fields(Job)} - {"task", "recipe"}
         choices = {name: record["job"][name] for name in known}
-        return Job(task=task, recipe=recall(record["job"]["recipe"], recipe), **choices)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HeadwayError(f"the record is damaged ({type(error).__name__}: {error})") from error
+        return Job(task=task, recipe=recall(record["job"]["recipe"], recipe, key="job.recipe"), **choices)
+    except HeadwayError as error:
+        raise damaged(file, error) from error
 
 
-def recipe_for(task: str, own: Recipe, run: str) -> Recipe:
-    """The recipe to begin with: that of a run to extend or repeat where it is of this task, else the task's own."""
-    record = read_record(Path(run)) if run else {}
-    return job_of(record, task, own).recipe if record.get("task") == task else own
+def recipe_for(task: str, own: Recipe, run: str, out: str = "") -> Recipe:
+    """The recipe to begin with: that of a run to extend or repeat where it is of this task, else the task's own.
+
+    Args:
+        task: The task that a person typed.
+        own: Its own recipe.
+        run: To extend or to repeat; none: neither.
+        out: The run that goes on, where one does: it knows the recipe better than what it once began from.
+    """
+    begun = out if out and (Path(out) / FILE).is_file() else ""
+    record = read_record(Path(begun or run)) if run else {}
+    return job_of(record, task, own, begun or run).recipe if record.get("task") == task else own
 
 
-def repeated(record: dict[str, Any], given: Job, own: Recipe) -> Job:
+def repeated(record: dict[str, Any], given: Job, own: Recipe, file: str | Path = FILE) -> Job:
     """The job of the run to repeat. Raises HeadwayError where a person asked for anything else beside."""
-    job = job_of(record, given.task, own)
+    job = job_of(record, given.task, own, file)
     plain = Job(task=given.task, recipe=job.recipe)
     asked = [field.name for field in fields(Job) if getattr(given, field.name) != getattr(plain, field.name)]
     if asked:
@@ -129,11 +163,8 @@ def repeated(record: dict[str, Any], given: Job, own: Recipe) -> Job:
 
 
 def plan_of(record: dict[str, Any]) -> Plan:
-    """The plan that a record tells of. Raises HeadwayError for a damaged one."""
-    try:
-        return Plan(**record["plan"])
-    except (KeyError, TypeError) as error:
-        raise HeadwayError(f"the record is damaged ({type(error).__name__}: {error})") from error
+    """The plan that a record tells of."""
+    return Plan(**record["plan"])
 
 
 def machine() -> dict[str, Any]:
@@ -144,15 +175,21 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def differences(record: dict[str, Any]) -> list[str]:
-    """How this machine differs from that of a record, where the last bits may differ for it."""
-    mine = {"versions": {name: version(name) for name in PACKAGES}, "machine": machine()}
-    return [
-        f"{name} {record.get(part, {}).get(name)} then, {value} now"
-        for part, values in mine.items()
-        for name, value in values.items()
-        if record.get(part, {}).get(name) != value
+def differences(record: dict[str, Any], plan: Plan) -> list[str]:
+    """Why a run that repeats a record under this plan may differ from it in the last bits; empty where it cannot."""
+    *before, last = stretches = [_flat(stretch) for stretch in record["stretches"]]
+    now = _flat(stretch_of(plan, last["step"]))
+    changes = [
+        f"{name} {earlier.get(name)} up to step {later['step']} of that run, {later.get(name)} from there on"
+        for earlier, later in zip(before, stretches[1:], strict=True)
+        for name in later
+        if name != "step" and earlier.get(name) != later.get(name)
     ]
+    return changes + [f"{name} {last.get(name)} then, {now[name]} now" for name in now if last.get(name) != now[name]]
+
+
+def _flat(stretch: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: value for name, value in stretch.items() if name != "versions"}, **stretch["versions"]}
 
 
 def _commit() -> str | None:

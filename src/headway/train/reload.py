@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from headway.backbones.load import from_architecture
-from headway.config import Recipe, recall
+from headway.config import Recipe
 from headway.errors import HeadwayError
 from headway.protocol import Facts, Learner
 from headway.train.checkpoint import latest
 from headway.train.planning import spread
-from headway.train.record import FILE, read_record
+from headway.train.record import FILE, job_of, read_record
+from headway.train.shape import damaged
 
 
 class Past(NamedTuple):
@@ -46,17 +47,11 @@ def read_past(run: Path, task: str, recipe: Recipe) -> Past:
     Raises:
         HeadwayError: No run, a damaged one, or one of another task.
     """
-    file, record = run / FILE, read_record(run)
-    try:
-        if record["task"] != task:
-            raise HeadwayError(f"'{run}' is a run of {record['task']}, not of {task}; ask for the task that it is of")
-        data = record["data"]
-        return Past(
-            run, recall(record["job"]["recipe"], recipe), dict(record["architecture"]), int(record["size"]),
-            int(data["side"]), int(data["pictures"]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HeadwayError(f"{file} is damaged ({type(error).__name__}: {error}); train the run again") from error
+    record = read_record(run)
+    if record["task"] != task:
+        raise HeadwayError(f"'{run}' is a run of {record['task']}, not of {task}; ask for the task that it is of")
+    recipe, data = job_of(record, task, recipe, run / FILE).recipe, record["data"]
+    return Past(run, recipe, record["architecture"], record["size"], data["side"], data["pictures"])
 
 
 def reload_learner(past: Past, images: Tensor) -> Learner:
@@ -69,7 +64,10 @@ def reload_learner(past: Past, images: Tensor) -> Learner:
     Raises:
         HeadwayError: No whole checkpoint, or one that does not fit the record.
     """
-    backbone: Any = from_architecture(past.architecture)
+    try:
+        backbone: Any = from_architecture(past.architecture)
+    except (HeadwayError, RuntimeError) as error:
+        raise damaged(past.run / FILE, f"architecture: {error}") from error
     facts = Facts(past.pictures, images.shape[1], partial(spread, images), past.size)
     learner = Learner(backbone, past.recipe.task.build(backbone, facts))
     found, faults = latest(past.run)

@@ -17,24 +17,24 @@ from headway.errors import HeadwayError
 from headway.files import is_temporary, sweep, write_json
 from headway.protocol import Learner
 from headway.train.best import Best
+from headway.train.checkpoint import newest
 from headway.train.engine import make_fabric
 from headway.train.eye import PICTURES, make_eye
 from headway.train.job import Job, main_size, stored_side
 from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
-from headway.train.loggers import check_loggers, open_loggers
+from headway.train.loggers import check_loggers, closing, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, preview, spread
 from headway.train.pool import keep_pool
-from headway.train.record import FILE, differences, plan_of, read_record, record_of
+from headway.train.record import FILE, differences, plan_of, read_record, record_of, resumed
+from headway.train.shape import FREE
 from headway.train.start import Origin, read_origin, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
 
-FREE = ("accumulate", "recompute", "on_collapse")
-"""What a resumed run may be asked for otherwise than when it began."""
 CACHE = "cache"
 """Folder in the run for decoded pictures that do not fit into memory; removed with the end of the run."""
 
@@ -89,7 +89,8 @@ def run_job(
     make_fabric(shard=shard)  # from here on every process knows its number
     with held(out) if rank() == 0 else nullcontext():
         earlier = broadcast_object(_earlier(job, out, resume))
-        known, origin = earlier or repeat, read_origin(Path(job.extend)) if job.extend else None
+        begun = broadcast_object(newest(out) if earlier and rank() == 0 else None)  # the step behind which it goes on
+        known, origin = earlier or repeat, _origin(job, out, earlier is not None, begun is not None)
         size, patch, store = _pictures(job, source, out, origin, decoding)
         if known and known["data"]["fingerprint"] != store.fingerprint:
             who, word = (f"{out} was trained", "--resume") if earlier else ("the run was trained", "--repeat")
@@ -97,8 +98,8 @@ def run_job(
         learner = make_learner(job, store, size, patch, origin)
         batch = min(job.recipe.batch, len(store.images))
         check_batch(learner, batch, job.accumulate)
-        notes = _notes(job, store, batch, repeat, tracked=probe is not None)
-        if origin:
+        notes = _notes(job, store, batch, tracked=probe is not None)
+        if origin and begun is None:
             notes.append(_begin_from(learner, origin))
         if known:
             plan, measured = plan_of(known), known["measured"]
@@ -111,7 +112,11 @@ def run_job(
             shard=shard, probe_every=probe_every, probe_start=bool(probe and (job.weights or job.extend)),
             save_every=save_every or plan.save_every,
         )  # fmt: skip
+        if repeat and (odd := differences(repeat, plan)):
+            notes.append(f"the last bits may differ from those of the run that is repeated: {'; '.join(odd)}")
         record = earlier or record_of(job, store, learner, plan, measured, size)
+        if earlier and earlier.get("status") != "finished":
+            record = resumed(earlier, plan, begun or 0)
         log = Jsonl(out / "log.jsonl")
         if rank() == 0:
             sweep(out, out / "state")
@@ -121,13 +126,13 @@ def run_job(
                 say(note)
                 if not earlier:
                     log(Note(note))
-            sinks = (*sinks, log, *open_loggers(loggers, out, record, log))
+        boards = open_loggers(loggers, out, record, log) if rank() == 0 else []
         barrier()
         best = Best(probe, out) if probe and plan.probe_start else None
         eye = make_eye(spread(store.images, PICTURES), size)
-        with noticing(out):
+        with noticing(out), closing(boards):
             report = fit(
-                learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=sinks,
+                learner, store.images, plan, job.recipe.optim, run=out, resume=resume, sinks=(*sinks, log, *boards),
                 probe=best or probe, eye=eye,
             )  # fmt: skip
             if best and rank() == 0 and (verdict := best.verdict()):
@@ -152,7 +157,7 @@ def _pictures(
     return size, patch, store
 
 
-def _notes(job: Job, store: Store, batch: int, repeat: dict[str, Any] | None, *, tracked: bool) -> list[str]:
+def _notes(job: Job, store: Store, batch: int, *, tracked: bool) -> list[str]:
     """What a person should know before training starts."""
     notes = [f"skipped {name}: {reason}" for name, reason in store.skipped]
     if batch < job.recipe.batch:
@@ -162,9 +167,21 @@ def _notes(job: Job, store: Store, batch: int, repeat: dict[str, Any] | None, *,
             "whether these weights gain or lose is not measured without --probe LABELLED; "
             "RankMe of their features is logged from the start on"
         )
-    if repeat and (odd := differences(repeat)):
-        notes.append(f"the last bits may differ from those of the run that is repeated: {'; '.join(odd)}")
     return notes
+
+
+def _origin(job: Job, out: Path, resume: bool, begun: bool) -> Origin | None:
+    """The run whose network this one begins with, if any: once it has a checkpoint of its own, it is itself that."""
+    if begun and (job.extend or job.weights):
+        return read_origin(out)
+    if not job.extend:
+        return None
+    try:
+        return read_origin(Path(job.extend))
+    except HeadwayError as error:
+        if not resume:
+            raise
+        raise HeadwayError(f"{error}; {out} has no whole checkpoint of its own, and begins from that run") from error
 
 
 def _begin_from(learner: Learner, origin: Origin) -> str:
@@ -186,13 +203,20 @@ def _earlier(job: Job, out: Path, resume: bool) -> dict[str, Any] | None:
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to go on with it, or choose another --out")
     record = read_record(out)
-    mine = describe(job)
-    changed = [key for key, value in mine.items() if record["job"].get(key) != value and key not in FREE]
+    changed = [key for key in _changed(describe(job), record["job"]) if key not in FREE]
     if changed:
         raise HeadwayError(
             f"{out} was begun with another {', '.join(changed)}; repeat its command, or choose another --out"
         )
     return record
+
+
+def _changed(now: Any, then: Any, key: str = "") -> list[str]:
+    """Names of what differs between two descriptions of a job."""
+    if not (isinstance(now, dict) and isinstance(then, dict)):
+        return [key] if now != then else []
+    names = [*now, *(then.keys() - now.keys())]
+    return [found for n in names for found in _changed(now.get(n), then.get(n), f"{key}.{n}".lstrip("."))]
 
 
 def _finish(
@@ -203,8 +227,11 @@ def _finish(
         "images_per_second": round(report.pictures, 1), "loss": round(report.loss, 6),
         **({"skipped": report.skipped} if report.skipped else {}), **({"probe": best.seen()} if best else {}),
     }  # fmt: skip
-    if record.get("status") == "finished":
-        result = record["result"]  # nothing was left to do
+    if record.get("status") != "finished":
+        record["stretches"][-1]["accumulate"] = report.accumulate  # which memory may have forced
+    else:
+        result = {**record["result"]}  # nothing was left to do
+        result["loss"] = float("nan") if result["loss"] is None else result["loss"]
     backbone = plain_copy(learner.backbone)
     if rank() == 0:
         if best and best.verdict():
