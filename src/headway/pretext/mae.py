@@ -71,13 +71,13 @@ class MAETask(PretextTask):
     def __init__(self, config: MAE, embed_dim: int, patch: int, facts: Facts):
         super().__init__()
         self.config, self.patch, self.size = config, patch, facts.size
-        self.grid = grid_for(facts.size, patch)
+        self.grid = facts.size // patch, facts.size // patch
         self.decoder = Narrow(embed_dim, patch * patch * facts.channels, self.grid, config.width, config.depth)
 
     def views(self, batch: Batch, draws: Draws) -> Masked:
         """Crop each picture and choose, in each, the same number of patches to keep."""
         images = random_resized_crop(batch.images, draws, self.size, scale=self.config.scale)
-        patches = math.prod(self.grid)
+        patches = math.prod(grid_for(self.size, self.patch))  # refuses what has nothing to hide
         keep, mask = keep_indices(draws, patches, patches - hidden_count(patches, self.config.ratio))
         order = mask.byte().argsort(dim=1, stable=True)  # B N: the patches kept, then the hidden ones
         return Masked(images, keep, order[:, keep.shape[1] :])
