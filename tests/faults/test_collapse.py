@@ -84,7 +84,7 @@ FAULTS = {
     "no centring in DINO": Fault("dino", 60, "same prototype; likely the centring", {"centre_momentum": 1.0}),
     "no centring in iBOT": Fault("ibot", 60, "same prototype; likely the centring", {"centre_momentum": 1.0}, (), 0.02),
     "labels without an opinion": Fault(
-        "dino", 60, "temperature is too high", {"teacher_temperature": (0.5, 0.5)}, (), 0.02
+        "dino", 80, "temperature is too high", {"teacher_temperature": (0.5, 0.5)}, (), 0.02
     ),
     "no teacher in data2vec": Fault(
         "data2vec", 50, "teacher is no slow one", {}, (foretell_yourself(data2vec.Data2VecTask),)
@@ -175,9 +175,12 @@ def test_symptoms_name_their_cause_in_combinations_too():
     assert "not stopped" in twice({"simsiam.spread": 0.3, "simsiam.likeness": 0.9}, memory)
     assert "negatives" in twice({"spread": 0.4, "agreement": 0.1}, {"spread": 0.9})
     assert "rate" in twice({"spread": 0.4, "dino.agreement": 0.1}, {"spread": 0.9})
-    assert twice({"spread": 0.6}, {"spread": 0.9}) is None and twice({"spread": 0.7}, {"spread": 0.99})
+    assert twice({"spread": 0.6}, {"spread": 0.9}) is None and twice({"spread": 0.7}, {"spread": 0.99}) is None
+    assert "predictor" in twice({"target_spread": 0.7, "likeness": 0.9}, {"target_spread": 0.99})
     assert "variance term" in twice({"a.deviation": 0.01}) and "Gaussian" in twice({"deviation": 0.01, "gaussian": 4.0})
-    assert "one way" in twice({"rank": 1.1})
+    assert "one way" in twice({"rank": 1.1}) and "rate" in twice({"rank": 1.1})
+    assert "deviation of the features" in twice({"std": 0.05, "rank": 4.0}, {"std": 0.6})
+    assert twice({"std": 0.05}) is None and twice({"std": 0.2}, {"std": 0.6}) is None
     assert "redundancy term" in twice({"redundancy": 0.6}, {"redundancy": 0.2})
     assert twice({"redundancy": 0.6}) is None, "high from the beginning, and not rising"
 
@@ -187,7 +190,10 @@ def test_two_collapses_of_answers_are_told_apart():
     alike = {"a.patch_prototype_entropy": 2.484, "a.patch_answer_entropy": 2.48}
     assert "same prototype" in twice(same) and "centring" in twice(same)
     assert "Sinkhorn" in twice(same | {"label_entropy": 2.0})
-    assert "temperature" in twice(alike)
+    memory = {"a.patch_prototype_entropy": 0.1}  # what answers told before
+    assert [symptom(alike, memory) for _ in range(4)] == [None] * 4, "a young network may be there for a while"
+    assert "temperature" in symptom(alike, memory)
+    assert all(symptom(alike, memory) is None for memory in [{}] for _ in range(9)), "they never told anything"
     assert twice({"prototype_entropy": 0.5, "answer_entropy": 0.0, "deviation": 0.3, "rank": 4.0}) is None
 
 

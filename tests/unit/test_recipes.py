@@ -117,7 +117,9 @@ def test_a_narrow_prototype_head_keeps_its_bottleneck_alive(hidden):
     head, seen = PrototypeHead(64, 8, hidden, 32), []
     head.linears[-1].register_forward_hook(lambda module, given, made: seen.append(made))
     head(torch.randn(16, 64))
-    assert 0.1 < float(seen[0].detach().square().mean().sqrt()) < 2, "a vector near 0, scaled to length 1, blows gradients up"
+    assert 0.1 < float(seen[0].detach().square().mean().sqrt()) < 2, (
+        "a vector near 0, scaled to length 1, blows gradients up"
+    )
 
 
 class Watched(torch.nn.Module):
