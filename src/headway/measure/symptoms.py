@@ -27,6 +27,8 @@ LASTING, LONG = 2, 5
 """Readings in a row that show a sign before it counts, for what passes is no collapse; more where answers have become
 alike, as those of a young network may be for a while.
 """
+SOFT = "labels are too soft: the teacher's temperature is too high beside the student's"
+"""Why all prototypes become alike."""
 
 
 class Sign(NamedTuple):
@@ -82,9 +84,7 @@ def _sign(
             return Sign(f"{name} is {value:.2f}, so every picture gets the same prototype; likely {_unequal(beside)}")
         if told < DULL and most > 3 * DULL:
             alike = f"{name} is {value:.2f} and every answer as undecided, so all prototypes are alike to every picture"
-            return Sign(
-                f"{alike}; likely labels are too soft: the teacher's temperature is too high beside the student's", LONG
-            )
+            return Sign(f"{alike}; likely {SOFT}", LONG)
     if kind == "rank" and value < ONE:
         return Sign(f"the effective rank of the features is {value:.2f}, so all point one way; likely {_lost(beside)}")
     if kind == "std":
@@ -107,7 +107,8 @@ def _lost(beside: Mapping[str, float]) -> str:
     if "agreement" in beside:  # SimCLR, MoCo v3
         return "the other pictures don't count: the negatives are missing, or the temperature is far too high"
     if "prototype_entropy" in beside:  # SwAV, DINO, iBOT, DINOv2
-        return "labels tell too little of the picture: the rate is too high, or the teacher follows too fast"
+        dull = beside["prototype_entropy"] - beside["answer_entropy"] < DULL
+        return SOFT if dull else "the rate is too high, or the teacher follows too fast"
     if "target_spread" in beside:  # I-JEPA, data2vec
         return "the teacher is no slow one: its momentum or memory is too low, or the gradient is not stopped at it"
     return "the rate is too high"
