@@ -195,6 +195,9 @@ def test_two_collapses_of_answers_are_told_apart():
     assert "temperature" in symptom(alike, memory)
     assert all(symptom(alike, memory) is None for memory in [{}] for _ in range(9)), "they never told anything"
     assert twice({"prototype_entropy": 0.5, "answer_entropy": 0.0, "deviation": 0.3, "rank": 4.0}) is None
+    fallen = {"spread": 0.2, "prototype_entropy": 2.4}
+    assert "temperature" in twice(fallen | {"answer_entropy": 2.399}, {"spread": 0.6})
+    assert "rate is too high" in twice(fallen, {"spread": 0.6}), "a task of one's own may log one entropy alone"
 
 
 def test_a_sign_that_passes_is_no_collapse():

@@ -107,7 +107,7 @@ def _lost(beside: Mapping[str, float]) -> str:
     if "agreement" in beside:  # SimCLR, MoCo v3
         return "the other pictures don't count: the negatives are missing, or the temperature is far too high"
     if "prototype_entropy" in beside:  # SwAV, DINO, iBOT, DINOv2
-        dull = beside["prototype_entropy"] - beside["answer_entropy"] < DULL
+        dull = beside["prototype_entropy"] - beside.get("answer_entropy", 0.0) < DULL
         return SOFT if dull else "the rate is too high, or the teacher follows too fast"
     if "target_spread" in beside:  # I-JEPA, data2vec
         return "the teacher is no slow one: its momentum or memory is too low, or the gradient is not stopped at it"
