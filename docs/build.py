@@ -75,24 +75,32 @@ def fill(page: Path, mark: str, text: str) -> None:
 
 
 def measured(task: str, cells: list[dict[str, Any]]) -> str:
-    """The rows of a task beside the baselines, a table for each data set and budget."""
-    own = [cell for cell in cells if cell["task"] == task and not cell["data"].endswith("-dev")]
+    """The rows of a task (of all combinations for ``combined``) beside the baselines, a table for each data set and
+    budget.
+    """
+    own = [cell for cell in cells if page_of(cell["task"]) == task and not cell["data"].endswith("-dev")]
     if not own:
         return "Its loss is tested against a slow reference; what its features are worth has not been measured yet.\n"
     parts = []
     for data, budget in sorted({(cell["data"], cell["budget"]) for cell in own}):
         found = [cell for cell in own if (cell["data"], cell["budget"]) == (data, budget)]
         base = [cell for cell in cells if cell["data"] == data and cell["task"] in COLOURED]
-        if task in TASKS and TASKS[task].grey:
+        played = list(dict.fromkeys(cell["task"] for cell in found))  # rotation+mae, say
+        if any(TASKS[game].grey for name in played for game in name.split("+") if game in TASKS):
             base += [cell for cell in cells if cell["data"] == data and cell["task"] in GREY]
         probes, minutes = found[0]["probes"], budget / 120
-        command = f"python benchmarks/leaderboard.py --run {task} --data {data}=FOLDER --budget {budget:g}"
+        command = f"python benchmarks/leaderboard.py --run {' '.join(played)} --data {data}=FOLDER --budget {budget:g}"
         parts.append(
             f"{data}, {budget:g} processor seconds ({minutes:g} minutes on two cores), `vit_micro` with a\n"
             f"convolutional stem, patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} to test on.\n"
             f"Per cent right, mean and deviation over seeds:\n\n{table([*found, *base])}\n`{command} --seeds 0 1 2`\n"
         )
     return "\n".join(parts)
+
+
+def page_of(task: str) -> str:
+    """The page in docs/tasks on which a task is told of."""
+    return "combined" if "+" in task else task
 
 
 def table(cells: list[dict[str, Any]]) -> str:

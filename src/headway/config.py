@@ -21,6 +21,36 @@ class TaskConfig(Protocol):
         ...
 
 
+def bound(
+    config: Any, names: str, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf,
+    below: float = math.inf, rising: bool = False,
+) -> None:  # fmt: skip
+    """Refuse choices that lie outside of their bounds, or are no finite numbers.
+
+    Args:
+        config: The dataclass that holds them.
+        names: Of fields, with spaces between; each a number, a tuple of numbers that are all held to it, or None.
+        above: They must be more.
+        at_least: They must be as much.
+        at_most: They must be no more.
+        below: They must be less.
+        rising: A tuple must not fall.
+
+    Raises:
+        HeadwayError: With the config, the field, what it may be and what was given.
+    """
+    limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
+    words = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    for name in names.split():
+        given = getattr(config, name)
+        numbers = given if isinstance(given, tuple) else () if given is None else (given,)
+        fits = all(math.isfinite(x) and above < x < below and at_least <= x <= at_most for x in numbers)
+        if not fits or (rising and list(numbers) != sorted(numbers)):
+            order = ", from low to high" if rising else ""
+            owner = type(config).__module__.rpartition(".")[2]
+            raise HeadwayError(f"{owner} {name} must be {words or 'a finite number'}{order}; got {given}")
+
+
 @dataclass(frozen=True)
 class Rule:
     """Settings of the parameters whose name matches a pattern; the first rule that matches counts."""

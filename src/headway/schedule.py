@@ -1,10 +1,6 @@
 """Schedules: pure functions of the share of a run that is over. No object steps, so nothing needs to be saved."""
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from headway.protocol import Clock
 
 
 def cosine(progress: float, start: float, end: float) -> float:
@@ -26,21 +22,6 @@ def warmup_cosine(progress: float, warmup: float, final: float = 0.0) -> float:
     if progress < warmup:
         return progress / warmup
     return cosine((progress - warmup) / (1.0 - warmup), 1.0, final)
-
-
-def teacher_momentum(clock: "Clock", start: float, end: float = 1.0, memory: float = 1 / 40) -> float:
-    """Momentum of a slow average of weights: from ``start`` to ``end`` by half a cosine.
-
-    A teacher that remembers longer than the run lasts would stay what it was born: in short runs the start is lowered,
-    so that the average reaches back over ``memory`` of the run at most, and over one step at least.
-
-    Args:
-        clock: Where the run is.
-        start: In [0, 1], as papers give it for runs of 100,000 steps and more.
-        end: In [0, 1].
-        memory: Share of the run.
-    """
-    return cosine(clock.progress, min(start, 1 - 1 / max(clock.total * memory, 1.0)), end)
 
 
 def ramp(progress: float, warmup: float, start: float, end: float) -> float:

@@ -54,32 +54,40 @@ def test_patchify_and_normalised_pixels():
     assert torch.allclose(flat.var(-1), torch.ones(2, 6, dtype=torch.float64), atol=1e-3)
 
 
+@torch.no_grad()
 def test_mae_counts_hidden_patches_alone():
     learner = small_learner("mae").double()
     batch = Batch(pictures(4), torch.arange(4))
     views = learner.task.views(batch, Draws(0, torch.arange(4)))
-    assert views.mask.sum(1).tolist() == [12] * 4 and views.keep.shape == (4, 4)
-    painted = {}
-    learner.task.paint.register_forward_hook(lambda module, inputs, output: painted.update(all=output.detach()))
-    loss = learner.task(learner.backbone, views, Clock(0, 1, 0.0)).loss.detach()
-    total, count = 0.0, 0
+    decoder, terms, blank = learner.task.decoder, [], []
+    seen = decoder.join(learner.backbone(views.images, keep=views.keep).patches)
     for picture in range(4):
-        for patch in range(16):
-            if views.mask[picture, patch]:
-                row, column = divmod(patch, 4)
-                tile = views.images[picture, :, row * 4 : row * 4 + 4, column * 4 : column * 4 + 4].double()
-                pixels = tile.permute(1, 2, 0).flatten()
-                target = (pixels - pixels.mean()) / (pixels.var() + 1e-6).sqrt()
-                total += float((painted["all"][picture, patch] - target).square().mean())
-                count += 1
-    assert float(loss) == pytest.approx(total / count, abs=1e-9)
+        keep, hidden = views.keep[picture].tolist(), views.hidden[picture].tolist()
+        assert len(hidden) == 12 and sorted(keep + hidden) == list(range(16))
+        tokens = [token + decoder.positions[place] for token, place in zip(seen[picture], keep, strict=True)]
+        tokens += [decoder.mask_token + decoder.positions[place] for place in hidden]
+        row = torch.stack(tokens)[None]
+        for block in decoder.blocks:
+            row = block(row)
+        painted = decoder.say(decoder.norm(row))[0, len(keep) :]
+        for patch, paint in zip(hidden, painted, strict=True):
+            down, across = divmod(patch, 4)
+            tile = views.images[picture, :, down * 4 : down * 4 + 4, across * 4 : across * 4 + 4].double()
+            pixels = tile.permute(1, 2, 0).flatten()
+            target = (pixels - pixels.mean()) / (pixels.var() + 1e-6).sqrt()
+            terms.append(float((paint - target).square().mean()))
+            blank.append(float(target.square().mean()))
+    outcome = learner.task(learner.backbone, views, Clock(0, 1, 0.0))
+    assert float(outcome.loss) == pytest.approx(sum(terms) / 48, abs=1e-9)
+    assert float(outcome.metrics["mean_colour_error"]) == pytest.approx(sum(blank) / 48, abs=1e-9)
 
 
 def test_mae_encoder_never_sees_hidden_patches():
     learner = small_learner("mae").double()
     batch = Batch(pictures(4), torch.arange(4))
     views = learner.task.views(batch, Draws(0, torch.arange(4)))
-    hidden = views.mask.reshape(4, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    mask = torch.zeros(4, 16, dtype=torch.bool).scatter(1, views.hidden, True)
+    hidden = mask.reshape(4, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
     other = torch.where(hidden, torch.rand_like(views.images), views.images)
     first = learner.backbone(views.images, keep=views.keep).patches
     assert torch.equal(first, learner.backbone(other, keep=views.keep).patches)

@@ -1,7 +1,17 @@
 """Is a run healthy? Detached numbers that tasks log while they train, the same on any number of processes.
 
 A collapsed network can have the lowest loss of all. ``collapse.py`` measures a finished backbone; these are cheap
-enough for every step.
+enough for every step. Each has one name in every log, which ``symptoms.py`` knows:
+
+    spread               of the pooled features of the first views
+    target_spread        of what is to be foretold or found: projections, or a teacher's tokens, place by place
+    deviation            of projections, where a task asks that it be 1
+    answer_entropy       of an answer in prototypes, before anything balances it; patch_... of those on patches
+    prototype_entropy    of the mean answer; patch_... of those on patches
+    label_entropy        of an answer after it was balanced over the batch; patch_... of those on patches
+    likeness             mean cosine between what is foretold and its target
+    agreement            share of pictures whose other view is the nearest of all
+    mean_colour_error    the error of who paints nothing but a mean colour
 """
 
 import torch
@@ -26,14 +36,32 @@ def spread(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def usage(shares: Tensor) -> Tensor:
-    """How many prototypes are in use, from 1 to K: exp of the entropy of the mean share.
+def deviation(z: Tensor) -> Tensor:
+    """The standard deviation of a coordinate over pictures, its mean over the D coordinates.
 
     Args:
-        shares: ... K, rows that sum to 1, of this process; the number is that of all processes.
+        z: B D, of this process; the number is that of all processes.
     """
-    mean = all_mean(wide(shares).flatten(0, -2))  # K
-    return torch.special.entr(mean).sum().exp()
+    z = wide(z)
+    return all_mean((z - all_mean(z)).square()).sqrt().mean()
+
+
+@torch.no_grad()
+def entropies(answers: Tensor) -> dict[str, Tensor]:
+    """How answers are shared out among K prototypes: two entropies in nats, from 0 to log K.
+
+    Their difference is what an answer tells of the picture: 0 where all pictures get the same one, be it one prototype
+    (both are 0) or all prototypes alike (both are log K).
+
+    Args:
+        answers: ... K, rows that sum to 1, of this process; the numbers are those of all processes.
+
+    Returns:
+        ``answer_entropy``, the mean entropy of an answer, and ``prototype_entropy``, that of the mean answer.
+    """
+    answers = wide(answers).flatten(0, -2)  # B K
+    each = all_mean(torch.special.entr(answers).sum(1))
+    return {"answer_entropy": each, "prototype_entropy": torch.special.entr(all_mean(answers)).sum()}
 
 
 @torch.no_grad()

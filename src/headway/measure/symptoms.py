@@ -1,23 +1,41 @@
 """Signs of collapse in the numbers that a run logs, each with what it most likely comes from.
 
 A collapsed network says the same of every picture and may have the lowest loss of all. Metrics are known by the last
-part of their name, so that a game in a combination is watched as it is alone (``vicreg.deviation``).
+part of their name (``measure.health`` says what each means), so that a game in a combination is watched as it is alone
+(``vicreg.deviation``).
 """
 
 from collections.abc import Mapping, MutableMapping
+from typing import NamedTuple
 
 HALF = 0.5
 """A spread below this share of the widest that the run has had is a sign."""
 FILLED, LEAK = 0.95, 0.75
-"""Where features have filled the sphere, as behind a batch norm, a spread below this share is one already."""
+"""Where projections have filled the sphere, as behind a batch norm, a spread below this share is one already."""
 NARROW = 0.05
 """So is a mean deviation below this one, where 1 is asked for."""
 SURE = 0.1
 """And an entropy of the mean answer below this one, in nats: all answers are one and the same prototype."""
-ONE = 1.5
-"""And an effective rank below this one: all features point one way."""
-LASTING = 2
-"""Readings in a row that show a sign before it counts: what passes is no collapse."""
+DULL, FEW = 0.01, 1.0
+"""And answers that tell less of the picture than the first, in nats: where the mean answer's entropy is below the
+second, a prototype or two take all; above, if they once told three times as much, all prototypes have become alike."""
+WORDY, MORE = 0.4, 1.5
+"""And a correlation of different coordinates above the first, if it has risen by this factor from its lowest."""
+ONE, FLAT = 1.5, 0.1
+"""And an effective rank of the features below the first, or a deviation below the second that was twice as much."""
+LASTING, LONG = 2, 5
+"""Readings in a row that show a sign before it counts, for what passes is no collapse; more where answers have become
+alike, as those of a young network may be for a while.
+"""
+SOFT = "labels are too soft: the teacher's temperature is too high beside the student's"
+"""Why all prototypes become alike."""
+
+
+class Sign(NamedTuple):
+    """What is wrong and why, likely, and how many readings in a row must show it."""
+
+    text: str
+    lasting: int = LASTING
 
 
 def symptom(numbers: Mapping[str, float], memory: MutableMapping[str, float]) -> str | None:
@@ -25,41 +43,79 @@ def symptom(numbers: Mapping[str, float], memory: MutableMapping[str, float]) ->
 
     Args:
         numbers: Metrics of a task, or features as ``train.eye`` sees them.
-        memory: Of the readings before, empty at first: the widest of each spread, and signs that lasted.
+        memory: Of the readings before, empty at first: extremes of the run, and signs that lasted.
     """
     for name, value in numbers.items():
         game, _, kind = name.rpartition(".")
-        beside = {other.rpartition(".")[2] for other in numbers if other.rpartition(".")[0] == game}
-        cause = _sign(name, kind, value, beside, memory)
+        beside = {
+            other.rpartition(".")[2]: number for other, number in numbers.items() if other.rpartition(".")[0] == game
+        }
+        sign = _sign(name, kind, value, beside, memory)
         count = f"{name}: signs in a row"
-        if cause is None:
+        if sign is None:
             memory.pop(count, None)
             continue
         memory[count] = memory.get(count, 0) + 1
-        if memory[count] >= LASTING:
-            return cause
+        if memory[count] >= sign.lasting:
+            return sign.text
     return None
 
 
-def _sign(name: str, kind: str, value: float, beside: set[str], memory: MutableMapping[str, float]) -> str | None:
-    if kind.endswith("spread"):
+def _sign(
+    name: str, kind: str, value: float, beside: Mapping[str, float], memory: MutableMapping[str, float]
+) -> Sign | None:
+    """What this number says by itself, with the likely cause."""
+    if kind in ("spread", "target_spread"):
         widest = memory[name] = max(value, memory.get(name, 0.0))
-        if value < widest * (LEAK if kind == "spread" and widest > FILLED else HALF):
-            return f"{name} fell from {widest:.2f} to {value:.2f}; likely {_binds_nothing(beside)}"
+        projected = kind == "target_spread" and beside.keys() & {"likeness", "agreement"}
+        if value < widest * (LEAK if projected and widest > FILLED else HALF):
+            return Sign(f"{name} fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
     if kind == "deviation" and value < NARROW:
-        return f"{name} is {value:.3f} where 1 is asked for; likely the variance term is missing or weighs too little"
-    if kind == "prototype_entropy" and value < SURE:
-        why = "likely the centring is missing or too slow for this rate of learning"
-        return f"{name} is {value:.2f}, so every picture gets the same prototype; {why}"
+        return Sign(f"{name} is {value:.3f} where 1 is asked for; likely {_lost(beside)}")
+    if kind == "redundancy":
+        lowest = memory[name] = min(value, memory.get(name, value))
+        if value > max(WORDY, MORE * lowest):
+            rise = f"{name} rose from {lowest:.2f} to {value:.2f}"
+            return Sign(f"{rise}, so all coordinates say one thing; likely {_lost(beside)}")
+    if kind.endswith("prototype_entropy"):
+        told = value - beside.get(kind.replace("prototype", "answer"), 0.0)
+        most = memory[name] = max(told, memory.get(name, 0.0))
+        if value < SURE or (told < DULL and value < FEW):
+            return Sign(f"{name} is {value:.2f}, so every picture gets the same prototype; likely {_unequal(beside)}")
+        if told < DULL and most > 3 * DULL:
+            alike = f"{name} is {value:.2f} and every answer as undecided, so all prototypes are alike to every picture"
+            return Sign(f"{alike}; likely {SOFT}", LONG)
     if kind == "rank" and value < ONE:
-        return f"the effective rank of the features is {value:.2f}, so all point one way; likely the rate is too high"
+        return Sign(f"the effective rank of the features is {value:.2f}, so all point one way; likely {_lost(beside)}")
+    if kind == "std":
+        widest = memory[name] = max(value, memory.get(name, 0.0))
+        if value < min(FLAT, HALF * widest):
+            return Sign(f"the deviation of the features fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
     return None
 
 
-def _binds_nothing(beside: set[str]) -> str:
-    """What should have kept the features of different pictures apart, by what is logged beside."""
-    if "alignment" in beside:  # games that foretell: SimSiam, BYOL
+def _lost(beside: Mapping[str, float]) -> str:
+    """What should have kept different pictures apart, known by what else the game logs."""
+    if "likeness" in beside:  # SimSiam, BYOL
         return "the gradient is not stopped at what is foretold, or the predictor is missing or too weak"
-    if "deviation" in beside:
+    if "gaussian" in beside:  # LeJEPA
+        return "the test for a Gaussian is missing or weighs too little"
+    if "deviation" in beside:  # VICReg
         return "the variance term is missing or weighs too little"
-    return "what keeps pictures apart (negatives, a slow teacher) is missing or too weak, or the rate is too high"
+    if "redundancy" in beside:  # Barlow Twins
+        return "the redundancy term is missing or weighs too little"
+    if "agreement" in beside:  # SimCLR, MoCo v3
+        return "the other pictures don't count: the negatives are missing, or the temperature is far too high"
+    if "prototype_entropy" in beside:  # SwAV, DINO, iBOT, DINOv2
+        dull = beside["prototype_entropy"] - beside.get("answer_entropy", 0.0) < DULL
+        return SOFT if dull else "the rate is too high, or the teacher follows too fast"
+    if "target_spread" in beside:  # I-JEPA, data2vec
+        return "the teacher is no slow one: its momentum or memory is too low, or the gradient is not stopped at it"
+    return "the rate is too high"
+
+
+def _unequal(beside: Mapping[str, float]) -> str:
+    """What should have given every prototype its share."""
+    if "label_entropy" in beside:  # SwAV, DINOv2
+        return "the balance over the batch (Sinkhorn) is missing"
+    return "the centring is missing or too slow for this rate of learning"

@@ -65,7 +65,9 @@ class PrototypeHead(nn.Module):
         self.linears = nn.ModuleList(linears)
         self.prototypes = nn.Parameter(torch.randn(prototypes, bottleneck))  # K bottleneck: every direction alike
         for linear in linears:
-            nn.init.trunc_normal_(linear.weight, std=0.02)
+            # The paper's 0.02 is this for its 2048 inputs. With our few it would shrink the bottleneck vector to
+            # nothing, and scaling that to length 1 would blow gradients up as many times.
+            nn.init.trunc_normal_(linear.weight, std=linear.in_features**-0.5)
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, freeze: bool = False) -> Tensor:

@@ -2,6 +2,15 @@
 
     teacher <- momentum * teacher + (1 - momentum) * student          after every step
 
+with one rule for every task: momentum rises by half a cosine from ``momentum`` to 1, but starts no higher than
+
+    1 - 1 / (memory * steps)
+
+so that what the teacher was born with is forgotten after ``memory``, a share of the run. Papers give ``momentum`` for
+100,000 steps and more, where it is the lower of the two; in a run of minutes a teacher so slow would never move. Where
+something else forbids collapse (a predictor, negatives, a centre, balance), a fortieth of the run will do; where the
+teacher's slowness alone does (data2vec, I-JEPA), it is a quarter.
+
 Tarvainen and Valpola, "Mean teachers are better role models", 2017 (https://arxiv.org/abs/1703.01780); He et al.,
 "Momentum contrast", 2020 (https://arxiv.org/abs/1911.05722).
 """
@@ -11,6 +20,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from headway.protocol import Clock
+from headway.schedule import cosine
 
 
 class Teacher(nn.Module):
@@ -56,3 +68,14 @@ class Teacher(nn.Module):
         torch._foreach_lerp_(list(masters.values()), [pupils[name] for name in masters], 1.0 - momentum)
         for mine, its in zip(self.network.buffers(), student.buffers(), strict=True):
             mine.copy_(its)
+
+
+def teacher_momentum(clock: Clock, momentum: float, memory: float) -> float:
+    """The momentum in force, by the rule above.
+
+    Args:
+        clock: Where the run is.
+        momentum: In [0, 1], at the start of a long run.
+        memory: Share of the run; one step at least is remembered.
+    """
+    return cosine(clock.progress, min(momentum, 1 - 1 / max(memory * clock.total, 1.0)), 1.0)

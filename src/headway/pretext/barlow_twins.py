@@ -5,7 +5,9 @@ C = mean over pictures of z z'^T their cross-correlation,
 
     loss = 1/D [ sum_i (1 - C_ii)^2  +  lambda sum_{i != j} C_ij^2 ]
 
-(the paper leaves out the 1/D, which keeps gradients alike for all widths).
+(the paper leaves out the 1/D, which keeps gradients alike for all widths). A coordinate has one place on C's diagonal
+and D - 1 beside it, so the paper's lambda of 0.0051 belongs to its D of 8192. For other D it is 0.0051 x 8192 / D here:
+saying one thing D times then costs what it costs there, against the same price of disagreement.
 
 Zbontar, Jing, Misra, LeCun and Deny, "Barlow Twins: self-supervised learning via redundancy reduction", 2021
 (https://arxiv.org/abs/2103.03230).
@@ -17,10 +19,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import all_mean
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.moments import centred, cross_covariance
@@ -29,24 +30,24 @@ from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
 from headway.views.augment import Augment, byol
 from headway.views.pair import Pair, deal_pair
 
+PAPERS_WIDTH = 8192
+"""D for which the paper gives its lambda."""
+
 
 @dataclass(frozen=True)
 class BarlowTwins:
     """Choices of Barlow Twins."""
 
     redundancy: float = 0.0051
-    """lambda: the price of two coordinates telling the same."""
+    """lambda at D = 8192: the price of two coordinates telling the same. For other D it is this x 8192 / D."""
     projection: int = 1024
     """Width of the projector's three layers, D (8192 in the paper, for networks many times wider than ours)."""
     augments: tuple[Augment, Augment] | None = None
     """How the two views are made; none: BYOL's two kinds, as in the paper."""
 
     def __post_init__(self) -> None:
-        if self.redundancy < 0 or self.projection < 1:
-            raise HeadwayError(
-                "barlow_twins redundancy is at least 0, projection at least 1, "
-                f"got {self.redundancy}, {self.projection}"
-            )
+        bound(self, "redundancy", at_least=0)
+        bound(self, "projection", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "BarlowTwinsTask":
         """Make the task: a projector of three layers."""
@@ -61,7 +62,7 @@ class BarlowTwinsTask(PretextTask):
 
     def __init__(self, config: BarlowTwins, width: int, size: int):
         super().__init__()
-        self.config, self.size = config, size
+        self.size, self.redundancy = size, config.redundancy * PAPERS_WIDTH / config.projection
         self.augments = config.augments or byol(size)
         self.projector = projector([width, *[config.projection] * 3])
 
@@ -78,9 +79,9 @@ class BarlowTwinsTask(PretextTask):
         metrics = {
             "correlation": correlation.diagonal().mean().detach(),  # 1 where the views agree
             "redundancy": (repeated.detach() / max(len(correlation) - 1, 1)).sqrt(),  # 0 where coordinates differ
-            "spread": spread(features[1]),
+            "spread": spread(features[0]),
         }
-        return Outcome(same + self.config.redundancy * repeated, metrics)
+        return Outcome(same + self.redundancy * repeated, metrics)
 
 
 @full_precision

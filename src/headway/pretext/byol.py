@@ -17,15 +17,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.numerics import likeness
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.schedule import teacher_momentum
 from headway.views.augment import Augment, byol
 from headway.views.pair import Pair, deal_pair
 
@@ -39,16 +37,15 @@ class BYOL:
     projection: int = 128
     """Width of p and t (256 in the paper)."""
     momentum: float = 0.996
-    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 40
+    """Share of the run that the teacher remembers at the start, at most."""
     augments: tuple[Augment, Augment] | None = None
     """How the two views are made; none: the paper's two kinds."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum <= 1 or min(self.hidden, self.projection) < 1:
-            raise HeadwayError(
-                "byol momentum lies in [0, 1], hidden and projection are at least 1, "
-                f"got {self.momentum}, {self.hidden}, {self.projection}"
-            )
+        bound(self, "momentum memory", at_least=0, at_most=1)
+        bound(self, "hidden projection", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "BYOLTask":
         """Make the task: projector, predictor, and copies of backbone and projector as the teacher."""
@@ -80,12 +77,17 @@ class BYOLTask(PretextTask):
         first, second = (self.predictor(self.projector(view)) for view in features)  # B E each
         targets = [self.teacher_projector(view) for view in self.teacher(views.images).pooled.chunk(2)]  # B E each
         loss = bootstrap(first, targets[1]) + bootstrap(second, targets[0])
-        return Outcome(loss, {"alignment": 1 - loss.detach() / 4, "spread": spread(targets[1])})
+        metrics = {
+            "likeness": 1 - loss.detach() / 4,
+            "spread": spread(features[0]),
+            "target_spread": spread(targets[1]),
+        }
+        return Outcome(loss, metrics)
 
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_projector.update(self.projector, momentum)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.cells import Cells
@@ -61,16 +61,11 @@ class Colorization:
     """Share of the picture's area that a crop keeps."""
 
     def __post_init__(self) -> None:
-        if not (self.bin >= 2 and self.sigma > 0 and self.temperature > 0 and 0 <= self.uniform <= 1):
-            raise HeadwayError(
-                "colorization needs bins of 2 or more, sigma and temperature above 0 and uniform in [0, 1], "
-                f"got {self.bin}, {self.sigma}, {self.temperature}, {self.uniform}"
-            )
-        if min(self.neighbours, self.cell, self.width) < 1:
-            raise HeadwayError(
-                "colorization neighbours, cell and width must be 1 or more, "
-                f"got {self.neighbours}, {self.cell}, {self.width}"
-            )
+        bound(self, "bin", at_least=2)
+        bound(self, "sigma temperature", above=0)
+        bound(self, "uniform", at_least=0, at_most=1)
+        bound(self, "neighbours cell width", at_least=1)
+        bound(self, "scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "ColorizationTask":
         """Make the task: count the data's colours and join a light decoder. Raises HeadwayError for grey pictures."""

@@ -21,15 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.numerics import wide
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
 from headway.pretext.simmim import Hidden
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import teacher_momentum
 from headway.views.colour import jitter
 from headway.views.geometry import random_resized_crop
 from headway.views.masks import block_masks, covered, grid_for, hidden_count
@@ -50,14 +48,16 @@ class Data2Vec:
     scale: tuple[float, float] = (0.35, 1.0)
     """Share of the picture's area that a crop keeps."""
     momentum: float = 0.9998
-    """Of the teacher at the start; rises to 1. Short runs use less, by ``memory``."""
-    memory: float = 0.25
-    """Share of the run that the teacher remembers at the start, at most. Nothing but its slowness keeps targets from
-    collapsing, so it is slower than DINO's."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 4
+    """Share of the run that the teacher remembers at the start, at most: nothing but its slowness forbids collapse."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.ratio < 1 and self.beta > 0 and 0 <= self.momentum <= 1 and self.layers >= 0):
-            raise HeadwayError("data2vec ratio lies in (0, 1), beta above 0, momentum in [0, 1], layers from 0 on")
+        bound(self, "ratio", above=0, below=1)
+        bound(self, "layers jitter", at_least=0)
+        bound(self, "beta", above=0)
+        bound(self, "scale", above=0, at_most=1, rising=True)
+        bound(self, "momentum memory", at_least=0, at_most=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "Data2VecTask":
         """Make the task: a mask token, one linear layer, and a copy of the backbone as the teacher."""
@@ -98,7 +98,7 @@ class Data2VecTask(PretextTask):
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student."""
         assert isinstance(backbone, nn.Module)
-        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, memory=self.config.memory))
+        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.memory))
 
     def panels(self, batch: Batch, views: Hidden, backbone: Backbone | None = None) -> list[Panel]:
         """What the student sees and what the teacher sees; with the network, how near the guesses are."""

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.numerics import full_precision, wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
@@ -46,8 +45,7 @@ class DIET:
     """How views are made; none: SimCLR's."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise HeadwayError(f"diet smoothing lies in [0, 1), got {self.smoothing}")
+        bound(self, "smoothing", at_least=0, below=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "DIETTask":
         """Make the task: a linear layer with one output a picture, N x D numbers, the same for the optimiser twice."""

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import carried_mean, carried_sum
 from headway.draws import Draws
-from headway.errors import HeadwayError
+from headway.measure.health import entropies, spread
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import ramp, teacher_momentum
+from headway.schedule import ramp
 from headway.views.crops import Crops, deal_crops, small_side
 from headway.views.geometry import centre_resize
 
@@ -37,7 +37,7 @@ class DINO:
     """Choices of DINO."""
 
     prototypes: int = 0
-    """K; 0: the power of two nearest to pictures / 16, from 256 to 65,536 (the paper's, for 1.28 million pictures)."""
+    """K; 0: the power of two nearest to pictures / 16, from 64 to 65,536 (the paper's, for 1.28 million pictures)."""
     hidden: int = 512
     """Hidden width of the head (2048 in the paper, for networks many times wider than ours)."""
     bottleneck: int = 128
@@ -55,17 +55,20 @@ class DINO:
     temperature_warmup: float = 0.1
     """Share of the run over which t_t moves from its first to its second value."""
     momentum: float = 0.996
-    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 40
+    """Share of the run that the teacher remembers at the start, at most."""
     centre_momentum: float = 0.9
     """Of the centre."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.temperature_warmup <= 1 and 0 <= self.momentum <= 1 and 0 <= self.centre_momentum <= 1):
-            raise HeadwayError("dino temperature_warmup, momentum and centre_momentum lie in [0, 1]")
-        if min(self.student_temperature, *self.teacher_temperature) <= 0:
-            raise HeadwayError("dino temperatures must be above 0")
+        bound(self, "prototypes small_crops", at_least=0)
+        bound(self, "hidden bottleneck", at_least=1)
+        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
+        bound(self, "student_temperature teacher_temperature", above=0)
+        bound(self, "temperature_warmup momentum memory centre_momentum freeze", at_least=0, at_most=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "DINOTask":
         """Make the task: a head, and copies of backbone and head as the teacher."""
@@ -101,13 +104,13 @@ class DINOTask(PretextTask):
         frozen = clock.progress < self.config.freeze
         logits = wide(self.head(torch.cat(pooled), freeze=frozen)) / self.config.student_temperature  # V*B K
         loss = cross_view_entropy(teacher, logits.log_softmax(-1).reshape(-1, count, self.prototypes))
-        entropy, used = entropies(teacher)
-        return Outcome(loss, {"teacher_entropy": entropy, "prototype_entropy": used}, carried_sum(answers))
+        metrics = {**entropies(teacher), "spread": spread(pooled[0][:count])}
+        return Outcome(loss, metrics, carried_sum(answers))
 
     def after_step(self, backbone: Backbone, carries: Sequence[tuple[Tensor, Tensor]], clock: Clock) -> None:
         """Move the teacher after the student and the centre after the teacher's answers."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
         self.centre.lerp_(carried_mean(carries).to(self.centre.dtype), 1 - self.config.centre_momentum)
@@ -147,19 +150,8 @@ class DINOTask(PretextTask):
 
 
 def prototypes_for(count: int) -> int:
-    """K for so many pictures: the power of two nearest to a sixteenth of them, from 256 to 65,536."""
-    return int(2 ** min(max(round(math.log2(max(count, 1) / 16)), 8), 16))
-
-
-def entropies(answers: Tensor) -> tuple[Tensor, Tensor]:
-    """How a teacher fares, from its answers (... K, probabilities): two numbers in nats, from 0 to log K.
-
-    Returns:
-        The mean entropy of an answer: log K where all are uniform, so that nothing can be learned from them. And the
-        entropy of the mean answer: 0 where every picture gets the same prototype.
-    """
-    mean = answers.flatten(0, -2).mean(0)  # K
-    return torch.special.entr(answers).sum(-1).mean(), torch.special.entr(mean).sum()
+    """K for so many pictures: the power of two nearest to a sixteenth of them, from 64 to 65,536."""
+    return int(2 ** min(max(round(math.log2(max(count, 1) / 16)), 6), 16))
 
 
 @full_precision

@@ -18,19 +18,18 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
-from headway.measure.health import spread
+from headway.measure.health import entropies, spread
 from headway.nn.heads import PrototypeHead
 from headway.nn.koleo import koleo
 from headway.nn.numerics import wide
 from headway.nn.sinkhorn import sinkhorn
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
 from headway.pretext.dino import cross_view_entropy, prototypes_for
 from headway.pretext.ibot import agreement, crop_panels, health, token_entropy
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import ramp, teacher_momentum
+from headway.schedule import ramp
 from headway.views.crops import MaskedCrops, masked_crops, small_side
 from headway.views.masks import grid_for
 
@@ -40,7 +39,7 @@ class DINOv2:
     """Choices of DINOv2."""
 
     prototypes: int = 0
-    """K of both heads; 0: the power of two nearest to pictures / 16, from 256 to 65,536 (131,072 in the paper, for 142
+    """K of both heads; 0: the power of two nearest to pictures / 16, from 64 to 65,536 (131,072 in the paper, for 142
     million pictures)."""
     hidden: int = 512
     """Hidden width of the heads (2048 in the paper, for networks many times wider than ours)."""
@@ -65,17 +64,19 @@ class DINOv2:
     koleo: float = 0.1
     """w."""
     momentum: float = 0.992
-    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 40
+    """Share of the run that the teacher remembers at the start, at most."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.temperature_warmup <= 1 and 0 <= self.momentum <= 1 and self.koleo >= 0):
-            raise HeadwayError("dinov2 temperature_warmup and momentum lie in [0, 1], koleo is 0 or more")
-        if min(self.student_temperature, *self.teacher_temperature) <= 0 or self.iterations < 0:
-            raise HeadwayError("dinov2 temperatures must be above 0, iterations 0 or more")
-        if not 0 < self.ratio[0] <= self.ratio[1] < 1:
-            raise HeadwayError(f"dinov2 ratio needs 0 < low <= high < 1, got {self.ratio}")
+        bound(self, "prototypes small_crops iterations koleo", at_least=0)
+        bound(self, "hidden bottleneck", at_least=1)
+        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
+        bound(self, "ratio", above=0, below=1, rising=True)
+        bound(self, "student_temperature teacher_temperature", above=0)
+        bound(self, "temperature_warmup momentum memory freeze", at_least=0, at_most=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "DINOv2Task":
         """Make the task: a mask token, two heads, and copies of backbone and heads as the teacher."""
@@ -114,28 +115,34 @@ class DINOv2Task(PretextTask):
     def forward(self, backbone: Backbone, views: MaskedCrops, clock: Clock) -> Outcome:
         """The three losses; assignments and neighbours are those of all processes."""
         config, count = self.config, len(views.large) // 2
-        balance = ramp(clock.progress, config.temperature_warmup, *config.teacher_temperature), config.iterations
+        temperature = ramp(clock.progress, config.temperature_warmup, *config.teacher_temperature)
         seen = self.teacher(views.large)
         answers = wide(self.teacher_head(seen.pooled)).unflatten(0, (2, count))  # 2 B K
-        teacher = torch.stack([sinkhorn(crop, *balance) for crop in answers])  # 2 B K, each crop balanced
-        labels = sinkhorn(wide(self.teacher_patch_head(seen.patches[views.mask])), *balance)  # B*hidden K
+        patch_answers = wide(self.teacher_patch_head(seen.patches[views.mask]))  # B*hidden K
+        crop_labels = [sinkhorn(crop, temperature, config.iterations) for crop in answers]  # 2 times B K, each balanced
+        labels = sinkhorn(patch_answers, temperature, config.iterations)  # B*hidden K
 
         frozen = clock.progress < config.freeze
         large = backbone(views.large, mask=views.mask, fill=self.mask_token)
         pooled = [large.pooled, *([backbone(views.small).pooled] if len(views.small) else [])]
         logits = wide(self.head(torch.cat(pooled), freeze=frozen)) / config.student_temperature  # V*B K
         patch_logits = wide(self.patch_head(large.patches[views.mask], freeze=frozen)) / config.student_temperature
-        crops = cross_view_entropy(teacher, logits.log_softmax(-1).unflatten(0, (-1, count)))
+        crops = cross_view_entropy(torch.stack(crop_labels), logits.log_softmax(-1).unflatten(0, (-1, count)))
         patches = token_entropy(labels, patch_logits.log_softmax(-1))
         apart = koleo(large.pooled[:count])
         parts = {"crops": crops.detach(), "patches": patches.detach(), "koleo": apart.detach()}
-        metrics = {**parts, **health(teacher, labels), "spread": spread(large.pooled[:count])}
+        unbalanced = (answers / temperature).softmax(-1), (patch_answers / temperature).softmax(-1)
+        balanced = {
+            "label_entropy": entropies(torch.stack(crop_labels))["answer_entropy"],
+            "patch_label_entropy": entropies(labels)["answer_entropy"],
+        }
+        metrics = {**parts, **balanced, **health(*unbalanced), "spread": spread(large.pooled[:count])}
         return Outcome(crops + patches + config.koleo * apart, metrics)
 
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
         self.teacher_patch_head.update(self.patch_head, momentum)

@@ -20,16 +20,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import carried_mean, carried_sum
 from headway.draws import Draws
-from headway.errors import HeadwayError
+from headway.measure.health import entropies, spread
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
-from headway.nn.teacher import Teacher
-from headway.pretext.dino import cross_view_entropy, entropies, prototypes_for
+from headway.nn.teacher import Teacher, teacher_momentum
+from headway.pretext.dino import cross_view_entropy, prototypes_for
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import ramp, teacher_momentum
+from headway.schedule import ramp
 from headway.views.crops import MaskedCrops, masked_crops, small_side
 from headway.views.masks import covered, grid_for
 
@@ -39,7 +39,7 @@ class IBOT:
     """Choices of iBOT."""
 
     prototypes: int = 0
-    """K; 0: the power of two nearest to pictures / 16, from 256 to 65,536 (8,192 in the paper)."""
+    """K; 0: the power of two nearest to pictures / 16, from 64 to 65,536 (8,192 in the paper)."""
     hidden: int = 512
     """Hidden width of the head (2048 in the paper, for networks many times wider than ours)."""
     bottleneck: int = 128
@@ -61,19 +61,21 @@ class IBOT:
     temperature_warmup: float = 0.3
     """Share of the run over which temperatures move from their first to their second value."""
     momentum: float = 0.996
-    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 40
+    """Share of the run that the teacher remembers at the start, at most."""
     centre_momentum: float = 0.9
     """Of both centres."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.temperature_warmup <= 1 and 0 <= self.momentum <= 1 and 0 <= self.centre_momentum <= 1):
-            raise HeadwayError("ibot temperature_warmup, momentum and centre_momentum lie in [0, 1]")
-        if min(self.student_temperature, *self.teacher_temperature, *self.patch_temperature) <= 0:
-            raise HeadwayError("ibot temperatures must be above 0")
-        if not 0 < self.ratio[0] <= self.ratio[1] < 1:
-            raise HeadwayError(f"ibot ratio needs 0 < low <= high < 1, got {self.ratio}")
+        bound(self, "prototypes small_crops", at_least=0)
+        bound(self, "hidden bottleneck", at_least=1)
+        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
+        bound(self, "ratio", above=0, below=1, rising=True)
+        bound(self, "student_temperature teacher_temperature patch_temperature", above=0)
+        bound(self, "temperature_warmup momentum memory centre_momentum freeze", at_least=0, at_most=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "IBOTTask":
         """Make the task: a mask token, one head, and copies of backbone and head as the teacher."""
@@ -122,13 +124,14 @@ class IBOTTask(PretextTask):
         guesses, patch_guesses = logits.log_softmax(-1).split([len(logits) - len(labels), len(labels)])
         crops = cross_view_entropy(teacher.unflatten(0, (2, count)), guesses.unflatten(0, (-1, count)))
         patches = token_entropy(labels, patch_guesses)
-        metrics = {"crops": crops.detach(), "patches": patches.detach(), **health(teacher, labels)}
-        return Outcome(crops + patches, metrics, (carried_sum(answers), carried_sum(patch_answers)))
+        parts = {"crops": crops.detach(), "patches": patches.detach(), "spread": spread(large.pooled[:count])}
+        carry = carried_sum(answers), carried_sum(patch_answers)
+        return Outcome(crops + patches, {**parts, **health(teacher, labels)}, carry)
 
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student, and each centre after the teacher's answers."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
         for centre, sums in zip((self.centre, self.patch_centre), zip(*carries, strict=True), strict=True):
@@ -151,12 +154,8 @@ def token_entropy(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def health(teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """How the teacher fares on crops and on patches (``dino.entropies``); both ... K, probabilities."""
-    (entropy, used), (patch_entropy, patch_used) = entropies(teacher), entropies(labels)
-    return {
-        "teacher_entropy": entropy, "prototype_entropy": used,
-        "patch_entropy": patch_entropy, "patch_prototype_entropy": patch_used,
-    }  # fmt: skip
+    """``entropies`` of the teacher's answers on crops and, as ``patch_...``, on patches; both ... K, probabilities."""
+    return entropies(teacher) | {f"patch_{name}": value for name, value in entropies(labels).items()}
 
 
 def agreement(guess: Tensor, truth: Tensor, mask: Tensor, count: int) -> list[str]:

@@ -20,16 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.backbones.positions import sine_positions
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.measure.health import spread
-from headway.nn.block import Block
 from headway.nn.numerics import wide
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
+from headway.pretext.narrow import Narrow, at, refuse_broken_heads
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import teacher_momentum
 from headway.views.blocks import context_and_targets
 from headway.views.geometry import random_resized_crop
 from headway.views.masks import covered, grid_for
@@ -62,20 +60,22 @@ class IJEPA:
     scale: tuple[float, float] = (0.3, 1.0)
     """Share of the picture's area that a crop keeps."""
     momentum: float = 0.996
-    """Of the teacher at the start; rises to 1. Short runs use less, by ``memory``."""
-    memory: float = 0.25
-    """Share of the run that the teacher remembers at the start, at most. Nothing but its slowness keeps targets from
-    collapsing, so it is slower than DINO's."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 4
+    """Share of the run that the teacher remembers at the start, at most: nothing but its slowness forbids collapse."""
 
     def __post_init__(self) -> None:
-        if self.targets < 1 or self.depth < 1 or not 0 <= self.momentum <= 1:
-            raise HeadwayError("ijepa needs one target and one block at least, and a momentum in [0, 1]")
-        for name in ("target_scale", "context_scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                raise HeadwayError(f"ijepa {name} needs 0 < low <= high <= 1, got {low}, {high}")
+        bound(self, "targets depth", at_least=1)
+        bound(self, "width", at_least=0)
+        refuse_broken_heads(self)
+        bound(self, "target_scale context_scale scale", above=0, at_most=1, rising=True)
+        bound(self, "target_shape", above=0, rising=True)
+        bound(self, "momentum memory", at_least=0, at_most=1)
         if self.target_scale[1] >= self.context_scale[0]:
-            raise HeadwayError("ijepa targets must be smaller than the context that they are taken out of")
+            raise HeadwayError(
+                "ijepa targets must be smaller than the context that they are taken out of; got target_scale "
+                f"{self.target_scale} and context_scale {self.context_scale}"
+            )
 
     def build(self, backbone: Backbone, facts: Facts) -> "IJEPATask":
         """Make the task: a narrow transformer as predictor, and a copy of the backbone as the teacher."""
@@ -92,15 +92,8 @@ class IJEPATask(PretextTask):
         assert isinstance(backbone, nn.Module)
         self.config, self.size = config, facts.size
         self.grid = grid_for(facts.size, backbone.patch_size)
-        width = config.width or max(backbone.embed_dim // 2 // 32, 1) * 32
-        self.join = nn.Linear(backbone.embed_dim, width)
-        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, max(width // 32, 1)) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, backbone.embed_dim)
+        self.predictor = Narrow(backbone.embed_dim, backbone.embed_dim, self.grid, config.width, config.depth)
         self.teacher = Teacher(backbone)
-        self.positions: Tensor
-        self.register_buffer("positions", sine_positions(*self.grid, width).flatten(0, 1), persistent=False)  # N W
 
     def views(self, batch: Batch, draws: Draws) -> Parts:
         """Crop each picture and lay its blocks: sizes once a step, places per picture."""
@@ -118,7 +111,7 @@ class IJEPATask(PretextTask):
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student."""
         assert isinstance(backbone, nn.Module)
-        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, memory=self.config.memory))
+        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.memory))
 
     def panels(self, batch: Batch, views: Parts, backbone: Backbone | None = None) -> list[Panel]:
         """The picture, the context, and each target; with the network, how near its predictions are."""
@@ -140,26 +133,13 @@ class IJEPATask(PretextTask):
 
     def _predicted(self, backbone: Backbone, views: Parts) -> Tensor:
         """g(f(context), B_i) for each target: B M T D, float32 or wider."""
-        b, m, t = views.targets.shape
-        seen = self.join(backbone(views.images, keep=views.context).patches)  # B K W
-        positions = self.positions.to(seen.dtype)  # N W
-        seen = (seen + positions[views.context]).repeat_interleave(m, 0)  # B*M K W
-        asked = self.mask_token.to(seen.dtype) + positions[views.targets.flatten(0, 1)]  # B*M T W
-        tokens = torch.cat([seen, asked], 1)  # B*M K+T W
-        for block in self.blocks:
-            tokens = block(tokens)
-        return wide(self.predict(self.norm(tokens[:, -t:]))).unflatten(0, (b, m))  # B M T D
+        seen = backbone(views.images, keep=views.context).patches  # B K D
+        return self.predictor(seen, views.context, views.targets)  # B M T D
 
     def _tokens(self, images: Tensor) -> Tensor:
         """The teacher's tokens s: B N D, float32 or wider."""
         tokens = wide(self.teacher(images).patches)  # B N D
         return F.layer_norm(tokens, tokens.shape[-1:])
-
-
-def at(tokens: Tensor, places: Tensor) -> Tensor:
-    """The tokens (B N D) at the places of each target (B M T): B M T D."""
-    index = places.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])  # B M*T D
-    return tokens.gather(1, index).unflatten(1, places.shape[1:])  # B M T D
 
 
 RECIPE = Recipe(task=IJEPA(), optim=Optim(lr=1e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256)

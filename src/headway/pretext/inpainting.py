@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.errors import HeadwayError, unknown
 from headway.nn.cells import Cells
@@ -65,11 +65,12 @@ class Inpainting:
     def __post_init__(self) -> None:
         if self.mask not in MASKS:
             raise unknown("mask", self.mask, MASKS)
-        if not (0 < self.ratio < 1 and self.overlap > 0 and 0 <= self.band < 1 and self.adversary >= 0):
-            raise HeadwayError(
-                "inpainting needs ratio in (0, 1), overlap above 0, band in [0, 1) and adversary of 0 or more, "
-                f"got {self.ratio}, {self.overlap}, {self.band}, {self.adversary}"
-            )
+        bound(self, "ratio", above=0, below=1)
+        bound(self, "overlap", above=0)
+        bound(self, "band", at_least=0, below=1)
+        bound(self, "adversary", at_least=0)
+        bound(self, "width", at_least=1)
+        bound(self, "scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "InpaintingTask":
         """Make the task: a mask token where the backbone has tokens, a light decoder, perhaps a critic."""

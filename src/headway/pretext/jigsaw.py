@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError, unknown
+from headway.errors import unknown
 from headway.nn.heads import projector
 from headway.nn.numerics import wide
 from headway.pretext.jigsaw_tokens import JigsawTokensTask
@@ -62,11 +62,9 @@ class Jigsaw:
     def __post_init__(self) -> None:
         if self.form not in ("tiles", "tokens"):
             raise unknown("jigsaw form", self.form, ("tiles", "tokens"))
-        if not (self.share > 0 and 0 < self.ratio <= 1 and min(self.puzzles, self.projection, self.hidden) >= 1):
-            raise HeadwayError(
-                "jigsaw share must be above 0, ratio in (0, 1], puzzles, projection and hidden at least 1, "
-                f"got {self.share}, {self.ratio}, {self.puzzles}, {self.projection}, {self.hidden}"
-            )
+        bound(self, "share", above=0)
+        bound(self, "ratio", above=0, at_most=1)
+        bound(self, "permutations puzzles projection hidden", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> PretextTask:
         """Make the task in the form that was chosen."""

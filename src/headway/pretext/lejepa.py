@@ -6,7 +6,8 @@ With z_v the embeddings (width E) of V views of a picture, m their mean over the
     T({x_n}) = N integral | 1/N sum_n exp(i t x_n) - exp(-t^2 / 2) |^2 exp(-t^2) dt                    (Epps-Pulley)
 
 T stays about 1/2 where x is standard normal and grows with N where it isn't, so a collapse costs, and nothing else is
-needed: no teacher, no stopped gradients, no centre, no queue.
+needed: no teacher, no stopped gradients, no centre, no queue. In a batch of fewer than 256 pictures T counts 256 / N
+times: a collapse costs 0.13 w N, and with a small N it would be the cheapest way to agree.
 
 Balestriero and LeCun, "LeJEPA: provable and scalable self-supervised learning without the heuristics", 2025
 (https://arxiv.org/abs/2511.08544); T from Epps and Pulley, "A test for normality based on the empirical characteristic
@@ -19,11 +20,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import all_counts, all_sum
 from headway.draws import Draws
-from headway.errors import HeadwayError
-from headway.measure.health import spread
+from headway.measure.health import deviation, spread
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit, wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
@@ -31,6 +31,10 @@ from headway.views.crops import deal_crops, small_side
 
 REACH, KNOTS = 5.0, 17
 """T is integrated from -REACH to REACH by the trapezoid rule with so many knots, an odd number (the paper's)."""
+
+
+FULL = 256
+"""Pictures in a batch from which T counts as it is."""
 
 
 class Views(NamedTuple):
@@ -61,8 +65,10 @@ class LeJEPA:
     """Share of the area in a small crop."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1 or min(self.directions, self.hidden, self.projection) < 1:
-            raise HeadwayError("lejepa weight lies in [0, 1]; directions, hidden and projection are at least 1")
+        bound(self, "weight", at_least=0, at_most=1)
+        bound(self, "directions hidden projection", at_least=1)
+        bound(self, "small_crops", at_least=0)
+        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "LeJEPATask":
         """Make the task: a projector of three layers on the pooled features."""
@@ -97,11 +103,14 @@ class LeJEPATask(PretextTask):
         along = unit(chance.normal(z.shape[-1], self.config.directions)[0], dim=0).to(z.dtype)  # E A, of length 1
         agree = (z - z[:2].mean(0)).square().mean()
         gauss = epps_pulley(z, along).mean()
-        deviation = z.detach()[0].std(0, correction=0).mean()  # 1 is what T asks for, 0 is collapse
+        pictures = sum(all_counts(count, z.device))
         metrics = {
-            "disagreement": agree.detach(), "gaussian": gauss.detach(), "deviation": deviation, "spread": spread(z[0]),
-        }  # fmt: skip
-        return Outcome((1 - weight) * agree + weight * gauss, metrics)
+            "disagreement": agree.detach(),
+            "gaussian": gauss.detach(),
+            "deviation": deviation(z[0]),  # 1 is what T asks for, 0 is collapse
+            "spread": spread(pooled[0][:count]),
+        }
+        return Outcome((1 - weight) * agree + weight * max(FULL / pictures, 1) * gauss, metrics)
 
     def panels(self, batch: Batch, views: Views, backbone: Backbone | None = None) -> list[Panel]:
         """The crops; with the network, how far each lies from the mean of the large ones."""

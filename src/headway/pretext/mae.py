@@ -10,21 +10,19 @@ He, Chen, Xie, Li, Dollar and Girshick, "Masked autoencoders are scalable vision
 (https://arxiv.org/abs/2111.06377).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from headway.backbones.positions import sine_positions
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
-from headway.nn.block import Block
-from headway.nn.numerics import wide
+from headway.pretext.narrow import Narrow, at, refuse_broken_heads
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.views.geometry import random_resized_crop
-from headway.views.masks import hidden_count, keep_indices, upscale
+from headway.views.masks import grid_for, hidden_count, keep_indices
 
 STEADY = 1e-6
 """Added to a patch's variance, which may be 0."""
@@ -33,11 +31,11 @@ HIDDEN = 0.86
 
 
 class Masked(NamedTuple):
-    """The deal: B whole pictures, the patches that the encoder may see (B K) and those it may not (B N, bool)."""
+    """The deal: B whole pictures, the patches that the encoder may see (B K) and those it may not (B H)."""
 
     images: Tensor
     keep: Tensor
-    mask: Tensor
+    hidden: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,11 @@ class MAE:
     """Share of the picture's area that a crop keeps."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise HeadwayError(f"mae ratio is a share of the patches in (0, 1), got {self.ratio}")
+        bound(self, "ratio", above=0, below=1)
+        bound(self, "depth", at_least=1)
+        bound(self, "width", at_least=0)
+        refuse_broken_heads(self)
+        bound(self, "scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "MAETask":
         """Make the task: a mask token and a light transformer that paints."""
@@ -70,62 +71,56 @@ class MAETask(PretextTask):
     def __init__(self, config: MAE, embed_dim: int, patch: int, facts: Facts):
         super().__init__()
         self.config, self.patch, self.size = config, patch, facts.size
-        self.grid = facts.size // patch
-        width = config.width or max(embed_dim // 2 // 32, 1) * 32
-        self.join = nn.Linear(embed_dim, width)
-        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, max(width // 32, 1)) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(width)
-        self.paint = nn.Linear(width, patch * patch * facts.channels)
-        self.positions: Tensor
-        self.register_buffer(
-            "positions", sine_positions(self.grid, self.grid, width).flatten(0, 1), persistent=False
-        )  # N D
+        self.grid = facts.size // patch, facts.size // patch
+        self.decoder = Narrow(embed_dim, patch * patch * facts.channels, self.grid, config.width, config.depth)
 
     def views(self, batch: Batch, draws: Draws) -> Masked:
         """Crop each picture and choose, in each, the same number of patches to keep."""
         images = random_resized_crop(batch.images, draws, self.size, scale=self.config.scale)
-        patches = self.grid**2
+        patches = math.prod(grid_for(self.size, self.patch))  # refuses what has nothing to hide
         keep, mask = keep_indices(draws, patches, patches - hidden_count(patches, self.config.ratio))
-        return Masked(images, keep, mask)
+        order = mask.byte().argsort(dim=1, stable=True)  # B N: the patches kept, then the hidden ones
+        return Masked(images, keep, order[:, keep.shape[1] :])
 
     def forward(self, backbone: Backbone, views: Masked, clock: Clock) -> Outcome:
         """Mean squared error on the hidden patches, each normalised by its own mean and deviation."""
-        painted = self._painted(backbone, views)  # B N p*p*C
-        target = normalised(patchify(views.images.to(painted.dtype), self.patch))  # B N p*p*C
-        error = (painted - target).square().mean(-1)  # B N
+        painted = self._painted(backbone, views)  # B H p*p*C
+        target = normalised(self._true(views, painted.dtype))  # B H p*p*C
         # Every picture hides equally many patches, so that the mean over patches is one over pictures too.
-        loss = error[views.mask].mean()
-        return Outcome(loss, {})
+        loss = (painted - target).square().mean()
+        return Outcome(loss, {"mean_colour_error": target.square().mean()})
 
     def panels(self, batch: Batch, views: Masked, backbone: Backbone | None = None) -> list[Panel]:
         """What the encoder sees, what is painted into the gaps, and the picture.
 
         The network paints patches of mean 0 and variance 1, so each is shown at the mean and variance of the true one.
         """
-        b, patches = views.mask.shape
-        hidden = upscale(views.mask, (self.grid, self.grid), self.patch)[:, None]  # B 1 H W
-        seen = Panel(f"dealt: {views.keep.shape[1]} of {patches} patches", torch.where(hidden, HIDDEN, views.images))
-        shown = [seen]
+        shown = [Panel(f"dealt: {views.keep.shape[1]} of {math.prod(self.grid)} patches", self._filled(views, HIDDEN))]
         if backbone is not None:
-            true = patchify(views.images, self.patch)  # B N p*p*C
-            painted = self._painted(backbone, views).to(true.dtype)  # B N p*p*C
-            raw = painted * (true.var(-1, keepdim=True) + STEADY).sqrt() + true.mean(-1, keepdim=True)
-            picture = torch.where(hidden, unpatchify(raw, self.patch, self.grid), views.images).clamp(0, 1)
-            error = (painted - normalised(true)).square().mean(-1)[views.mask].reshape(b, -1).mean(1)  # B
+            painted = self._painted(backbone, views)  # B H p*p*C
+            true = self._true(views, painted.dtype)  # B H p*p*C
+            picture = painted * (true.var(-1, keepdim=True) + STEADY).sqrt() + true.mean(-1, keepdim=True)
+            errors = (painted - normalised(true)).square().flatten(1).mean(1).tolist()  # B
             title = "painted, each patch at its true mean and contrast"
-            shown.append(Panel(title, picture, [f"squared error {value:.2f}" for value in error.tolist()]))
+            lines = [f"squared error {error:.2f}" for error in errors]
+            shown.append(Panel(title, self._filled(views, picture), lines))
         return [*shown, Panel("the truth", views.images)]
 
     def _painted(self, backbone: Backbone, views: Masked) -> Tensor:
-        """Every patch as the decoder paints it, at mean 0 and variance 1: B N p*p*C."""
-        seen = self.join(backbone(views.images, keep=views.keep).patches)  # B K D
-        places = views.keep[..., None].expand(-1, -1, seen.shape[-1])  # B K D
-        tokens = self.mask_token.to(seen.dtype).expand(*views.mask.shape, -1).scatter(1, places, seen)  # B N D
-        tokens = tokens + self.positions.to(seen.dtype)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return wide(self.paint(self.norm(tokens)))  # B N p*p*C
+        """The hidden patches as the decoder paints them, at mean 0 and variance 1: B H p*p*C."""
+        seen = backbone(views.images, keep=views.keep).patches  # B K D
+        return self.decoder(seen, views.keep, views.hidden[:, None])[:, 0]
+
+    def _true(self, views: Masked, dtype: torch.dtype) -> Tensor:
+        """The pixels of the hidden patches: B H p*p*C."""
+        return at(patchify(views.images.to(dtype), self.patch), views.hidden[:, None])[:, 0]
+
+    def _filled(self, views: Masked, pixels: Tensor | float) -> Tensor:
+        """The picture with other hidden patches, B H p*p*C or one grey for all: B C H W."""
+        patches = patchify(views.images, self.patch)  # B N p*p*C
+        places = views.hidden[..., None].expand(-1, -1, patches.shape[-1])  # B H p*p*C
+        source = torch.as_tensor(pixels).to(patches).expand(places.shape)  # B H p*p*C
+        return unpatchify(patches.scatter(1, places, source), self.patch, self.grid[0]).clamp(0, 1)
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:

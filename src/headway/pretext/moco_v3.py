@@ -18,16 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import all_rows
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit
-from headway.nn.teacher import Teacher
+from headway.nn.teacher import Teacher, teacher_momentum
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.schedule import teacher_momentum
 from headway.views.augment import Augment, byol
 from headway.views.pair import Pair, deal_pair
 
@@ -43,16 +41,16 @@ class MoCoV3:
     projection: int = 128
     """Width of q and k (256 in the paper)."""
     momentum: float = 0.99
-    """Of the teacher at the start; rises to 1 by a cosine. Short runs use less: 1/40 of the run is remembered."""
+    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
+    memory: float = 1 / 40
+    """Share of the run that the teacher remembers at the start, at most."""
     augments: tuple[Augment, Augment] | None = None
     """How the two views are made; none: BYOL's two kinds, as in the paper."""
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and 0 <= self.momentum <= 1) or min(self.hidden, self.projection) < 1:
-            raise HeadwayError(
-                "moco_v3 temperature must be above 0, momentum in [0, 1], hidden and projection at least 1, "
-                f"got {self.temperature}, {self.momentum}, {self.hidden}, {self.projection}"
-            )
+        bound(self, "temperature", above=0)
+        bound(self, "momentum memory", at_least=0, at_most=1)
+        bound(self, "hidden projection", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "MoCoV3Task":
         """Make the task: projector, predictor, and copies of backbone and projector as the teacher."""
@@ -86,12 +84,13 @@ class MoCoV3Task(PretextTask):
         keys = [self.teacher_projector(view) for view in self.teacher(views.images).pooled.chunk(2)]  # B E each
         first, agreement = contrast(queries[0], keys[1], self.config.temperature)
         second, _ = contrast(queries[1], keys[0], self.config.temperature)
-        return Outcome(first + second, {"agreement": agreement, "spread": spread(keys[1])})
+        metrics = {"agreement": agreement, "spread": spread(features[0]), "target_spread": spread(keys[1])}
+        return Outcome(first + second, metrics)
 
     def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
         """Move the teacher after the student."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_projector.update(self.projector, momentum)
 

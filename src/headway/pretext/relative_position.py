@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
+from headway.errors import unknown
 from headway.nn.heads import projector
 from headway.nn.numerics import wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
@@ -54,11 +54,9 @@ class RelativePosition:
 
     def __post_init__(self) -> None:
         if self.colour not in ("keep", "drop", "project"):
-            raise HeadwayError(f"relative_position colour is keep, drop or project, got {self.colour}")
-        if not (self.share > 0 and self.hidden >= 1):
-            raise HeadwayError(
-                f"relative_position share must be above 0 and hidden at least 1, got {self.share}, {self.hidden}"
-            )
+            raise unknown("relative_position colour", self.colour, ("keep", "drop", "project"))
+        bound(self, "share", above=0)
+        bound(self, "hidden", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "RelativePositionTask":
         """Make the task: an MLP of two layers on the features of both tiles."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.nn.numerics import wide
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
@@ -39,6 +39,9 @@ class Rotation:
     """Deal each picture in all four turns (the paper's batches: four times the work a picture) instead of one."""
     scale: tuple[float, float] = (0.35, 1.0)
     """Share of the picture's area that a crop keeps. Crops are square: their shape tells nothing of the turn."""
+
+    def __post_init__(self) -> None:
+        bound(self, "scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "RotationTask":
         """Make the task: one linear layer on the pooled features."""

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import all_rows
 from headway.draws import Draws
-from headway.errors import HeadwayError
+from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.numerics import full_precision, unit
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
@@ -44,13 +44,9 @@ class SimCLR:
     things are learnt first, and cheaper (Howard's progressive resizing, https://arxiv.org/abs/2104.00298)."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or min(self.hidden, self.projection) < 1:
-            raise HeadwayError(
-                "simclr temperature must be above 0, hidden and projection at least 1, "
-                f"got {self.temperature}, {self.hidden}, {self.projection}"
-            )
-        if not 0 <= self.low < 1:
-            raise HeadwayError(f"simclr low is a share of the run in [0, 1), got {self.low}")
+        bound(self, "temperature", above=0)
+        bound(self, "hidden projection", at_least=1)
+        bound(self, "low", at_least=0, below=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "SimCLRTask":
         """Make the task: a projector of two layers on the pooled features."""
@@ -77,9 +73,15 @@ class SimCLRTask(PretextTask):
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """NT-Xent over the views of all processes."""
         images = views.images if clock.progress >= self.low else smaller(views.images, backbone.patch_size)
-        first, second = self.projector(backbone(images).pooled).chunk(2)  # B D each
+        features = backbone(images).pooled  # 2*B D
+        first, second = self.projector(features).chunk(2)  # B D each
         loss, agreement = nt_xent(first, second, self.temperature)
-        return Outcome(loss, {"agreement": agreement})
+        metrics = {
+            "agreement": agreement,
+            "spread": spread(features[: len(first)]),
+            "target_spread": spread(second),
+        }
+        return Outcome(loss, metrics)
 
     def panels(self, batch: Batch, views: Pair, backbone: Backbone | None = None) -> list[Panel]:
         """The picture, its two views, and the view that the network takes for the first one's other."""

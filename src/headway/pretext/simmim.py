@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.nn.numerics import wide
@@ -47,8 +47,9 @@ class SimMIM:
     """Share of the picture's area that a crop keeps."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1 or self.unit < 0:
-            raise HeadwayError(f"simmim ratio lies in (0, 1) and unit is 0 or more, got {self.ratio}, {self.unit}")
+        bound(self, "ratio", above=0, below=1)
+        bound(self, "unit", at_least=0)
+        bound(self, "scale", above=0, at_most=1, rising=True)
 
     def build(self, backbone: Backbone, facts: Facts) -> "SimMIMTask":
         """Make the task: a mask token and one linear layer from a token to its patch."""
@@ -86,7 +87,7 @@ class SimMIMTask(PretextTask):
         target = patchify(self._standard(views.images.to(painted.dtype)), self.patch)  # B N p*p*C
         loss = (painted - target)[views.mask].abs().mean()
         plain = target[views.mask].abs().mean()  # the error of who paints everything in the mean colour
-        return Outcome(loss, {"error_of_plain_grey": plain})
+        return Outcome(loss, {"mean_colour_error": plain})
 
     def panels(self, batch: Batch, views: Hidden, backbone: Backbone | None = None) -> list[Panel]:
         """The picture with its hidden patches, what is painted there, and the truth."""

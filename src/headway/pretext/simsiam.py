@@ -4,7 +4,7 @@ With z = projector(backbone(x)), p = predictor(z) and sg the stop of the gradien
 
     loss = - 1/2 cos(p, sg(z')) - 1/2 cos(p', sg(z))
 
-BYOL without a teacher. Without sg the network soon gives one answer to all: watch ``spread``.
+BYOL without a teacher. Without sg the network soon gives one answer to all: watch ``target_spread``.
 
 Chen and He, "Exploring simple Siamese representation learning", 2020 (https://arxiv.org/abs/2011.10566).
 """
@@ -14,9 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.heads import projector
 from headway.nn.numerics import likeness
@@ -37,10 +36,7 @@ class SimSiam:
     """How views are made; none: the paper's, without blur where the view is 32 pixels or less."""
 
     def __post_init__(self) -> None:
-        if min(self.projection, self.bottleneck) < 1:
-            raise HeadwayError(
-                f"simsiam projection and bottleneck are at least 1, got {self.projection}, {self.bottleneck}"
-            )
+        bound(self, "projection bottleneck", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "SimSiamTask":
         """Make the task: a projector of three layers and a predictor with a bottleneck."""
@@ -70,7 +66,8 @@ class SimSiamTask(PretextTask):
         features = backbone(views.images).pooled.chunk(2)  # B D each; batch norms see one view at a time
         first, second = (self.projector(view) for view in features)  # B E each
         loss = (apart(self.predictor(first), second) + apart(self.predictor(second), first)) / 2
-        return Outcome(loss, {"alignment": -loss.detach(), "spread": spread(second)})
+        metrics = {"likeness": -loss.detach(), "spread": spread(features[0]), "target_spread": spread(second)}
+        return Outcome(loss, metrics)
 
 
 def apart(predictions: Tensor, projections: Tensor) -> Tensor:

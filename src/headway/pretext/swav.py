@@ -20,11 +20,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.distributed import all_counts, all_rows, rank, world
 from headway.draws import Draws
-from headway.errors import HeadwayError
-from headway.measure.health import spread, usage
+from headway.measure.health import entropies, spread
 from headway.nn.heads import cosines, held, projector
 from headway.nn.numerics import unit
 from headway.nn.sinkhorn import sinkhorn
@@ -66,10 +65,11 @@ class SwAV:
     """What is done to crops; none: SimCLR's, as in the paper."""
 
     def __post_init__(self) -> None:
-        if min(self.temperature, self.epsilon) <= 0 or not (0 <= self.queue_from <= 1 and 0 <= self.freeze <= 1):
-            raise HeadwayError("swav temperature and epsilon must be above 0, queue_from and freeze lie in [0, 1]")
-        if min(self.prototypes, self.small_crops, self.iterations, self.queue or 0) < 0:
-            raise HeadwayError("swav prototypes, small_crops, iterations and queue must be 0 or more")
+        bound(self, "prototypes small_crops iterations queue", at_least=0)
+        bound(self, "hidden projection", at_least=1)
+        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
+        bound(self, "temperature epsilon", above=0)
+        bound(self, "queue_from freeze", at_least=0, at_most=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "SwAVTask":
         """Make the task: a projector, prototypes, and a queue."""
@@ -110,7 +110,11 @@ class SwAVTask(PretextTask):
         large = scores[: 2 * count].reshape(2, count, -1)  # 2 B K
         codes = self._codes(large, cosines(self._waiting(count, clock), prototypes))  # 2 B K
         answers = (scores / config.temperature).log_softmax(-1).reshape(-1, count, scores.shape[-1])  # V B K
-        metrics = {"prototypes": usage(answers[:2].exp()), "spread": spread(pooled[:count])}
+        metrics = {
+            "label_entropy": entropies(codes)["answer_entropy"],
+            **entropies(answers[:2].exp()),
+            "spread": spread(pooled[:count]),
+        }
         carry = projected[: 2 * count].detach().reshape(2, count, -1).transpose(0, 1)  # B 2 E
         return Outcome(cross_view_entropy(codes, answers), metrics, carry)
 

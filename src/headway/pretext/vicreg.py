@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
-from headway.errors import HeadwayError
 from headway.measure.health import dimensions, spread
 from headway.nn.heads import projector
 from headway.nn.moments import centred, cross_covariance
@@ -49,11 +48,8 @@ class VICReg:
     """How the two views are made; none: BYOL's two kinds."""
 
     def __post_init__(self) -> None:
-        if min(self.invariance, self.variance, self.covariance) < 0 or self.projection < 1:
-            raise HeadwayError(
-                "vicreg invariance, variance and covariance are at least 0, projection at least 1, "
-                f"got {self.invariance}, {self.variance}, {self.covariance}, {self.projection}"
-            )
+        bound(self, "invariance variance covariance", at_least=0)
+        bound(self, "projection", at_least=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "VICRegTask":
         """Make the task: a projector of three layers."""
@@ -91,7 +87,7 @@ class VICRegTask(PretextTask):
             "invariance": invariance.detach(),
             "deviation": one.deviation,  # 1 is what v asks for, 0 is collapse
             "dimensions": one.dimensions,
-            "spread": spread(features[1]),
+            "spread": spread(features[0]),
         }
         return Outcome(loss, metrics)
 

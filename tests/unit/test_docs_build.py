@@ -1,0 +1,39 @@
+"""What docs/build.py writes into the pages of the games."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+BUILD = Path(__file__).parents[2] / "docs" / "build.py"
+PROBES = {"knn": 40.0, "linear": 50.0, "best": 51.0, "ten": 30.0, "labels": 50000, "test": 10000}
+
+
+def cell(task, seed=0, data="cifar10", **more):
+    probes = {
+        name: value + seed if name in ("knn", "linear", "best", "ten") else value for name, value in PROBES.items()
+    }
+    return {"task": task, "data": data, "budget": 360.0, "variant": "", "seed": seed, "probes": probes} | more
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return runpy.run_path(str(BUILD))["measured"]
+
+
+def test_a_page_shows_its_own_task_beside_the_baselines(measured):
+    text = measured("mae", [cell("mae"), cell("mae", 1), cell("rotation"), cell("untrained"), cell("mae", 0, "x-dev")])
+    assert "| mae | 2 | 40.5 ± 0.7 |" in text and "| untrained | 1 | 40.0 |" in text
+    assert "rotation" not in text and "x-dev" not in text and "--run mae --data cifar10=FOLDER" in text
+
+
+def test_the_page_of_combinations_shows_all_of_them(measured):
+    cells = [cell("rotation+mae"), cell("simclr+colorization"), cell("mae"), cell("untrained in grey")]
+    text = measured("combined", cells)
+    assert "| rotation+mae | 1 | 40.0 |" in text and "| simclr+colorization | 1 |" in text and "| mae |" not in text
+    assert "--run rotation+mae simclr+colorization --data" in text
+    assert "| untrained in grey |" in text, "one of them plays on grey pictures"
+
+
+def test_what_was_not_measured_is_said_so(measured):
+    assert "has not been measured yet" in measured("combined", [cell("mae")])
