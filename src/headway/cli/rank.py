@@ -142,7 +142,7 @@ def _probes(
             p = gathered[asked]
             if not len(p.test_labels):
                 raise HeadwayError("no pictures are left to test on; label more, or give --test")
-            head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed)
+            head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed, p.groups)
             with torch.no_grad():
                 right = head(extract(backbone, p.test_images, size)).argmax(1) == p.test_labels
             low, high = wilson(int(right.sum()), len(right))

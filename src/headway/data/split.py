@@ -82,9 +82,7 @@ def per_class(labels: Tensor, n: int, seed: int = 0) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.int64), *drawn]).sort().values
 
 
-def folds(
-    labels: Tensor, k: int, seed: int = 0, groups: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def folds(labels: Tensor, k: int, seed: int = 0, groups: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut the pictures into k parts with the classes spread evenly; each part is held out once.
 
     Unlike scikit-learn's StratifiedKFold it takes classes of fewer than k pictures; empty parts are left out, and so is
