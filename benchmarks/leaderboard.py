@@ -10,7 +10,7 @@ features are then frozen and probed with labels: 20-NN and a linear probe on the
 that does best on a fifth of the training labels, and a linear probe on ten labels a class (mean of five draws). The
 test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
 has a twin in grey, beside which a task that sees no colours (colorization) should be read. ``from scratch`` trains that
-backbone on the labels alone, at a learning rate that folds of them choose, as ``headway compare`` does.
+backbone on ten labels a class alone, at a learning rate that folds of them choose, as ``headway compare`` does.
 
 Each backbone is also measured without labels (``headway rank``), on pictures it may train on; the table says how well
 those measures order the runs whose linear probe is known (``--trust FILE`` writes it down, for ``headway rank``).
@@ -43,15 +43,15 @@ from headway.data.store import Store, build_store, groups_of
 from headway.downstream.features import CHUNK
 from headway.downstream.labelled import Labelled
 from headway.downstream.swap import load_run
+from headway.downstream.tune import FineTune
 from headway.draws import hashed
 from headway.files import write_json
 from headway.measure.knn import knn_accuracy
 from headway.measure.linear import linear_probe
 from headway.measure.metrics import accuracy
 from headway.train.planning import channel_statistics, spread
-from headway.verdict.curve import MOST
 from headway.verdict.rank import PICTURES, label_free
-from headway.verdict.trial import LONGER, SCRATCH, SCRATCH_LONG, Trial, at_rate, for_steps, fresh, trained, tune
+from headway.verdict.trial import SCRATCH, SCRATCH_LONG, Trial, at_rate, fresh, trained, tune
 from headway.views.colour import lightness
 from headway.views.geometry import centre_resize, to_unit
 
@@ -156,26 +156,21 @@ def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> di
 
 
 def from_scratch(backbone: Any, labelled: Store, test: Store, size: int, seed: int) -> dict[str, Any]:
-    """The same backbone trained on labels alone: what is right in per cent after ten a class, and after all of them."""
+    """What is right in per cent where the same backbone is trained on ten labels a class alone."""
     assert labelled.labels is not None
     pictures = Labelled(
         labelled.images, labelled.labels, test.images, asked(labelled, test), labelled.classes, False, [],
         test.hashes, groups_of(labelled),
     )  # fmt: skip
 
-    def after(chosen: Tensor, draw: int, factor: float) -> float:
-        steps = min(SCRATCH_LONG.steps(len(chosen)), LONGER * MOST)
-        right = make(at_rate(for_steps(SCRATCH_LONG, steps), factor))(chosen, None, hashed("training", seed, draw))
-        return accuracy(right)
-
-    def make(choices: Any) -> Trial:
+    def make(choices: FineTune) -> Trial:
         return trained(pictures, lambda drawn: fresh(backbone, drawn), size, choices, SCRATCH)
 
-    few = [per_class(pictures.labels, SHOTS, seed=draw) for draw in range(DRAWS)]
-    factor = tune(make, SCRATCH_LONG, pictures, few[0], hashed("rate", seed))
-    ten = mean(after(chosen, draw, factor) for draw, chosen in enumerate(few))
-    every = after(torch.arange(len(pictures.labels)), 0, factor)
-    return {"ten": round(ten, 2), "moved": round(every, 2), "factor": factor, "labels": len(pictures.labels)}
+    draws = [per_class(pictures.labels, SHOTS, seed=draw) for draw in range(DRAWS)]
+    factor = tune(make, SCRATCH_LONG, pictures, draws[0], hashed("rate", seed))
+    learnt = make(at_rate(SCRATCH_LONG, factor))
+    few = [accuracy(learnt(chosen, None, hashed("training", seed, draw))) for draw, chosen in enumerate(draws)]
+    return {"ten": round(mean(few), 2), "factor": factor, "test": len(test.images)}
 
 
 def asked(labelled: Store, test: Store) -> Tensor:
