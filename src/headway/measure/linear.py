@@ -192,5 +192,5 @@ def _check(features: Tensor, labels: Tensor, classes: int, strengths: Sequence[f
         raise ValueError(f"labels must be N x {classes} classes, got {tuple(labels.shape)}")
     if not strengths or min(strengths) <= 0:
         raise ValueError(f"strengths must be positive, got {tuple(strengths)}")
-    if not bool(features.isfinite().all()):
+    if not all(bool(end.isfinite()) for end in features.aminmax()):  # either end is NaN where any number is
         raise ValueError("features hold NaN or infinity: the backbone that made them has diverged")

@@ -27,8 +27,10 @@ TOLERANCE = {torch.float64: 1e-7, torch.float32: 3e-5}
 """On the largest slope of f / N in the scaled coordinates: what the numbers can resolve."""
 LENGTH = 20
 """Steps that L-BFGS remembers."""
-MANY = 32768
-"""From so many rows on a quarter of them, drawn at random, is solved first."""
+MANY, PART = 32768, 4
+"""From so many rows on a fourth part of them, drawn at random, is solved first, and the axes are those of another."""
+ROWS = 4096
+"""Rows squared at a time: more would leave the processor's cache."""
 BEGUN, ENDED = 3e-3, 4e-4
 """The slopes at which the quarter is solved well enough (it knows little of weak directions), and then all rows: f is
 within a thousandth of its minimum, and what would still move are weights that no prediction hangs on."""
@@ -40,7 +42,7 @@ class Axes(NamedTuple):
     Attributes:
         x: N C, the features less their mean (C = D); or where pictures are fewer than coordinates, what they are on the
             axes.
-        variance: C, the mean square along each axis.
+        variance: C, the mean square along each axis (about, where rows are many).
         turn: C C, from weights on the axes to weights on x; none where these are the same.
         outward: D C, from weights on the axes to weights on raw features.
         mean: D, of the raw features.
@@ -68,11 +70,11 @@ def principal_axes(features: Tensor) -> Axes:
     count, width = features.shape
     mean = features.mean(0)  # D
     x = features - mean  # N D
-    gram = x.T @ x / count if count >= width else None  # D D
-    std = (x.square().mean(0) if gram is None else gram.diagonal()).sqrt()  # D
-    std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1.0)
-    if gram is not None:
-        variance, basis = torch.linalg.eigh(gram / std / std[:, None])  # D, D D
+    square = torch.stack([part.square().sum(0) for part in x.split(ROWS)]).sum(0) / count  # D
+    std = torch.where(square.sqrt() > 1e-6 * mean.abs().clamp_min(1e-6), square.sqrt(), 1.0)  # D
+    if count >= width:
+        some = x[:: PART if count >= MANY else 1]  # axes only scale the search: a part shows them well enough
+        variance, basis = torch.linalg.eigh(some.T @ some / len(some) / std / std[:, None])  # D, D D
         turn = basis / std[:, None]  # D D
         return Axes(x, variance.clamp_min(0), turn, turn, mean)
     x = x.div_(std)
@@ -109,9 +111,9 @@ def solve(
     if count >= MANY:
         tolerance = max(tolerance, ENDED)
         if start is None:
-            some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: count // 4].to(labels.device)
+            some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: count // PART].to(labels.device)
             some = some if rows is None else rows[some]
-            start = solve(axes, labels, classes, 4 * strength, some, None, BEGUN, weights)
+            start = solve(axes, labels, classes, PART * strength, some, None, BEGUN, weights)
     x = axes.x
     if rows is not None:
         x, labels, weights = x[rows], labels[rows], None if weights is None else weights[rows]
