@@ -204,6 +204,7 @@ def test_a_public_backbone_as_it_comes_and_trained_on(public, tmp_path, capsys):
     assert 0 < farthest(moved, first) < 0.1, "two steps from there"
     again = compare(tmp_path / "cmp", **words, resume=True, continued=False)
     assert again["continued"] == {} and again["gain"] == answer["gain"]
+    assert compare(tmp_path / "cmp", **words, resume=True)["continued"] == answer["continued"]
 
 
 def test_a_run_of_ones_own_may_be_trained_on(finished, tmp_path):

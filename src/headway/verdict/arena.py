@@ -164,13 +164,11 @@ class Arena:
             Contender(SCRATCH, lambda s: self._trained(SCRATCH, self.untrained, SCRATCH, s), SCRATCH),
         ]
         for name, backbone in self.public.items():
-            further = self.continued.get(name)
-            jobs = further.jobs if further else ()
             rows += [
                 contender._replace(make=_once(contender.make))
-                for contender in self._rows(name, lambda number, built=backbone: built(), name if jobs else "")
+                for contender in self._rows(name, lambda number, built=backbone: built(), name)
             ]
-            for job in jobs:
+            for job in self.continued[name].jobs if name in self.continued else ():
                 rows += self._rows(title(job), partial(self.pretrained, job), f"from {name}")
         for job in self.terms.jobs:
             rows += self._rows(job.task, partial(self.pretrained, job), TASKS)

@@ -49,7 +49,7 @@ def compare(arena: Arena) -> Comparison:
             held = np.array(folds[contender.name])[..., None]
             shares[contender.among][contender.name] = replicates(held)[:, 0]  # R
     found = {}
-    for name in (name for name in arena.continued if name in shares):
+    for name in (name for name, further in arena.continued.items() if further.jobs):
         _, as_it_comes = cross_fitted(tables, shares[name])  # whichever head, the other half of the folds chooses it
         found[name] = claim(tables | {name: as_it_comes}, shares[f"from {name}"], name)
     return Comparison(leaderboard(tables, SCRATCH), claim(tables, shares[TASKS], SCRATCH), found)
