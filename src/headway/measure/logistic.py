@@ -159,5 +159,5 @@ def solve(
 
 def fast_in_half(x: Tensor) -> bool:
     """Whether this processor multiplies these numbers several times as fast once they are rounded to bfloat16."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # earlier versions of torch don't tell
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier versions of torch don't tell
     return x.dtype == torch.float32 and x.device.type == "cpu" and bool(known.get("amx_bf16", False))

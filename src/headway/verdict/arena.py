@@ -164,10 +164,8 @@ class Arena:
             Contender(SCRATCH, lambda s: self._trained(SCRATCH, self.untrained, SCRATCH, s), SCRATCH),
         ]
         for name, backbone in self.public.items():
-            rows += [
-                contender._replace(make=_once(contender.make))
-                for contender in self._rows(name, lambda number, built=backbone: built(), name)
-            ]
+            as_it_comes = self._rows(name, partial(_any_seed, backbone), name)
+            rows += [contender._replace(make=_once(contender.make)) for contender in as_it_comes]
             for job in self.continued[name].jobs if name in self.continued else ():
                 rows += self._rows(title(job), partial(self.pretrained, job), f"from {name}")
         for job in self.terms.jobs:
@@ -220,6 +218,11 @@ class Arena:
             return {"factor": factor}
 
         return make(base(number), at_rate(choices, self.cells.get(f"rate of {name}", compute)["factor"]))
+
+
+def _any_seed(built: Callable[[], nn.Module], number: int) -> nn.Module:
+    """A network that no seed of ours has made."""
+    return built()
 
 
 def _once(make: Make) -> Make:

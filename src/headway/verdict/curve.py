@@ -114,8 +114,8 @@ class Curve:
 
     def training_steps(self) -> int:
         """Steps of training on labels, over all results."""
-        total, kinds = 0, [SCRATCH_LONG] + [self.recipe] * bool(self.recipe)
-        for choices in kinds:
+        total = 0
+        for choices in filter(None, (SCRATCH_LONG, self.recipe)):
             total += FOLDS * len(RATES) * self._steps(choices, self._labels(self._tuned_at()))
             total += sum(self.draws_at(count) * self._steps(choices, self._labels(count)) for count in self.counts)
         return total
