@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import headway
+from headway.cli.transfer import show
 from headway.data.arrays import Arrays
 from headway.train.pool import POOL, keep_pool, seen_in_pretraining, transductive
 from tests.small import pictures
@@ -34,4 +35,6 @@ def test_transfer_says_transductive(tmp_path, capsys):
     test = Arrays(torch.cat([seen[:4], new[20:]]), ["ab"[i % 2] for i in range(14)])
     answer = headway.transfer(tmp_path / "run", data=Arrays(new[:20], labels), test=test, out=tmp_path / "model")
     assert answer["transductive"] == 4
-    assert "transductive: 4 of 14" in " ".join(capsys.readouterr().err.split())
+    capsys.readouterr()
+    show(answer)
+    assert "transductive: 4 of 14" in " ".join(capsys.readouterr().out.split())

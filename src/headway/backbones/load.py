@@ -32,7 +32,7 @@ def build_backbone(
         size: Side in pixels of the pictures it will mostly see.
         inputs: How pictures are normalised, their channels, and whether they are greyed. None means ImageNet's
             statistics, or whatever timm says.
-        stem: Of a ViT: "linear" or "conv".
+        stem: Of a ViT: "linear", "conv" or "residual".
         patch_size: Of a ViT; 0 means 4 up to 32 pixels, 8 up to 96, 16 above.
         pool: "mean" of the patches, or "class".
         class_token: Of a ViT; None means where ``pool`` needs it.

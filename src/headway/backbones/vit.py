@@ -38,8 +38,8 @@ class ViTConfig:
     """Pixels a side of a patch."""
     size: int = 64
     """Side in pixels of the pictures that the table of positions is made for; others stretch it."""
-    stem: Literal["linear", "conv"] = "linear"
-    """How pixels become tokens: one linear map, or a few convolutions."""
+    stem: Literal["linear", "conv", "residual"] = "linear"
+    """How pixels become tokens: one linear map, a few convolutions, or a small residual network."""
     positions: Literal["learned", "rotary"] = "learned"
     """How a token knows its place: a learned table is added once, or queries and keys are turned in each block."""
     class_token: bool = False

@@ -29,7 +29,7 @@ def pretrain(
     data: str | Path | Source,
     out: str | Path,
     backbone: str = "vit_tiny",
-    stem: Literal["linear", "conv"] = "linear",
+    stem: Literal["linear", "conv", "residual"] = "linear",
     patch: int = 0,
     size: int = 0,
     budget: str | None = None,

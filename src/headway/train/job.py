@@ -25,7 +25,7 @@ class Job:
     """The task with every choice."""
     backbone: str = "vit_tiny"
     """Name of the backbone."""
-    stem: Literal["linear", "conv"] = "linear"
+    stem: Literal["linear", "conv", "residual"] = "linear"
     """How a ViT makes patches into tokens."""
     patch: int = 0
     """Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above."""
