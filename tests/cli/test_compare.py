@@ -22,7 +22,7 @@ from headway.train import start as start_module
 from headway.train.job import Job
 from headway.train.pool import seen_in_pretraining
 from headway.verdict import arena as arena_module
-from headway.verdict import compare as compare_module
+from headway.verdict import cost as cost_module
 from headway.verdict import public as public_module
 from headway.verdict import trial as trial_module
 from headway.verdict.cells import Cells, pack, plain_name, unpack
@@ -41,9 +41,9 @@ JOB = Job(task="rotation", recipe=find_recipe("rotation"), size=32)
 def _few_rates():
     """Two learning rates to choose from, and no time spent on measuring a step."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("trial", "compare"):
+        for module in ("trial", "cost"):
             patch.setattr(f"headway.verdict.{module}.RATES", (1.0, 0.3))
-        patch.setattr("headway.cli.compare.measure_step", lambda *_, **__: 0.01)
+        patch.setattr("headway.verdict.cost.measure_step", lambda *_, **__: 0.01)
         yield
 
 
@@ -98,7 +98,7 @@ def test_finished_cells_are_not_run_again(finished, monkeypatch):
 
 def borrow_runs(monkeypatch, out):
     """The same pretrainings, for a comparison on other labels."""
-    for module in (arena_module, compare_module):
+    for module in (arena_module, cost_module):
         monkeypatch.setattr(module, "run_folder", lambda cells, task, seed: out / "runs" / f"{task}-{seed}")
 
 

@@ -21,27 +21,23 @@ from headway.data.source import Chosen, Source
 from headway.data.store import build_store, natural_size
 from headway.data.survey import surveyed
 from headway.downstream.labelled import Labelled, gather_labelled
-from headway.downstream.supervised import SupervisedTask
-from headway.downstream.tune import FINE_TUNE, RECIPES, new_head
+from headway.downstream.tune import RECIPES
 from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import write_json
 from headway.pretext import find_recipe
-from headway.protocol import Learner
 from headway.reports.leaderboard import conditions, leaderboard_table, remarks
-from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
-from headway.train.plan import Plan
 from headway.train.planning import spread
 from headway.verdict.arena import Arena, Terms
 from headway.verdict.cells import Cells, check_free
 from headway.verdict.claim import Claim, sentence
 from headway.verdict.compare import compare as run_comparison
-from headway.verdict.compare import cost
+from headway.verdict.cost import preview as preview_of
 from headway.verdict.heads import check_heads
 from headway.verdict.public import public_backbone
-from headway.verdict.trial import SCRATCH, SCRATCH_LONG, draw_labels
+from headway.verdict.trial import SCRATCH, SCRATCH_LONG
 
 TESTED = 5000
 """Test pictures looked at, at most, evenly spread: beyond them seeds and draws decide how much can be told."""
@@ -66,7 +62,7 @@ def compare(
     continued: bool = True,
     group_by: str = "",
     backbone: str = "vit_tiny",
-    stem: Literal["linear", "conv"] = "linear",
+    stem: Literal["linear", "conv", "residual"] = "linear",
     patch: int = 0,
     size: int = 0,
     label_steps: int = 0,
@@ -98,7 +94,7 @@ def compare(
         group_by: What keeps labelled pictures of one animal, patient or camera on one side of the split and of every
             fold: a column of the table, or a regular expression on names, whose first parentheses are the group.
         backbone: As for pretrain.
-        stem: As for pretrain: linear or conv.
+        stem: As for pretrain: linear, conv or residual.
         patch: As for pretrain.
         size: Side in pixels of the square main view; 0: the median short side, at most 224.
         label_steps: Steps of one training on labels (from scratch: twice as many); 0: 50 passes, 150 steps at least.
@@ -173,7 +169,7 @@ def compare(
     for found in arena.continued.values():
         for reason in found.refused:
             note(reason)
-    expected = _preview(arena)
+    expected = preview_of(arena)
     note(expected["text"])
     if preview:
         return {"preview": expected, "out": str(folder)}
@@ -256,27 +252,3 @@ def _tested(pictures: Labelled, seed: int, shuffle: bool) -> Labelled:
     chance = torch.Generator().manual_seed(seed)
     labels, tested = (x[torch.randperm(len(x), generator=chance)] for x in (pictures.labels, pictures.test_labels))
     return pictures._replace(labels=labels, test_labels=tested)
-
-
-def _preview(arena: Arena) -> dict[str, Any]:
-    """What there is to do, with a step on labels measured."""
-    terms, pictures = arena.terms, arena.pictures
-    chosen = draw_labels(pictures.labels, terms.per_class, terms.seed, 0)
-    expected = cost(arena, len(chosen))
-    network: Any = arena.untrained(0)
-    task = SupervisedTask(
-        new_head(network.embed_dim, len(pictures.classes), 0), pictures.labels, arena.size, FINE_TUNE.task
-    )
-    plan = Plan(steps=10, batch=min(FINE_TUNE.batch, len(chosen)))
-    step = measure_step(Learner(network, task), pictures.images, plan, FINE_TUNE.optim, limit=0.5)
-    pretraining = (
-        f"{expected['seconds'] / 60:.1f} minutes" if expected["seconds"] is not None
-        else f"{terms.jobs[0].steps} steps each"
-    )  # fmt: skip
-    text = (
-        f"{expected['left']} of {expected['pretrainings']} pretrainings are to be done ({pretraining}); then about "
-        f"{expected['trainings']} trainings on labels ({expected['steps']:,} steps, "
-        f"{expected['steps'] * step / 60:.1f} minutes if none is finished) and linear probes"
-    )
-    share = len(chosen) / len(pictures.labels)
-    return {**expected, "seconds_per_step": step, "drawn_share": share, "text": text}

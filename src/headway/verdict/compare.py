@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway.verdict.arena import TASKS, Arena, finished, run_folder
+from headway.verdict.arena import TASKS, Arena
 from headway.verdict.claim import Claim, claim, cross_fitted, leaderboard, replicates
-from headway.verdict.public import title
-from headway.verdict.trial import FOLDS, RATES, SCRATCH
+from headway.verdict.trial import SCRATCH
 
 
 class Comparison(NamedTuple):
@@ -53,28 +52,3 @@ def compare(arena: Arena) -> Comparison:
         _, as_it_comes = cross_fitted(tables, shares[name])  # whichever head, the other half of the folds chooses it
         found[name] = claim(tables | {name: as_it_comes}, shares[f"from {name}"], name)
     return Comparison(leaderboard(tables, SCRATCH), claim(tables, shares[TASKS], SCRATCH), found)
-
-
-def cost(arena: Arena, labels: int) -> dict[str, Any]:
-    """What there is to do: pretrainings that aren't finished, and trainings on labels with their steps.
-
-    Args:
-        arena: Terms, and where results are kept.
-        labels: Labelled pictures of one draw.
-    """
-    terms, jobs = arena.terms, arena.jobs
-    left = [
-        job for job in jobs for s in range(terms.seeds)
-        if not finished(run_folder(arena.cells, title(job), terms.seed + s))
-    ]  # fmt: skip
-    tests, choosing, trainings, steps = terms.seeds * terms.draws, FOLDS * len(RATES), 0, 0
-    for contender in arena.contenders():
-        if recipe := terms.recipe(contender.head):
-            count = tests * (1 + FOLDS * bool(contender.among)) + choosing
-            trainings, steps = trainings + count, steps + count * recipe.steps(labels)
-    budgets = [job.budget for job in left]
-    return {
-        "pretrainings": len(jobs) * terms.seeds, "left": len(left),
-        "seconds": sum(budget for budget in budgets if budget) if all(budgets) else None,
-        "trainings": trainings, "steps": steps,
-    }  # fmt: skip
