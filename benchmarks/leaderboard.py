@@ -9,7 +9,11 @@ Every task trains the same backbone (``vit_micro``, convolutional stem, patches 
 features are then frozen and probed with labels: 20-NN and a linear probe on the last layer, a linear probe on the layer
 that does best on a fifth of the training labels, and a linear probe on ten labels a class (mean of five draws). The
 test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
-has a twin in grey, beside which a task that sees no colours (colorization) should be read.
+has a twin in grey, beside which a task that sees no colours (colorization) should be read. ``from scratch`` trains that
+backbone on ten labels a class alone, at a learning rate that folds of them choose, as ``headway compare`` does.
+
+Each backbone is also measured without labels (``headway rank``), on pictures it may train on; the table says how well
+those measures order the runs whose linear probe is known (``--trust FILE`` writes it down, for ``headway rank``).
 
 DATA is a folder that holds train (a folder, tar or tars) and test in the layout that DATASETS below names; a data set
 called NAME-dev tests on training pictures held out, for whoever works on a recipe.
@@ -22,34 +26,38 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from standings import grouped, tables, trust
 from torch import Tensor
 
 from headway.backbones.load import build_backbone
 from headway.data.open import open_source
 from headway.data.split import per_class, stratified_split
-from headway.data.store import Store, build_store
+from headway.data.store import Store, build_store, groups_of
 from headway.downstream.features import CHUNK
+from headway.downstream.labelled import Labelled
 from headway.downstream.swap import load_run
+from headway.downstream.tune import FineTune
+from headway.draws import hashed
 from headway.files import write_json
 from headway.measure.knn import knn_accuracy
 from headway.measure.linear import linear_probe
 from headway.measure.metrics import accuracy
-from headway.train.planning import channel_statistics
+from headway.train.planning import channel_statistics, spread
+from headway.verdict.rank import PICTURES, label_free
+from headway.verdict.trial import SCRATCH, SCRATCH_LONG, Trial, at_rate, fresh, trained, tune
 from headway.views.colour import lightness
 from headway.views.geometry import centre_resize, to_unit
 
 CELLS = Path(__file__).parent / "cells"
 PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
-BASELINES = tuple(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY))
+BASELINES = (SCRATCH, *(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY)))
 MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
 DRAWS, SHOTS = 5, 10
 
@@ -80,6 +88,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cells", type=Path, default=CELLS)
     parser.add_argument("--variant", default="", help="a name for what follows --")
+    parser.add_argument("--trust", type=Path, help="where to write how well label-free measures order the runs")
     parser.add_argument("options", nargs="*", help="after --: further options of headway pretrain")
     a = parser.parse_args()
     torch.set_num_threads(a.cores)
@@ -94,8 +103,12 @@ def main() -> None:
                 if not file.exists():
                     write_json(file, {**cell, **measure(task, name, Path(folder), a, seed)})
                     print(file, json.dumps(json.loads(file.read_text())["probes"]), flush=True)
-    for table in tables([json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]):
+    cells = [json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]
+    for table in tables(cells):
         Console().print(table)
+    if a.trust:
+        measured = [found for _, rows in sorted(grouped(cells).items()) if (found := trust(rows))]
+        write_json(a.trust, {"source": "benchmarks/leaderboard.py --trust", "measured": measured})
 
 
 def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -108,11 +121,13 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
         rows = [centre_resize(to_unit(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
         rows = [(lightness(images) if grey else images).flatten(1) for images in rows]
         return {"machine": machine, "probes": probes([rows[0]], [rows[1]], labelled, test)}
-    if task.startswith(UNTRAINED):
+    if task in BASELINES:
         torch.manual_seed(seed)
         inputs = channel_statistics(labelled.images)._replace(grey=grey)
         backbone = build_backbone(MODEL[1], size=where.size, stem=MODEL[3], patch_size=int(MODEL[5]), inputs=inputs)
-        return {"machine": machine, "probes": probe_backbone(backbone, labelled, test, where.size)}
+        if task == SCRATCH:
+            return {"machine": machine, "probes": from_scratch(backbone, labelled, test, where.size, seed)}
+        return {"machine": machine, **probe_backbone(backbone, labelled, test, where.size)}
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
         words = [sys.executable, "-m", "headway.cli", "pretrain", task, "--data", str(folder / where.pool)]
@@ -126,21 +141,48 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
         return {
             "machine": machine, "commit": record["commit"], "options": arguments.options,
             "processor_seconds": round(spent, 1), **json.loads(answer.splitlines()[-1]), "run": None,
-            "probes": probe_backbone(backbone, labelled, test, where.size),
+            **probe_backbone(backbone, labelled, test, where.size),
         }  # fmt: skip
 
 
 def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> dict[str, Any]:
-    """The probes on every layer of a frozen backbone, the last being what it gives."""
+    """The probes on every layer of a frozen backbone, the last being what it gives; and what is said without labels."""
     banks = [described(backbone, store.images, size) for store in (labelled, test)]
-    return probes(banks[0], banks[1], labelled, test)
+    plain = label_free(backbone, spread(labelled.images, PICTURES), size)._asdict()
+    return {
+        "probes": probes(banks[0], banks[1], labelled, test),
+        "label_free": {name: round(value, 4) for name, value in plain.items()},
+    }
+
+
+def from_scratch(backbone: Any, labelled: Store, test: Store, size: int, seed: int) -> dict[str, Any]:
+    """What is right in per cent where the same backbone is trained on ten labels a class alone."""
+    assert labelled.labels is not None
+    pictures = Labelled(
+        labelled.images, labelled.labels, test.images, asked(labelled, test), labelled.classes, False, [],
+        test.hashes, groups_of(labelled),
+    )  # fmt: skip
+
+    def make(choices: FineTune) -> Trial:
+        return trained(pictures, lambda drawn: fresh(backbone, drawn), size, choices, SCRATCH)
+
+    draws = [per_class(pictures.labels, SHOTS, seed=draw) for draw in range(DRAWS)]
+    factor = tune(make, SCRATCH_LONG, pictures, draws[0], hashed("rate", seed))
+    learnt = make(at_rate(SCRATCH_LONG, factor))
+    few = [accuracy(learnt(chosen, None, hashed("training", seed, draw))) for draw, chosen in enumerate(draws)]
+    return {"ten": round(mean(few), 2), "factor": factor, "test": len(test.images)}
+
+
+def asked(labelled: Store, test: Store) -> Tensor:
+    """N, int64: the labels of test pictures, numbered as those that are learnt from."""
+    assert test.labels is not None
+    return torch.tensor([labelled.classes.index(name) for name in test.classes])[test.labels]
 
 
 def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Store) -> dict[str, Any]:
     """What is right in per cent, from features of labelled and test pictures, a tensor (N D) for each layer."""
-    labels, classes = labelled.labels, len(labelled.classes)
-    assert labels is not None and test.labels is not None
-    wanted = torch.tensor([labelled.classes.index(name) for name in test.classes])[test.labels]
+    labels, classes, wanted = labelled.labels, len(labelled.classes), asked(labelled, test)
+    assert labels is not None
 
     def right(layer: int, rows: Tensor | slice, ask: Tensor, answers: Tensor) -> float:
         probe, _ = linear_probe(bank[layer][rows], labels[rows], classes)
@@ -169,36 +211,6 @@ def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
         first = found.prefix.shape[1]
         rows.append([*(layer[:, first:].mean(1) for layer in found.layers), found.pooled])  # B D each
     return [torch.cat(parts) for parts in zip(*rows, strict=True)]  # N D each
-
-
-def tables(cells: list[dict[str, Any]]) -> list[Table]:
-    """A table for each data set and budget: mean and deviation over seeds, the best linear probe first."""
-    groups: dict[tuple[str, float], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        groups[cell["data"], cell["budget"]][f"{cell['task']} {cell['variant']}".strip()].append(cell)
-    made = []
-    for (data, budget), rows in sorted(groups.items()):
-        if not budget:
-            continue
-        table = Table(title=f"{data}, {budget:g} processor seconds")
-        for column in ("task", "seeds", "20-NN", "linear", "best layer", "10 a class", "steps", "pictures/s"):
-            table.add_column(column, justify="left" if column == "task" else "right")
-        rows = rows | groups.get((data, 0.0), {})
-        for name, found in sorted(rows.items(), key=lambda row: -mean(cell["probes"]["linear"] for cell in row[1])):
-            numbers = [spread([cell["probes"][key] for cell in found]) for key in ("knn", "linear", "best", "ten")]
-            speed = [spread([cell[key] for cell in found], 0) if key in found[0] else "" for key in RATES]
-            table.add_row(name, str(len(found)), *numbers, *speed)
-        made.append(table)
-    return made
-
-
-RATES = ("steps", "images_per_second")
-
-
-def spread(values: list[float], digits: int = 1) -> str:
-    """Mean and, of several, deviation."""
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
-    return f"{mean(values):,.{digits}f}{deviation}"
 
 
 def _store(path: Path, side: int) -> Store:

@@ -8,8 +8,9 @@ import torch
 import headway
 from headway.cli import main
 from headway.data.arrays import Arrays
+from headway.files import write_json
 from headway.samples import write_folder
-from headway.verdict.rank import LabelFree, correlations, order
+from headway.verdict.rank import LabelFree, correlations, measured, order
 from tests.small import pictures
 
 SMALL = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 2}
@@ -71,12 +72,30 @@ def test_the_best_comes_first_and_a_collapsed_run_last():
     assert correlations(found[:2], [1.0, 2.0]) == {"rankme": None, "lidar": None, "alpha": None}
 
 
+def test_what_was_measured_on_the_leaderboard_is_said(runs, tmp_path, monkeypatch, capsys):
+    found = {
+        "data": "birds",
+        "processor_seconds": 60.0,
+        "runs": 9,
+        "tasks": 3,
+        "spearman": {"lidar": 0.5, "alpha": None},
+    }
+    write_json(tmp_path / "measured.json", {"source": "a test", "measured": [found]})
+    monkeypatch.setattr("headway.verdict.rank.MEASURED", tmp_path / "measured.json")
+    write_folder(tmp_path / "photos", 12, 32, seed=0)
+    assert main(["rank", runs[0], "--data", str(tmp_path / "photos")]) == 0
+    said = capsys.readouterr().out
+    assert "Measured on birds, 60 processor seconds a run, 3 kinds" in said and "9 runs: lidar +0.50 (" in said
+    monkeypatch.setattr("headway.verdict.rank.MEASURED", tmp_path / "none.json")
+    assert measured() == []
+
+
 def test_by_commands(runs, tmp_path, capsys):
     write_folder(tmp_path / "photos", 40, 32, seed=0)
     photos = str(tmp_path / "photos")
     assert main(["rank", *runs, "--data", photos, "--labels", photos, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert set(answer) == {"rows", "by", "correlations", "n"} and len(answer["rows"]) == 3
+    assert set(answer) == {"rows", "by", "correlations", "n", "measured"} and len(answer["rows"]) == 3
     assert main(["rank", *runs, "--data", photos, "--labels", photos]) == 0
     assert "Spearman" in capsys.readouterr().out or "too few" in capsys.readouterr().out
     assert main(["cluster", runs[0], "--data", photos, "--repeats", "1", "--json"]) == 0

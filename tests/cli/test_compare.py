@@ -6,19 +6,27 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 import headway
 from headway.backbones.weights import load_backbone
 from headway.cli import compare as compare_command
 from headway.data.arrays import Arrays
 from headway.data.store import build_store
+from headway.downstream import tune as tune_module
+from headway.draws import seeded
 from headway.errors import HeadwayError
+from headway.pretext import find_recipe
+from headway.train import start as start_module
+from headway.train.job import Job
 from headway.train.pool import seen_in_pretraining
 from headway.verdict import arena as arena_module
-from headway.verdict import compare as compare_module
+from headway.verdict import cost as cost_module
 from headway.verdict import public as public_module
+from headway.verdict import trial as trial_module
 from headway.verdict.cells import Cells, pack, plain_name, unpack
-from tests.small import pictures
+from tests.small import farthest, pictures
 
 KINDS = ("a", "b", "c")
 QUICK = {
@@ -26,14 +34,16 @@ QUICK = {
     "seeds": 2, "heads": "linear,finetune",
 }  # fmt: skip
 
+JOB = Job(task="rotation", recipe=find_recipe("rotation"), size=32)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_rates():
     """Two learning rates to choose from, and no time spent on measuring a step."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("trial", "compare"):
+        for module in ("trial", "cost"):
             patch.setattr(f"headway.verdict.{module}.RATES", (1.0, 0.3))
-        patch.setattr("headway.cli.compare.measure_step", lambda *_, **__: 0.01)
+        patch.setattr("headway.verdict.cost.measure_step", lambda *_, **__: 0.01)
         yield
 
 
@@ -88,7 +98,7 @@ def test_finished_cells_are_not_run_again(finished, monkeypatch):
 
 def borrow_runs(monkeypatch, out):
     """The same pretrainings, for a comparison on other labels."""
-    for module in (arena_module, compare_module):
+    for module in (arena_module, cost_module):
         monkeypatch.setattr(module, "run_folder", lambda cells, task, seed: out / "runs" / f"{task}-{seed}")
 
 
@@ -165,23 +175,91 @@ def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
     assert answer["verdict"] == "cannot tell" and answer["sentence"].startswith("cannot tell below")
 
 
-def test_a_public_backbone_is_a_baseline(tmp_path, monkeypatch):
-    build = public_module.build_backbone
-    monkeypatch.setattr(public_module, "build_backbone", lambda *a, pretrained=False, **k: build(*a, **k))
-    name = "timm:resnet10t"
-    answer = compare(
-        tmp_path / "cmp", tasks="rotation", heads="linear", public=name, seeds=1, size=32, labels=labelled(12)
+@pytest.fixture(scope="module")
+def public(tmp_path_factory):
+    """A public backbone whose weights lie in a file."""
+    import timm
+
+    with seeded(0):
+        network = timm.create_model("resnet10t")
+    file = tmp_path_factory.mktemp("public") / "resnet10t.safetensors"
+    save_file(network.state_dict(), file)
+    return f"timm:resnet10t={file}"
+
+
+def test_a_public_backbone_as_it_comes_and_trained_on(public, tmp_path, capsys):
+    words = {"tasks": "rotation,mae", "heads": "linear,knn", "public": public, "size": 32, "seeds": 1}
+    answer = compare(tmp_path / "cmp", **words)
+    rows = {row["name"]: row["accuracy"] for row in answer["rows"]}
+    assert {f"{public} linear", f"{public} k-NN", f"rotation from {public} linear", "mae k-NN"} <= set(rows)
+    assert not any(name.startswith(f"mae from {public}") for name in rows), "mae needs a ViT"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "mae can't go on from timm:resnet10t" in said and "3 of 3 pretrainings" in said
+    assert answer["gain"]["contender"].split()[0] in ("rotation", "mae") and "from" not in answer["gain"]["contender"]
+    found = answer["continued"][public]
+    assert found["gain"]["contender"].startswith(f"rotation from {public}") and "as it comes" in found["sentence"]
+    folder = next(run for run in (tmp_path / "cmp" / "runs").iterdir() if "from" in run.name)
+    networks = load_backbone(folder), public_module.public_backbone(public, JOB)
+    moved, first = (dict(network.requires_grad_(False).named_parameters()) for network in networks)
+    assert 0 < farthest(moved, first) < 0.1, "two steps from there"
+    again = compare(tmp_path / "cmp", **words, resume=True, continued=False)
+    assert again["continued"] == {} and again["gain"] == answer["gain"]
+    assert compare(tmp_path / "cmp", **words, resume=True)["continued"] == answer["continued"]
+
+
+def test_a_run_of_ones_own_may_be_trained_on(finished, tmp_path):
+    run = str(finished[0] / "runs" / "mae-0")
+    answer = compare(tmp_path / "cmp", tasks="rotation", heads="linear", public=run)
+    assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in answer["rows"]}
+    with pytest.raises(HeadwayError, match="sees 24 pixels a side, not 32; give --size 24"):
+        compare(tmp_path / "other", tasks="rotation", heads="linear", public=run, size=32)
+
+
+def test_weights_in_the_cache_are_taken_from_there(monkeypatch):
+    asked, build = [], start_module.build_backbone
+    monkeypatch.setattr(
+        start_module, "build_backbone", lambda *a, pretrained=False, **k: asked.append(pretrained) or build(*a, **k)
     )
-    assert f"{name} linear" in {row["name"] for row in answer["rows"]}
-    assert answer["gain"]["contender"] == "rotation linear", "what others trained is no task of ours"
+    network = public_module.public_backbone("timm:resnet10t", JOB)
+    assert asked == [True] and not network.training
 
 
-def test_a_public_backbone_of_other_channels_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
-    build = public_module.build_backbone
-    monkeypatch.setattr(public_module, "build_backbone", lambda *a, pretrained=False, **k: build(*a, **k))
+def test_a_public_backbone_of_other_channels_is_refused_before_anything_is_trained(public, tmp_path):
     bands = Arrays(torch.cat([pictures(40), pictures(40, seed=1)], 1)[:, :5])
     with pytest.raises(HeadwayError, match="takes pictures of 3 channels, and these have 5"):
-        compare(tmp_path / "cmp", data=bands, public="timm:resnet10t", size=32)
+        compare(tmp_path / "cmp", data=bands, public=public, size=32)
+
+
+def test_every_head_that_transfer_knows(finished, tmp_path, monkeypatch):
+    borrow_runs(monkeypatch, finished[0])
+    heads = "knn,linear,attentive,mlp,finetune,lora,last-2"
+    answer = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labels=by_brightness(24, 1))
+    ends = ("k-NN", "linear", "attentive", "MLP", "fine-tuned", "LoRA", "last 2 fine-tuned")
+    assert {f"mae {end}" for end in ends} <= {row["name"] for row in answer["rows"]}
+    rates = [path.name for path in (tmp_path / "cmp" / "cells").iterdir() if path.name.startswith("rate")]
+    assert len(rates) == 1 + 5, "whoever is trained by steps chooses a rate on folds"
+
+
+def test_folds_part_no_group(tmp_path, monkeypatch, finished):
+    """Two pictures of each animal: whoever is held out has no twin among those that are learnt from."""
+    borrow_runs(monkeypatch, finished[0])
+    lines = ["file,label,animal"]
+    for number, image in enumerate(pictures(36, seed=3)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{KINDS[number // 2 % 3]},{number // 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    parts, honest = [], trial_module.folds
+    monkeypatch.setattr(trial_module, "folds", lambda *given: parts.append(given) or honest(*given))
+    probed, fit = [], tune_module.fit_probe
+    monkeypatch.setattr(
+        tune_module, "fit_probe", lambda *a, groups, **k: probed.append(groups) or fit(*a, groups=groups, **k)
+    )
+    compare(
+        tmp_path / "cmp", tasks="mae", seeds=1, labels=tmp_path / "labels.csv", group_by="animal", per_class=8,
+        test=None,
+    )  # fmt: skip
+    assert parts and all(len(groups.unique()) < len(groups) for _, _, _, groups in parts)
+    assert len(probed) > 10 and sum(len(groups.unique()) < len(groups) for groups in probed) > 10
 
 
 def test_refusals(finished, tmp_path):
@@ -191,6 +269,8 @@ def test_refusals(finished, tmp_path):
         ({"out": out, "resume": True, "per_class": 3}, "another per_class"),
         ({"out": out, "resume": True, "test": labelled(30, seed=2, shift=1)}, "another labels"),
         ({"heads": "lineal"}, "did you mean linear"),
+        ({"heads": "last-0"}, "last-N: fine-tuning of the last N blocks"),
+        ({"heads": "last-9"}, "--blocks lies in 0..4"),
         ({"tasks": "rotatoin"}, "did you mean rotation"),
         ({"seeds": 0}, "--seeds must be 1"),
         ({"tasks": ""}, "needs a task"),

@@ -45,11 +45,13 @@ def test_several_labels_equal_one_against_the_rest(balance):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-def test_many_pictures_begin_on_some_of_them_and_end_where_all_do(monkeypatch):
+@pytest.mark.parametrize("half", [False, True])
+def test_many_pictures_begin_on_some_of_them_and_end_where_all_do(half, monkeypatch):
     x, y = blobs(400, 8, 3)
     whole = fit_linear(x.double(), y, 3, 0.1)
     monkeypatch.setattr(logistic, "MANY", 400)
     monkeypatch.setattr(logistic, "ENDED", 0.0)
+    monkeypatch.setattr(logistic, "fast_in_half", lambda x: half)
     begun = fit_linear(x.double(), y, 3, 0.1)
     torch.testing.assert_close(begun.logits(x.double()), whole.logits(x.double()), atol=1e-4, rtol=0)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.data.split import folds, per_class, stratified_split
+from headway.data.split import folds, per_class, some_folds, stratified_split
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(torch.tensor)
 SEEDS = st.integers(0, 1000)
@@ -54,13 +54,43 @@ def test_a_draw_takes_n_of_every_class_and_grows(labels, seed, n):
 @given(labels=LABELS, seed=SEEDS, k=st.integers(2, 7))
 def test_folds_hold_out_everything_once_and_spread_classes(labels, seed, k):
     parts = list(folds(labels, k, seed))
-    assert torch.cat([held for _, held in parts]).sort().values.equal(torch.arange(len(labels)))
-    assert len(parts) == min(k, len(labels))
+    assert len(parts) == (min(k, len(labels)) if len(labels) > 1 else 0), "nothing is left to train on beside one"
+    if parts:
+        assert torch.cat([held for _, held in parts]).sort().values.equal(torch.arange(len(labels)))
     for train, held in parts:
         assert torch.cat([train, held]).sort().values.equal(torch.arange(len(labels)))
     for label in labels.unique():
-        counts = [int((labels[held] == label).sum()) for _, held in parts]
+        counts = [int((labels[held] == label).sum()) for _, held in parts] or [0]
         assert max(counts) - min(counts) <= 1
+    alone = folds(labels, k, seed, torch.randperm(len(labels)))  # each picture is a group
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(parts, alone, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, seed=SEEDS, k=st.integers(2, 5), data=st.data())
+def test_folds_never_part_a_group(labels, seed, k, data):
+    drawn = data.draw(st.lists(st.integers(0, 20), min_size=len(labels), max_size=len(labels)))
+    groups = torch.tensor(drawn)
+    parts = list(folds(labels, k, seed, groups))
+    assert len(parts) == (min(k, len(set(drawn))) if len(set(drawn)) > 1 else 0)
+    for train, held in parts:
+        assert torch.cat([train, held]).sort().values.equal(torch.arange(len(labels)))
+        assert not set(groups[train].tolist()) & set(groups[held].tolist())
+    assert not parts or torch.cat([held for _, held in parts]).sort().values.equal(torch.arange(len(labels)))
+
+
+def test_folds_of_groups_spread_classes_and_sizes():
+    labels = torch.arange(240) % 4
+    groups = torch.where(torch.arange(240) < 120, torch.arange(240) // 4 // 5, torch.arange(240))
+    for _, held in folds(labels, 3, 0, groups):  # 6 groups of 20, and 120 pictures that stand alone
+        assert labels[held].bincount().tolist() == [20] * 4
+
+
+def test_no_folds_where_no_class_has_a_second_group():
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    assert some_folds(labels, 3, 99, groups=torch.tensor([7, 7, 7, 8, 8])) == []
+    assert len(some_folds(labels, 3, 99, groups=torch.tensor([7, 7, 9, 8, 8]))) == 3
+    assert len(some_folds(labels, 3, 99)) == 3
 
 
 def test_seeds_differ():
@@ -80,6 +110,8 @@ def test_faults():
         per_class(labels, 0)
     with pytest.raises(ValueError, match="k must"):
         next(folds(labels, 1))
+    with pytest.raises(ValueError, match="1 groups for 2"):
+        next(folds(labels, 2, groups=torch.tensor([1])))
 
 
 def test_a_giant_group_is_not_set_aside_where_a_small_one_will_do():

@@ -8,10 +8,10 @@ import torch
 from headway.downstream.classifier import load_classifier
 from headway.downstream.labelled import Labelled
 from headway.downstream.swap import swap
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, transfer
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transfer
 from headway.draws import seeded
 from headway.verdict.gain import NAMES, Contest, judge, probe_frozen
-from headway.verdict.trial import draw_labels, frozen, raw_pixels, score
+from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
 from tests.small import SIDE, pictures, small_backbone, small_learner
 
 QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
@@ -79,3 +79,23 @@ def test_frozen_features_are_computed_once():
     assert sum(seen) == len(torch.cat(draws).unique()) + 10
     anew = [score(frozen(held, raw_pixels), held, chosen, 0, by_folds=True) for chosen in draws]
     assert all(torch.equal(a.right, b.right) and a.folds == b.folds for a, b in zip(scores, anew, strict=True))
+
+
+@pytest.mark.parametrize("head", ["finetune", "lora", "attentive", "mlp"])
+def test_a_comparison_starts_where_transfer_does(head, monkeypatch):
+    began = []
+
+    def stop_here(backbone, first, *rest, **words):
+        began.append(first.state_dict())
+        raise StopIteration
+
+    monkeypatch.setattr("headway.downstream.transfer.supervise", stop_here)
+    monkeypatch.setattr("headway.verdict.trial.supervise", stop_here)
+    labels, groups = torch.arange(40) % 2, torch.arange(40) // 4
+    held = Labelled(pictures(40), labels, pictures(10), labels[:10], ("a", "b"), False, [], labels[:10], groups)
+    network = small_backbone()
+    with pytest.raises(StopIteration):
+        transfer(network, held.images, labels, held.classes, SIDE, head=head, seed=3, groups=groups)
+    with pytest.raises(StopIteration):
+        trained(held, lambda seed: network, SIDE, RECIPES[head], head)(torch.arange(40), None, 3)
+    assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in began), strict=True))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from headway.backbones.load import build_backbone
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
 from headway.config import describe
@@ -20,30 +21,27 @@ from headway.data.source import Chosen, Source
 from headway.data.store import build_store, natural_size
 from headway.data.survey import surveyed
 from headway.downstream.labelled import Labelled, gather_labelled
-from headway.downstream.supervised import SupervisedTask
-from headway.downstream.transfer import FINE_TUNE, new_head
+from headway.downstream.tune import RECIPES
 from headway.draws import hashed
-from headway.errors import HeadwayError, unknown
+from headway.errors import HeadwayError
 from headway.files import write_json
 from headway.pretext import find_recipe
-from headway.protocol import Learner
 from headway.reports.leaderboard import conditions, leaderboard_table, remarks
-from headway.train.choices import measure_step
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
-from headway.train.plan import Plan
 from headway.train.planning import spread
-from headway.verdict.arena import HEADS, Arena, Terms
+from headway.verdict.arena import Arena, Terms
 from headway.verdict.cells import Cells, check_free
-from headway.verdict.claim import sentence
+from headway.verdict.claim import Claim, sentence
 from headway.verdict.compare import compare as run_comparison
-from headway.verdict.compare import cost
+from headway.verdict.cost import preview as preview_of
+from headway.verdict.heads import check_heads
 from headway.verdict.public import public_backbone
-from headway.verdict.trial import LONGER, SCRATCH_LONG, draw_labels, for_steps
+from headway.verdict.trial import SCRATCH, SCRATCH_LONG
 
 TESTED = 5000
 """Test pictures looked at, at most, evenly spread: beyond them seeds and draws decide how much can be told."""
-GROWS = ("jobs", "heads", "public", "seeds", "draws")
+GROWS = ("jobs", "heads", "public", "continued", "seeds", "draws")
 """Terms in which a comparison may grow when it is gone on with: finished cells stay as they are."""
 
 
@@ -61,8 +59,10 @@ def compare(
     draws: int = 2,
     heads: str = "linear,finetune",
     public: str = "",
+    continued: bool = True,
+    group_by: str = "",
     backbone: str = "vit_tiny",
-    stem: Literal["linear", "conv"] = "linear",
+    stem: Literal["linear", "conv", "residual"] = "linear",
     patch: int = 0,
     size: int = 0,
     label_steps: int = 0,
@@ -86,14 +86,18 @@ def compare(
         per_class: Labels a class to learn from.
         seeds: Pretrainings of each task. With one, nothing is said about other pretrainings; with two, little.
         draws: Draws of labels for each seed.
-        heads: linear, finetune or both, with a comma between.
-        public: Public backbones to compare with (timm:NAME, with commas between), where their weights are on this
-            machine: nothing is downloaded.
+        heads: Of knn, linear, attentive, mlp, finetune, lora and last-N (fine-tuning of the last N blocks), with commas
+            between.
+        public: Public backbones to compare with, with commas between: timm:NAME, where its weights are on this machine
+            (nothing is downloaded), timm:NAME=FILE, or a file or run of Headway's own.
+        continued: Whether the tasks also train these public backbones on, on your pictures.
+        group_by: What keeps labelled pictures of one animal, patient or camera on one side of the split and of every
+            fold: a column of the table, or a regular expression on names, whose first parentheses are the group.
         backbone: As for pretrain.
-        stem: As for pretrain: linear or conv.
+        stem: As for pretrain: linear, conv or residual.
         patch: As for pretrain.
         size: Side in pixels of the square main view; 0: the median short side, at most 224.
-        label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 steps at least.
+        label_steps: Steps of one training on labels (from scratch: twice as many); 0: 50 passes, 150 steps at least.
         seed: The first seed.
         shuffle_labels: Deal the labels out at random first: an honest comparison must then end in "cannot tell".
         preview: Say what it would cost, and stop.
@@ -101,13 +105,12 @@ def compare(
             number before you look: who adds seeds until the verdict pleases is wrong more often than 5 % of the time.
 
     Returns:
-        rows (name, accuracy, low, high, gain), gain (points, low, high, contender), verdict, sentence, out, details.
+        rows (name, accuracy, low, high, gain), gain (points, low, high, contender), verdict, sentence, continued (of
+        each public backbone that was trained on: gain, verdict and sentence against it as it comes), out, details.
     """
     started = command_started()
     names, chosen_heads, others = _listed(tasks), _listed(heads), _listed(public)
-    for head in chosen_heads:
-        if head not in HEADS:
-            raise unknown("head", head, HEADS, hint="(compare takes linear, finetune or both)")
+    check_heads(chosen_heads, ())
     if not names or not chosen_heads:
         raise HeadwayError("compare needs a task and a head at least, such as --tasks rotation,simclr --heads linear")
     for option, value, least in (
@@ -123,14 +126,18 @@ def compare(
             budget=seconds, steps=steps, seed=seed)
         for name in names
     ]  # fmt: skip
-    source, labelled = open_source(data), open_source(labels, labelled=True)
+    source, labelled = open_source(data), open_source(labels, labelled=True, group_by=group_by)
     held = None if test is None else open_source(test, labelled=True)
     natural = natural_size(source)[0]
     size, patch = main_size(natural, jobs[0])
     channels = surveyed(source).form.channels
+    jobs = [replace(job, size=size, patch=patch) for job in jobs]
+    backbones: list[Any] = [build_backbone(backbone, size=size, stem=stem, patch_size=patch)]
     for name in others:  # hours later is too late to hear that it isn't there, or of no use
-        if (wanted := public_backbone(name, size).inputs.channels) != channels:
+        backbones.append(public_backbone(name, jobs[0]))
+        if (wanted := backbones[-1].inputs.channels) != channels:
             raise HeadwayError(f"{name} takes pictures of {wanted} channels, and these have {channels}; leave it out")
+    check_heads(chosen_heads, backbones)
     side = max(stored_side(natural, size, job.recipe.detail) for job in jobs)
     with counting("decoding") as progress:
         pool = build_store(source, side, progress=progress)
@@ -150,10 +157,8 @@ def compare(
             f"{len(pictures.test_labels)} to test on are too few; give more, or another --test"
         )
     terms = Terms(
-        jobs=tuple(replace(job, size=size, patch=patch) for job in jobs), heads=chosen_heads, public=others,
-        per_class=per_class, seeds=seeds, draws=draws, seed=seed,
-        fine_tune=for_steps(FINE_TUNE, label_steps) if label_steps else FINE_TUNE,
-        scratch=for_steps(SCRATCH_LONG, LONGER * label_steps) if label_steps else SCRATCH_LONG,
+        jobs=tuple(jobs), heads=chosen_heads, public=others, continued=continued, per_class=per_class, seeds=seeds,
+        draws=draws, seed=seed, label_steps=label_steps,
     )  # fmt: skip
     cells = Cells(folder, _record(terms, pool.fingerprint, pictures, shuffle_labels), resume)
     note(
@@ -161,22 +166,25 @@ def compare(
         f"{len(pictures.labels):,} labelled, {len(pictures.test_labels):,} to test on, {len(pictures.classes)} classes"
     )
     arena = Arena(terms, Arrays(images, form=pool.form), pool.hashes[kept], pictures, cells, _bar, note)
-    expected = _preview(arena)
+    for found in arena.continued.values():
+        for reason in found.refused:
+            note(reason)
+    expected = preview_of(arena)
     note(expected["text"])
     if preview:
         return {"preview": expected, "out": str(folder)}
-    rows, found = run_comparison(arena)
+    whole = run_comparison(arena)
+    held_for = conditions(per_class, seeds)
     answer: dict[str, Any] = {
-        "rows": rows,
-        "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
-        "verdict": found.verdict,
-        "sentence": sentence(found, "training from scratch", conditions(per_class, seeds)),
+        "rows": whole.rows, **_said(whole.claim, "training from scratch", held_for),
+        "continued": {name: _said(found, f"{name} as it comes", held_for) for name, found in whole.continued.items()},
         "out": str(folder),
-    }
+    }  # fmt: skip
     details = {
-        "below": found.below, "chosen": found.chosen, "seeds": seeds, "draws": draws, "per_class": per_class,
-        "drawn_share": expected["drawn_share"], "test_pictures": len(pictures.test_labels), "pool": len(images),
-        "left_out": left_out, "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
+        "below": whole.claim.below, "chosen": whole.claim.chosen, "seeds": seeds, "draws": draws,
+        "per_class": per_class, "drawn_share": expected["drawn_share"], "test_pictures": len(pictures.test_labels),
+        "pool": len(images), "left_out": left_out, "shuffled_labels": shuffle_labels,
+        "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
     write_json(folder / "report.json", {**answer, "details": details})
     return {**answer, "details": details}
@@ -188,9 +196,19 @@ def show(answer: dict[str, Any]) -> None:
         return  # it has been said
     console = Console(highlight=False, markup=False)
     console.print(leaderboard_table(answer))
-    for line in (*remarks(answer), answer["sentence"]):
+    further = [found["sentence"] for found in answer["continued"].values()]
+    for line in (*remarks(answer), *further, answer["sentence"]):
         console.print(line, soft_wrap=True)
     console.print(f"Everything is in {answer['out']}: runs/, cells/, report.json.", soft_wrap=True)
+
+
+def _said(found: Claim, baseline: str, held_for: str) -> dict[str, Any]:
+    """A claim as plain data."""
+    return {
+        "gain": {"points": found.points, "low": found.low, "high": found.high, "contender": found.contender},
+        "verdict": found.verdict,
+        "sentence": sentence(found, baseline, held_for),
+    }
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -212,9 +230,12 @@ def _record(terms: Terms, fingerprint: str, pictures: Labelled, shuffled: bool) 
     """Everything that must be as it was for a comparison to be gone on with."""
     plain = {name: value for name, value in describe(terms).items() if name not in GROWS}
     network = {name: getattr(terms.jobs[0], name) for name in ("backbone", "stem", "patch", "size", "budget", "steps")}
+    assert pictures.groups is not None
     contents = (pictures.labels, pictures.test_labels, pictures.test_hashes)
+    recipes = {name: describe(recipe) for name, recipe in {**RECIPES, SCRATCH: SCRATCH_LONG}.items()}
     return {
-        **plain, **network, "data": fingerprint, "side": pictures.images.shape[-1],
+        **plain, **network, "recipes": recipes, "group_by": hashed(*pictures.groups.tolist()),
+        "data": fingerprint, "side": pictures.images.shape[-1],
         "labels": hashed(*(x.tolist() for x in contents)),
         "shuffle_labels": shuffled,
     }  # fmt: skip
@@ -231,27 +252,3 @@ def _tested(pictures: Labelled, seed: int, shuffle: bool) -> Labelled:
     chance = torch.Generator().manual_seed(seed)
     labels, tested = (x[torch.randperm(len(x), generator=chance)] for x in (pictures.labels, pictures.test_labels))
     return pictures._replace(labels=labels, test_labels=tested)
-
-
-def _preview(arena: Arena) -> dict[str, Any]:
-    """What there is to do, with a step on labels measured."""
-    terms, pictures = arena.terms, arena.pictures
-    chosen = draw_labels(pictures.labels, terms.per_class, terms.seed, 0)
-    expected = cost(terms, len(chosen), arena.cells)
-    network: Any = arena.untrained(0)
-    task = SupervisedTask(
-        new_head(network.embed_dim, len(pictures.classes), 0), pictures.labels, arena.size, FINE_TUNE.task
-    )
-    plan = Plan(steps=10, batch=min(terms.fine_tune.batch, len(chosen)))
-    step = measure_step(Learner(network, task), pictures.images, plan, terms.fine_tune.optim, limit=0.5)
-    pretraining = (
-        f"{expected['seconds'] / 60:.1f} minutes" if expected["seconds"] is not None
-        else f"{terms.jobs[0].steps} steps each"
-    )  # fmt: skip
-    text = (
-        f"{expected['left']} of {expected['pretrainings']} pretrainings are to be done ({pretraining}); then about "
-        f"{expected['trainings']} trainings on labels ({expected['steps']:,} steps, "
-        f"{expected['steps'] * step / 60:.1f} minutes if none is finished) and linear probes"
-    )
-    share = len(chosen) / len(pictures.labels)
-    return {**expected, "seconds_per_step": step, "drawn_share": share, "text": text}

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,7 @@ from headway.train.job import DETAIL, stored_side
 from headway.train.pool import seen_in_pretraining, transductive
 from headway.verdict.cells import Cells, check_free, in_memory
 from headway.verdict.curve import PRETRAINED, Count, Curve, Point
+from headway.verdict.heads import check_heads
 from headway.verdict.trial import SCRATCH, UNTRAINED
 
 ORDER = (PRETRAINED, SCRATCH, UNTRAINED)
@@ -35,7 +36,8 @@ def curve(
     data: str | Path | Source,
     test: str | Path | Source | None = None,
     per_class: str = "1,2,5,10,20,50,all",
-    head: Literal["linear", "finetune"] = "linear",
+    head: str = "linear",
+    group_by: str = "",
     draws: int = 5,
     label_steps: int = 0,
     out: str | Path | None = None,
@@ -51,10 +53,13 @@ def curve(
         data: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
         test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside.
         per_class: Labels a class, with commas between; "all" is all there are.
-        head: How the run is passed on: linear (the backbone stays as it is) or finetune (everything moves). The
-            untrained network gets a linear head.
+        head: How the run is passed on: knn, linear, attentive or mlp (the backbone stays as it is), finetune
+            (everything moves), last-N (the last N blocks move) or lora. The untrained network gets a linear head.
+        group_by: What keeps pictures of one animal, patient or camera on one side of the split and of every fold: a
+            column of the table, or a regular expression on names, whose first parentheses are the group.
         draws: Draws of labels at each number; with two or three the intervals are wide.
-        label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 at least, 1,500 at most.
+        label_steps: Steps of one training on labels (from scratch: twice as many); 0: 50 passes, 150 at least, 1,500 at
+            most.
         out: Folder to write: curve.csv, curve.png, report.json and finished cells; none: the table alone.
         resume: Go on with a curve that was begun, with more numbers or draws if you like.
         seed: Of the split, draws and training.
@@ -72,8 +77,9 @@ def curve(
     if out is not None:
         check_free(Path(out), resume)
     backbone, _ = load_run(Path(run))
+    check_heads([head], [backbone])
     size = view_size(backbone)
-    source = open_source(data, labelled=True, like=backbone)
+    source = open_source(data, labelled=True, group_by=group_by, like=backbone)
     held = None if test is None else open_source(test, labelled=True, like=backbone)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL)
@@ -146,11 +152,12 @@ def _within(counts: Sequence[Count], most: int) -> list[Count]:
 
 def _record(run: Path, pictures: Labelled, head: str, label_steps: int, seed: int) -> dict[str, Any]:
     """Everything that must be as it was for a curve to be gone on with."""
+    assert pictures.groups is not None
     contents = (pictures.labels, pictures.test_labels, pictures.test_hashes)
     weights = run / "model.safetensors" if run.is_dir() else run
     return {
         "run": digest(weights), "labels": hashed(*(x.tolist() for x in contents)), "head": head,
-        "label_steps": label_steps, "seed": seed,
+        "label_steps": label_steps, "seed": seed, "group_by": hashed(*pictures.groups.tolist()),
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from headway.downstream.transfer import linear_head
 from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy, wilson
 from headway.train.job import DETAIL, stored_side
-from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, order
+from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, measured, order
 
 
 def rank(
@@ -50,7 +50,8 @@ def rank(
 
     Returns:
         rows (run, rankme, lidar, alpha, accuracy, low, high), the best first; by; correlations (Spearman's, of each
-        measure with the probe's accuracy; null without labels or with fewer than three runs); n.
+        measure with the probe's accuracy; null without labels or with fewer than three runs); n; measured (the same
+        correlations over the runs of our own leaderboard).
     """
     if not runs:
         raise HeadwayError("give the folder of one run at least: headway rank RUN ... --data PICTURES")
@@ -79,6 +80,7 @@ def rank(
         "by": by,
         "correlations": correlations(found, [probe["accuracy"] for probe in probes]) if known else None,
         "n": len(runs),
+        "measured": measured(),
     }  # fmt: skip
 
 
@@ -98,8 +100,11 @@ def show(answer: dict[str, Any]) -> None:
     console.print(
         f"Best first by {answer['by']}. LiDAR and RankMe: more is better; alpha: nearer to 1.", soft_wrap=True
     )
+    for found in answer["measured"]:
+        where = f"{found['data']}, {found['processor_seconds']:g} processor seconds a run, {found['tasks']} kinds"
+        console.print(f"Measured on {where}: {trust(found['spearman'], found['runs'])}", soft_wrap=True)
     if known:
-        console.print(trust(answer["correlations"], answer["n"]), soft_wrap=True)
+        console.print("Here: " + trust(answer["correlations"], answer["n"]), soft_wrap=True)
 
 
 def trust(found: dict[str, float | None], runs: int) -> str:
@@ -109,8 +114,8 @@ def trust(found: dict[str, float | None], runs: int) -> str:
     words = ", ".join(f"{name} {value:+.2f}" for name, value in found.items() if value is not None)
     chance = min(1.96 / (runs - 1) ** 0.5, 1.0)
     return (
-        f"Spearman's rank correlation with the linear probe over these {runs} runs: {words} (of alpha's "
-        f"nearness to 1). Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
+        f"Spearman's rank correlation with the linear probe over {runs} runs: {words} (of alpha's nearness to 1). "
+        f"Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
     )
 
 
@@ -142,7 +147,7 @@ def _probes(
             p = gathered[asked]
             if not len(p.test_labels):
                 raise HeadwayError("no pictures are left to test on; label more, or give --test")
-            head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed)
+            head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed, p.groups)
             with torch.no_grad():
                 right = head(extract(backbone, p.test_images, size)).argmax(1) == p.test_labels
             low, high = wilson(int(right.sum()), len(right))

@@ -55,8 +55,8 @@ def transfer(
             moves), or lora (low-rank changes of the backbone's attention).
         test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside and never trained on.
         per_class: Labels a class to use; none: all.
-        group_by: What keeps pictures of one animal, patient or camera on one side of the split: a column of the table,
-            or a regular expression on names, whose first parentheses are the group.
+        group_by: What keeps pictures of one animal, patient or camera on one side of the split and of every fold: a
+            column of the table, or a regular expression on names, whose first parentheses are the group.
         labels: A CSV with file,label that labels the pictures of ``data`` by name.
         several: A picture may have several labels, written "cat;dog" (";" alone: none of them).
         balance: Rare classes count as much as frequent ones.
@@ -108,7 +108,8 @@ def transfer(
     with counting("choosing on folds") as progress, Bar(f"training {head}") as bar:
         classifier = change_head(
             backbone, pictures.images, pictures.labels, pictures.classes, size, head=head, seed=seed,
-            fine_tune=choices, folds=folds, sinks=[bar] if head in RECIPES else [], progress=progress, say=note,
+            fine_tune=choices, folds=folds, groups=pictures.groups, sinks=[bar] if head in RECIPES else [],
+            progress=progress, say=note,
         )  # fmt: skip
     note(str(Swap(classifier.backbone, classifier.head, cut)))
     verdict = judge(classifier, pictures.test_images, pictures.test_labels)

@@ -82,27 +82,73 @@ def per_class(labels: Tensor, n: int, seed: int = 0) -> Tensor:
     return torch.cat([torch.empty(0, dtype=torch.int64), *drawn]).sort().values
 
 
-def folds(labels: Tensor, k: int, seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def folds(labels: Tensor, k: int, seed: int = 0, groups: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut the pictures into k parts with the classes spread evenly; each part is held out once.
 
-    Unlike scikit-learn's StratifiedKFold it takes classes of fewer than k pictures; empty parts are left out.
+    Unlike scikit-learn's StratifiedKFold it takes classes of fewer than k pictures; empty parts are left out, and so is
+    one that would leave nothing to train on.
+
+    Args:
+        labels: N, int64.
+        k: Parts.
+        seed: Of the draw.
+        groups: N, int64: pictures of equal group are never parted; none: each stands for itself.
 
     Yields:
         Indices to train on and indices held out, both sorted, int64.
 
     Raises:
-        ValueError: k below 2.
+        ValueError: k below 2, or not one group a picture.
     """
     if k < 2:
         raise ValueError(f"k must be 2 or more, got {k}")
-    dealt = torch.cat([torch.empty(0, dtype=torch.int64), *_by_class(labels, seed, "folds")])  # N, class after class
-    part = torch.empty(len(labels), dtype=torch.int64)
-    part[dealt] = torch.arange(len(labels)) % k  # round robin
-    for number in range(min(k, len(labels))):
-        yield torch.nonzero(part != number).flatten(), torch.nonzero(part == number).flatten()
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"{len(groups)} groups for {len(labels)} labels")
+    part = _parts(labels, k, seed, groups)
+    for number in range(k):
+        train, held = torch.nonzero(part != number).flatten(), torch.nonzero(part == number).flatten()
+        if len(train) and len(held):
+            yield train, held
 
 
-def some_folds(labels: Tensor, k: int, enough: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def _parts(labels: Tensor, k: int, seed: int, groups: Tensor | None) -> Tensor:
+    """N, 0..k-1: in which part each picture is.
+
+    Groups of several go first, the largest ahead, each to the part that has least of its classes; the other pictures
+    then level each class. Of equals the part that has fewest pictures takes it, so that none stays empty.
+    """
+    order = torch.cat([torch.empty(0, dtype=torch.int64), *_by_class(labels, seed, "folds")])  # N, class after class
+    part, total = torch.full((len(labels),), -1), labels.bincount()
+    has = torch.zeros(len(total), k, dtype=torch.int64)  # pictures of each class in each part
+    for group in _several(groups, order) if groups is not None else ():
+        classes = labels[group]
+        crowd = (has[classes] / total[classes, None]).sum(0).tolist()  # k
+        chosen = min(range(k), key=lambda number: (crowd[number], int(has[:, number].sum())))
+        part[group] = chosen
+        has[:, chosen] += classes.bincount(minlength=len(total))
+    for label in labels.unique().tolist():
+        singles = order[(labels[order] == label) & (part[order] < 0)]
+        if count := len(singles):
+            turn = has.sum(0).argsort(stable=True).argsort()  # k, whose turn it is among equals
+            places = (has[label, :, None] + torch.arange(count)) * k + turn[:, None]  # k count, the lowest first
+            part[singles] = places.flatten().argsort()[:count] // count
+            has[label] += part[singles].bincount(minlength=k)
+    return part
+
+
+def _several(groups: Tensor, order: Tensor) -> list[Tensor]:
+    """The members of each group of two or more, the largest first; among equals as ``order`` has them."""
+    numbers, counts = groups[order].unique(return_inverse=True, return_counts=True)[1:]  # N, G
+    found: dict[int, list[int]] = {}
+    for place, number in zip(order.tolist(), numbers.tolist(), strict=True):
+        if counts[number] > 1:
+            found.setdefault(number, []).append(place)
+    return sorted(map(torch.tensor, found.values()), key=len, reverse=True)
+
+
+def some_folds(
+    labels: Tensor, k: int, enough: int, seed: int = 0, groups: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
     """As many ``folds`` as it takes to hold out ``enough`` pictures (or all k); none where no class has a second one.
 
     Args:
@@ -110,11 +156,14 @@ def some_folds(labels: Tensor, k: int, enough: int, seed: int = 0) -> list[tuple
         k: Parts.
         enough: Pictures held out that are enough for what is chosen by them.
         seed: Of the draw.
+        groups: N, int64: pictures of equal group are never parted, and count as one where a second one is asked for.
     """
     parts, held_out = list[tuple[Tensor, Tensor]](), 0
-    if int(labels.bincount(minlength=1).max()) < 2:
+    keys = torch.arange(len(labels)) if groups is None else groups
+    alone = torch.unique(torch.stack([labels.to(keys), keys], 1), dim=0)[:, 0]  # the class of each group that has it
+    if int(alone.bincount(minlength=1).max()) < 2:
         return parts
-    for train, held in folds(labels, k, seed):
+    for train, held in folds(labels, k, seed, groups):
         parts.append((train, held))
         if (held_out := held_out + len(held)) >= enough:
             break

@@ -55,7 +55,7 @@ class Choice(NamedTuple):
     def __str__(self) -> str:
         """One line for a person."""
         if math.isnan(self.loss):
-            return "one label a class leaves nothing to choose by: the recipe as it is, probabilities as they come"
+            return "no class has a second label to hold out, so nothing is chosen: the recipe as it is, no temperature"
         when = f"stop after {self.check}/{CHECKS} of the way" if self.check else "keep the linear probe: more only hurt"
         return f"chosen on folds: {self.name} regularisation, {when}, temperature {self.temperature:.2f}"
 
@@ -77,6 +77,7 @@ def choose(
     folds: int,
     seed: int,
     from_probe: bool,
+    groups: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Choice:
     """Choose how to train; arguments as for ``transfer``.
@@ -92,9 +93,10 @@ def choose(
         folds: Parts.
         seed: Of the parts and the trainings.
         from_probe: Whether ``start`` gives a trained head, so that not training at all is a candidate.
+        groups: N, int64: pictures of equal group are in one part.
         progress: Told how many trainings of how many are done.
     """
-    parts = some_folds(strata(labels), folds, ENOUGH, seed)
+    parts = some_folds(strata(labels), folds, ENOUGH, seed, groups)
     candidates = {"strong": recipe}
     if len(labels) <= FEW:
         candidates["gentle"] = replace(recipe, task=replace(recipe.task, augment=GENTLE, smoothing=0.0))

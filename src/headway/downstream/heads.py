@@ -85,6 +85,10 @@ def read(head: nn.Module, features: Features) -> Tensor:
     return logits
 
 
+FRESH = ("attentive", "mlp")
+"""Heads that begin by chance; others that are trained by steps begin as a linear probe."""
+
+
 def fresh_head(kind: str, width: int, classes: int, seed: int) -> nn.Module:
     """A head with fresh weights, initialised by its own seed: attentive, mlp, or linear for every other kind."""
     with seeded(seed):

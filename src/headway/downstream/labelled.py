@@ -29,6 +29,7 @@ class Labelled(NamedTuple):
         aside: True where the test pictures were set aside from the labelled ones.
         skipped: (name, reason) of pictures that could not be read.
         test_hashes: N', int64, the content of each test picture, as ``Store.hashes``.
+        groups: N, int64: pictures to train on that no fold may part, as ``groups_of`` has them; none: no two.
     """
 
     images: Pictures
@@ -39,6 +40,7 @@ class Labelled(NamedTuple):
     aside: bool
     skipped: list[tuple[str, str]]
     test_hashes: Tensor
+    groups: Tensor | None = None
 
 
 def gather_labelled(
@@ -70,10 +72,10 @@ def gather_labelled(
     store = build_store(source, side or size, progress=progress)
     labels, classes = _labels(store, several)  # N or N K, K
     known = (_given(store) >= 0).nonzero().flatten()
+    groups = groups_of(store)
     if test is None:
-        groups = groups_of(store)[known]
         spread = strata(labels[known])
-        train, held = (known[part] for part in stratified_split(spread, seed=seed, groups=groups))
+        train, held = (known[part] for part in stratified_split(spread, seed=seed, groups=groups[known]))
         test_images, test_labels, skipped = pick(store.images, held), labels[held], store.skipped
         hashes = store.hashes[held]
         if side not in (0, size):  # as prediction decodes them, not shrunk from a larger store
@@ -104,7 +106,7 @@ def gather_labelled(
             raise HeadwayError(f"--per-class must be at least 1, got {per_class_count}")
         train = train[per_class(strata(labels[train]), per_class_count, seed=seed)]
     images, aside = pick(store.images, train), test is None
-    return Labelled(images, labels[train], test_images, test_labels, classes, aside, skipped, hashes)
+    return Labelled(images, labels[train], test_images, test_labels, classes, aside, skipped, hashes, groups[train])
 
 
 def _given(store: Store) -> Tensor:

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from headway.data.picked import Pictures
@@ -12,11 +11,11 @@ from headway.downstream.calibrate import knn_temperature
 from headway.downstream.choose import choose
 from headway.downstream.classifier import Classifier
 from headway.downstream.features import extract
-from headway.downstream.heads import NearestNeighbours, fresh_head
+from headway.downstream.heads import FRESH, NearestNeighbours, fresh_head
 from headway.downstream.layers import hold_first, layer_rules
 from headway.downstream.tune import FINE_TUNE as FINE_TUNE
 from headway.downstream.tune import FROM_SCRATCH as FROM_SCRATCH
-from headway.downstream.tune import RECIPES, calibrated_head
+from headway.downstream.tune import RECIPES, calibrated_head, scaled_head
 from headway.downstream.tune import FineTune as FineTune
 from headway.downstream.tune import linear_head as linear_head
 from headway.downstream.tune import new_head as new_head
@@ -40,6 +39,7 @@ def transfer(
     seed: int = 0,
     fine_tune: FineTune | None = None,
     folds: int = 0,
+    groups: Tensor | None = None,
     sinks: Sequence[Sink] = (),
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -60,6 +60,7 @@ def transfer(
         fine_tune: Choices of heads that are trained by steps; none: those of ``RECIPES``.
         folds: Parts of the labelled pictures on which regularisation, the moment to stop and the temperature are
             chosen; 0: the recipe as it is, and probabilities as they come.
+        groups: N, int64: pictures of equal group are in one fold; none: each stands for itself.
         sinks: Take the events of training.
         progress: Told how many trainings on folds of how many are done.
         say: Told what was chosen.
@@ -71,36 +72,31 @@ def transfer(
     choices = fine_tune or RECIPES.get(head, FINE_TUNE)
     check(backbone, head, choices, several, folds)
     network: Any = backbone
-    features = None if head in ("attentive", "mlp") else extract(backbone, images, size)  # N D
-
-    def probe(rows: Tensor | None = None) -> tuple[nn.Linear, float]:
-        assert features is not None
-        x, y = (features, labels) if rows is None else (features[rows], labels[rows])
-        return calibrated_head(x, y, len(classes), seed, choices.task.balance)
+    features = None if head in FRESH else extract(backbone, images, size)  # N D
 
     def start(rows: Tensor | None = None) -> nn.Module:
         """The head that training on some rows starts from."""
         if features is None:
             return fresh_head(head, network.embed_dim, len(classes), seed)
-        linear, temperature = probe(rows)
-        with torch.no_grad():  # each fold's probe has a penalty, and so a scale of logits, of its own: bring all to one
-            for part in linear.parameters():
-                part.div_(temperature)
-        return linear
+        x, y = (features, labels) if rows is None else (features[rows], labels[rows])
+        together = groups if rows is None or groups is None else groups[rows]
+        return scaled_head(x, y, len(classes), seed, choices.task.balance, together)
 
     if head == "knn":
         assert features is not None
-        temperature = knn_temperature(features, labels, len(classes), folds, seed) if folds else 1.0
+        temperature = knn_temperature(features, labels, len(classes), folds, seed, groups) if folds else 1.0
         neighbours = NearestNeighbours(features, labels, len(classes))
         return Classifier(backbone, neighbours, classes, size, head, temperature)
     if head == "linear":
-        linear, temperature = probe()
+        assert features is not None
+        linear, temperature = calibrated_head(features, labels, len(classes), seed, choices.task.balance, groups)
         return Classifier(backbone, linear, classes, size, head, temperature if folds else 1.0, several)
     first, stop, temperature = start(), None, 1.0
     if folds:
         chosen = choose(
             backbone, start, images, labels, classes, size,
-            recipe=choices, folds=folds, seed=seed, from_probe=features is not None, progress=progress,
+            recipe=choices, folds=folds, seed=seed, from_probe=features is not None, groups=groups,
+            progress=progress,
         )  # fmt: skip
         say(str(chosen))
         choices, temperature = chosen.choices, chosen.temperature

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from headway.config import NO_DECAY, Optim, Rule
@@ -135,18 +136,32 @@ def supervise(
 
 
 def calibrated_head(
-    features: Tensor, labels: Tensor, classes: int, seed: int, balance: bool = False
+    features: Tensor, labels: Tensor, classes: int, seed: int, balance: bool = False, groups: Tensor | None = None
 ) -> tuple[nn.Linear, float]:
     """The linear probe of N D features as an output layer, D -> K, and the temperature that folds of them ask for."""
-    found = fit_probe(features, labels, classes, seed=seed, balance=balance)
+    found = fit_probe(features, labels, classes, seed=seed, balance=balance, groups=groups)
     head = new_head(features.shape[1], classes, seed)
     head.load_state_dict({"weight": found.probe.weight.float(), "bias": found.probe.bias.float()})
     return head, found.temperature
 
 
-def linear_head(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
+def linear_head(features: Tensor, labels: Tensor, classes: int, seed: int, groups: Tensor | None = None) -> nn.Linear:
     """The linear probe of N D features as an output layer: D -> K."""
-    return calibrated_head(features, labels, classes, seed)[0]
+    return calibrated_head(features, labels, classes, seed, groups=groups)[0]
+
+
+def scaled_head(
+    features: Tensor, labels: Tensor, classes: int, seed: int, balance: bool = False, groups: Tensor | None = None
+) -> nn.Linear:
+    """The linear probe with logits at their own best temperature: where a training that moves the backbone starts.
+
+    Each draw and fold has a penalty, and so a scale of logits, of its own; this brings all to one.
+    """
+    head, temperature = calibrated_head(features, labels, classes, seed, balance, groups)
+    with torch.no_grad():
+        for part in head.parameters():
+            part.div_(temperature)
+    return head
 
 
 def new_head(width: int, classes: int, seed: int) -> nn.Linear:

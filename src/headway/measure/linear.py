@@ -83,6 +83,7 @@ def choose_strength(
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 5,
     seed: int = 0,
+    groups: Tensor | None = None,
 ) -> float:
     """The strength that recognises most on held-out folds of the training labels; log loss decides between equals.
 
@@ -96,12 +97,13 @@ def choose_strength(
         strengths: To choose from.
         folds: Parts, with classes spread evenly; at most N.
         seed: Of the folds.
+        groups: N, int64: rows of equal group are held out together; none: each stands for itself.
 
     Returns:
         One of ``strengths``, or ``DEFAULT_STRENGTH`` where no class has two labels.
     """
     _check(features, labels, classes, strengths)
-    return _choose(principal_axes(features), labels, classes, strengths, folds, seed, None).strength
+    return _choose(principal_axes(features), labels, classes, strengths, folds, seed, None, groups).strength
 
 
 def _choose(
@@ -112,9 +114,11 @@ def _choose(
     folds: int,
     seed: int,
     weights: Tensor | None,
+    groups: Tensor | None = None,
 ) -> _Choice:
     spread = strata(labels.cpu())  # N
-    parts = [tuple(part.to(labels.device) for part in parts) for parts in some_folds(spread, folds, ENOUGH, seed)]
+    cut = some_folds(spread, folds, ENOUGH, seed, groups)
+    parts = [tuple(part.to(labels.device) for part in parts) for parts in cut]
     if not parts:
         return _Choice(DEFAULT_STRENGTH, 1.0)
     truth = torch.cat([labels[held] for _, held in parts])
@@ -136,7 +140,14 @@ def _choose(
     return _Choice(chosen, fit_temperature(said.cpu(), truth.cpu(), doubt=1.0))
 
 
-def fit_probe(features: Tensor, labels: Tensor, classes: int, seed: int = 0, balance: bool = False) -> Fitted:
+def fit_probe(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    seed: int = 0,
+    balance: bool = False,
+    groups: Tensor | None = None,
+) -> Fitted:
     """Choose strength and temperature on folds of the training labels, then fit all of them.
 
     Args:
@@ -145,13 +156,14 @@ def fit_probe(features: Tensor, labels: Tensor, classes: int, seed: int = 0, bal
         classes: K.
         seed: Of the folds.
         balance: Whether classes count alike, however many pictures they have.
+        groups: N, int64: rows of equal group are held out together; none: each stands for itself.
 
     Raises:
         ValueError: As ``fit_linear`` does.
     """
     _check(features, labels, classes, STRENGTHS)
     axes, weights = principal_axes(features), _weights(labels, balance)
-    chosen = _choose(axes, labels, classes, STRENGTHS, 5, seed, weights)
+    chosen = _choose(axes, labels, classes, STRENGTHS, 5, seed, weights, groups)
     solution = solve(axes, labels, classes, chosen.strength, weights=weights)
     return Fitted(_probe(axes, solution, features.dtype), *chosen)
 
@@ -180,5 +192,5 @@ def _check(features: Tensor, labels: Tensor, classes: int, strengths: Sequence[f
         raise ValueError(f"labels must be N x {classes} classes, got {tuple(labels.shape)}")
     if not strengths or min(strengths) <= 0:
         raise ValueError(f"strengths must be positive, got {tuple(strengths)}")
-    if not bool(features.isfinite().all()):
+    if not all(bool(end.isfinite()) for end in features.aminmax()):  # either end is NaN where any number is
         raise ValueError("features hold NaN or infinity: the backbone that made them has diverged")

@@ -2,7 +2,8 @@
 
 Every task trains the same network on the same terms from the same seeds, and is passed on with the same labels. The
 baselines see those labels too: raw pixels, the untrained network, training from scratch (which chooses its learning
-rate on folds from as many as fine-tuning does, and takes twice its steps), and public backbones.
+rate on folds from as many as any head does, and takes twice the steps), and public backbones, which the tasks also
+train on.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from headway.backbones.load import build_backbone
 from headway.backbones.weights import load_backbone
 from headway.data.arrays import Arrays
 from headway.downstream.labelled import Labelled
-from headway.downstream.transfer import FINE_TUNE, FineTune
+from headway.downstream.tune import FineTune
 from headway.draws import hashed, seeded
 from headway.files import read_json
 from headway.train.job import Job
@@ -28,8 +29,10 @@ from headway.train.planning import channel_statistics
 from headway.train.pool import keep_pool
 from headway.train.run import run_job
 from headway.verdict.cells import Cells, pack, plain_name, unpack
-from headway.verdict.public import public_backbone
+from headway.verdict.heads import called, kind_of, recipe_of
+from headway.verdict.public import continued, offline, public_backbone, title
 from headway.verdict.trial import (
+    LONGER,
     PIXEL,
     SCRATCH,
     SCRATCH_LONG,
@@ -39,16 +42,16 @@ from headway.verdict.trial import (
     at_rate,
     draw_labels,
     features_of,
+    for_steps,
     fresh,
     frozen,
-    moving,
     raw_pixels,
     score,
+    trained,
     tune,
 )
 
-HEADS = {"linear": "linear", "finetune": "fine-tuned"}
-"""What a task may be passed on with, and what its row is called."""
+TASKS = "tasks"
 Make = Callable[[int], Trial]
 
 
@@ -59,9 +62,11 @@ class Terms:
     jobs: tuple[Job, ...]
     """One pretraining a task; their seeds are counted up from here."""
     heads: tuple[str, ...] = ("linear", "finetune")
-    """Keys of ``HEADS``."""
+    """What tasks and public backbones are passed on with, of ``verdict.heads``."""
     public: tuple[str, ...] = ()
-    """Public backbones, as timm:NAME."""
+    """Public backbones, as ``verdict.public`` takes them."""
+    continued: bool = True
+    """Whether each task also trains the public backbones on."""
     per_class: int = 10
     """Labels a class."""
     seeds: int = 3
@@ -70,18 +75,31 @@ class Terms:
     """Draws of labels for each seed."""
     seed: int = 0
     """The first."""
-    fine_tune: FineTune = FINE_TUNE
-    """How fine-tuning is done, but for the rate."""
-    scratch: FineTune = SCRATCH_LONG
-    """How training from scratch is done, but for the rate."""
+    label_steps: int = 0
+    """Steps of one training on labels (from scratch: ``LONGER`` times as many); 0: as the head's recipe has it."""
+
+    def recipe(self, head: str) -> FineTune | None:
+        """How a head, or all of it from scratch, is trained by steps, but for the rate; none where it isn't."""
+        if head == SCRATCH:
+            return for_steps(SCRATCH_LONG, LONGER * self.label_steps) if self.label_steps else SCRATCH_LONG
+        found = recipe_of(head)
+        return for_steps(found, self.label_steps) if found and self.label_steps else found
 
 
 class Contender(NamedTuple):
-    """One row: how its trial is made from the number of a seed, and whether it may be chosen (by folds)."""
+    """One row.
+
+    Attributes:
+        name: What it is called.
+        make: Its trial, from the number of a seed.
+        head: What it is trained with: of ``verdict.heads``, or from scratch.
+        among: Of those with the same word here folds choose one; none: it is there to be compared with.
+    """
 
     name: str
     make: Make
-    choosable: bool
+    head: str
+    among: str = ""
 
 
 class Arena:
@@ -105,16 +123,24 @@ class Arena:
         self.terms, self.pool, self.hashes, self.pictures, self.cells = terms, pool, hashes, pictures, cells
         self.watch, self.say = watch, say
         self.size = terms.jobs[0].size
+        self.public = {name: cache(partial(public_backbone, name, terms.jobs[0])) for name in terms.public}
+        known = self.public.items() if terms.continued else ()
+        self.continued = {name: continued(name, backbone(), terms.jobs, pool) for name, backbone in known}
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every pretraining of one seed."""
+        return [*self.terms.jobs, *(job for found in self.continued.values() for job in found.jobs)]
 
     def pretrained(self, job: Job, number: int) -> nn.Module:
         """The backbone of one task and seed, trained if it isn't yet."""
-        job = replace(job, seed=self.terms.seed + number)
-        run = run_folder(self.cells, job.task, job.seed)
+        job, name = replace(job, seed=self.terms.seed + number), title(job)
+        run = run_folder(self.cells, name, job.seed)
         if not finished(run):
-            with self.watch(f"{job.task}, seed {job.seed}") as sinks:
+            with self.watch(f"{name}, seed {job.seed}") as sinks, offline() if job.weights else nullcontext():
                 answer = run_job(job, self.pool, run, resume=True, sinks=sinks)
             keep_pool(run, self.hashes)
-            self.say(f"{job.task}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
+            self.say(f"{name}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
         return load_backbone(run).float()
 
     def untrained(self, number: int) -> nn.Module:
@@ -131,26 +157,25 @@ class Arena:
 
     def contenders(self) -> list[Contender]:
         """Every row of the leaderboard to be."""
-        terms, pictures = self.terms, self.pictures
-        pixels = frozen(pictures, raw_pixels)
+        pictures, pixels = self.pictures, frozen(self.pictures, raw_pixels)
         rows = [
-            Contender(PIXEL, lambda s: pixels, False),
-            Contender(UNTRAINED, lambda s: frozen(pictures, features_of(self.untrained(s), self.size)), False),
-            Contender(SCRATCH, lambda s: self._moving(SCRATCH, self.untrained, s, terms.scratch, False), False),
+            Contender(PIXEL, lambda s: pixels, "linear"),
+            Contender(UNTRAINED, lambda s: frozen(pictures, features_of(self.untrained(s), self.size)), "linear"),
+            Contender(SCRATCH, lambda s: self._trained(SCRATCH, self.untrained, SCRATCH, s), SCRATCH),
         ]
-        for name in terms.public:
-            base = self._public(name)
-            for head in terms.heads:
-                rows.append(
-                    Contender(f"{name} {HEADS[head]}", _once(partial(self._passed_on, name, base, head)), False)
-                )
-        for job in terms.jobs:
-            base = partial(self.pretrained, job)
-            for head in terms.heads:
-                rows.append(
-                    Contender(f"{job.task} {HEADS[head]}", partial(self._passed_on, job.task, base, head), True)
-                )
+        for name, backbone in self.public.items():
+            as_it_comes = self._rows(name, partial(_any_seed, backbone), name)
+            rows += [contender._replace(make=_once(contender.make)) for contender in as_it_comes]
+            for job in self.continued[name].jobs if name in self.continued else ():
+                rows += self._rows(title(job), partial(self.pretrained, job), f"from {name}")
+        for job in self.terms.jobs:
+            rows += self._rows(job.task, partial(self.pretrained, job), TASKS)
         return rows
+
+    def _rows(self, name: str, base: Callable[[int], nn.Module], among: str) -> list[Contender]:
+        """A backbone with each of the heads."""
+        rows = {f"{name} {called(head)}": head for head in self.terms.heads}
+        return [Contender(row, partial(self._passed_on, row, base, head), head, among) for row, head in rows.items()]
 
     def scored(self, contender: Contender, number: int) -> tuple[np.ndarray, list[float]]:
         """Draws n, right or not, of a contender under one seed, and its share on folds of each draw; computed once."""
@@ -159,7 +184,7 @@ class Arena:
 
         def compute(draw: int) -> dict[str, Any]:
             chosen = draw_labels(pictures.labels, terms.per_class, seed, draw)
-            found = score(trial(), pictures, chosen, hashed("training", seed, draw), contender.choosable)
+            found = score(trial(), pictures, chosen, hashed("training", seed, draw), bool(contender.among))
             known = "" if found.folds is None else f": {100 * found.folds:.1f} % right on folds of its labels"
             self.say(f"{contender.name}, seed {seed}, draw {draw} done{known}")
             return {"right": pack(found.right.numpy()), "folds": found.folds}
@@ -170,25 +195,20 @@ class Arena:
         ]
         return np.stack([unpack(cell["right"]) for cell in cells]), [cell["folds"] for cell in cells]
 
-    def _public(self, name: str) -> Callable[[int], nn.Module]:
-        """A public backbone, the same for every seed."""
-        built = cache(lambda: public_backbone(name, self.size))
-        return lambda number: built()
-
     def _passed_on(self, name: str, base: Callable[[int], nn.Module], head: str, number: int) -> Trial:
-        if head == "linear":
-            return frozen(self.pictures, features_of(base(number), self.size))
-        return self._moving(f"{name} {HEADS[head]}", base, number, self.terms.fine_tune, True)
+        if self.terms.recipe(head) is None:
+            return frozen(self.pictures, features_of(base(number), self.size), head)
+        return self._trained(name, base, head, number)
 
-    def _moving(
-        self, name: str, base: Callable[[int], nn.Module], number: int, choices: FineTune, probe_first: bool
-    ) -> Trial:
-        """A contender whose backbone moves, at the learning rate that folds of the very first labels prefer."""
-        terms, pictures = self.terms, self.pictures
+    def _trained(self, name: str, base: Callable[[int], nn.Module], head: str, number: int) -> Trial:
+        """A contender that is trained by steps, at the learning rate that folds of the very first labels prefer."""
+        terms, pictures, choices = self.terms, self.pictures, self.terms.recipe(head)
+        assert choices is not None
+        kind = head if head == SCRATCH else kind_of(head)
 
         def make(backbone: nn.Module, choices: FineTune) -> Trial:
-            start: Start = (lambda seed: backbone) if probe_first else partial(fresh, backbone)
-            return moving(pictures, start, self.size, choices, probe_first=probe_first)
+            start: Start = partial(fresh, backbone) if head == SCRATCH else lambda seed: backbone
+            return trained(pictures, start, self.size, choices, kind)
 
         def compute() -> dict[str, Any]:
             chosen = draw_labels(pictures.labels, terms.per_class, terms.seed, 0)
@@ -198,6 +218,11 @@ class Arena:
             return {"factor": factor}
 
         return make(base(number), at_rate(choices, self.cells.get(f"rate of {name}", compute)["factor"]))
+
+
+def _any_seed(built: Callable[[], nn.Module], number: int) -> nn.Module:
+    """A network that no seed of ours has made."""
+    return built()
 
 
 def _once(make: Make) -> Make:

@@ -70,6 +70,19 @@ def best_on_folds(folds: Table, rows: Sequence[int]) -> str:
     return max(folds, key=lambda name: float(np.mean(folds[name][list(rows)])))
 
 
+def cross_fitted(right: Table, folds: Table) -> tuple[tuple[str, ...], np.ndarray]:
+    """For each replicate the contender that folds of the other half choose, and what it named rightly: R n.
+
+    Args:
+        right: For each contender R n.
+        folds: For each contender that may be chosen R.
+    """
+    everyone = range(len(next(iter(folds.values()))))
+    halves = [[r for r in everyone if r % 2 == side] for side in (0, 1)]
+    chosen = tuple(best_on_folds(folds, halves[1 - r % 2] or halves[0]) for r in everyone)
+    return chosen, np.stack([right[name][r] for r, name in enumerate(chosen)])
+
+
 def claim(right: Table, folds: Table, baseline: str, level: float = 0.95) -> Claim:
     """The one claim that a comparison may end in.
 
@@ -79,14 +92,10 @@ def claim(right: Table, folds: Table, baseline: str, level: float = 0.95) -> Cla
         baseline: The name in ``right`` that gains are counted from.
         level: How often such intervals shall hold the truth.
     """
-    everyone = range(len(right[baseline]))
-    halves = [[r for r in everyone if r % 2 == side] for side in (0, 1)]
-    chosen = tuple(best_on_folds(folds, halves[1 - r % 2] or halves[0]) for r in everyone)
-    differences = np.stack([right[name][r] - right[baseline][r] for r, name in enumerate(chosen)])  # R n
-    mean, low, high = paired_interval(differences, level)
-    return Claim(
-        mean, low, high, verdict_of(low, high), max(mean - low, high - mean), best_on_folds(folds, everyone), chosen
-    )
+    chosen, best = cross_fitted(right, folds)
+    mean, low, high = paired_interval(best - right[baseline], level)
+    winner = best_on_folds(folds, range(len(chosen)))
+    return Claim(mean, low, high, verdict_of(low, high), max(mean - low, high - mean), winner, chosen)
 
 
 def leaderboard(right: Table, baseline: str, level: float = 0.95) -> list[dict[str, Any]]:

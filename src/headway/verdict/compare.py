@@ -3,60 +3,52 @@
 Which task and head are best is chosen on folds of training labels; the test pictures are for the claim alone.
 """
 
-from typing import Any
+from collections import defaultdict
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway.verdict.arena import Arena, Terms, finished, run_folder
-from headway.verdict.cells import Cells
-from headway.verdict.claim import Claim, claim, leaderboard, replicates
-from headway.verdict.trial import FOLDS, RATES, SCRATCH
+from headway.verdict.arena import TASKS, Arena
+from headway.verdict.claim import Claim, claim, cross_fitted, leaderboard, replicates
+from headway.verdict.trial import SCRATCH
 
 
-def compare(arena: Arena) -> tuple[list[dict[str, Any]], Claim]:
-    """Fill every cell, then claim.
+class Comparison(NamedTuple):
+    """What came of it.
 
-    Returns:
-        The leaderboard, best first, and the claim against training from scratch.
+    Attributes:
+        rows: The leaderboard, best first.
+        claim: Of the tasks, against training from scratch.
+        continued: For each public backbone the claim of the tasks that trained it on, against it as it comes.
     """
+
+    rows: list[dict[str, Any]]
+    claim: Claim
+    continued: dict[str, Claim]
+
+
+def compare(arena: Arena) -> Comparison:
+    """Fill every cell, then claim."""
     terms = arena.terms
     arena.cells.begin()
     contenders = arena.contenders()
     right: dict[str, list[np.ndarray]] = {contender.name: [] for contender in contenders}
-    folds: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders if contender.choosable}
+    folds: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
     for number in range(terms.seeds):  # seed after seed: whoever stops early has every contender
-        for job in terms.jobs:
+        for job in arena.jobs:
             arena.pretrained(job, number)
         for contender in contenders:
-            table, held = arena.scored(contender, number)
+            table, shown = arena.scored(contender, number)
             right[contender.name].append(table)
-            if contender.choosable:
-                folds[contender.name].append(held)
+            folds[contender.name].append(shown)
     tables = {name: replicates(np.stack(table)) for name, table in right.items()}  # R n each
-    shares = {name: replicates(np.array(held)[..., None])[:, 0] for name, held in folds.items()}  # R each
-    return leaderboard(tables, SCRATCH), claim(tables, shares, SCRATCH)
-
-
-def cost(terms: Terms, labels: int, cells: Cells) -> dict[str, Any]:
-    """What there is to do: pretrainings that aren't finished, and trainings on labels with their steps.
-
-    Args:
-        terms: What is compared.
-        labels: Labelled pictures of one draw.
-        cells: Where results are kept.
-    """
-    left = [
-        job for job in terms.jobs for s in range(terms.seeds)
-        if not finished(run_folder(cells, job.task, terms.seed + s))
-    ]  # fmt: skip
-    each, choosing = terms.seeds * terms.draws, FOLDS * len(RATES)
-    tuned = "finetune" in terms.heads
-    fine = tuned * (len(terms.jobs) * (each * (1 + FOLDS) + choosing) + len(terms.public) * (each + choosing))
-    scratch = each + choosing
-    budgets = [job.budget for job in left]
-    return {
-        "pretrainings": len(terms.jobs) * terms.seeds, "left": len(left),
-        "seconds": sum(budget for budget in budgets if budget) if all(budgets) else None,
-        "trainings": fine + scratch,
-        "steps": fine * terms.fine_tune.steps(labels) + scratch * terms.scratch.steps(labels),
-    }  # fmt: skip
+    shares: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+    for contender in contenders:
+        if contender.among:
+            held = np.array(folds[contender.name])[..., None]
+            shares[contender.among][contender.name] = replicates(held)[:, 0]  # R
+    found = {}
+    for name in (name for name, further in arena.continued.items() if further.jobs):
+        _, as_it_comes = cross_fitted(tables, shares[name])  # whichever head, the other half of the folds chooses it
+        found[name] = claim(tables | {name: as_it_comes}, shares[f"from {name}"], name)
+    return Comparison(leaderboard(tables, SCRATCH), claim(tables, shares[TASKS], SCRATCH), found)

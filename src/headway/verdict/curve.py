@@ -12,10 +12,11 @@ import numpy as np
 from torch import nn
 
 from headway.downstream.labelled import Labelled
-from headway.downstream.transfer import FINE_TUNE, FineTune
+from headway.downstream.tune import FineTune
 from headway.draws import hashed
 from headway.measure.metrics import Interval, paired_interval
 from headway.verdict.cells import Keep, pack, unpack
+from headway.verdict.heads import kind_of, recipe_of
 from headway.verdict.trial import (
     FOLDS,
     LONGER,
@@ -31,8 +32,8 @@ from headway.verdict.trial import (
     for_steps,
     fresh,
     frozen,
-    moving,
     score,
+    trained,
     tune,
 )
 
@@ -40,7 +41,7 @@ PRETRAINED = "pretrained"
 TUNED_AT = 10
 """Labels a class (or the largest number asked for, if less) on whose folds learning rates are chosen."""
 MOST = 1500
-"""Steps of one fine-tuning at most (from scratch: twice as many), unless they are given."""
+"""Steps of one training at most (from scratch: twice as many), unless they are given."""
 Count = int | None
 
 
@@ -69,11 +70,11 @@ class Curve:
         backbone: Of the run.
         pictures: To learn from and to test with.
         size: Side of the view in pixels.
-        head: linear or finetune: how the run is passed on.
+        head: How the run is passed on: of ``verdict.heads``.
         counts: Labels a class, ascending; None at the end: all.
         draws: Draws of labels at each count but "all".
         seed: Of draws and training.
-        label_steps: Steps of one fine-tuning (from scratch: twice as many); 0: 50 passes, 150 at least, MOST at most.
+        label_steps: Steps of one training (from scratch: twice as many); 0: 50 passes, 150 at least, MOST at most.
         keep: Computes a result, or reads it where it was computed before.
     """
 
@@ -83,6 +84,7 @@ class Curve:
     ):  # fmt: skip
         self.backbone, self.pictures, self.size, self.head = backbone, pictures, size, head
         self.counts, self.draws, self.seed, self.label_steps = counts, draws, seed, label_steps
+        self.recipe = recipe_of(head)
         self.keep, self.done = keep, 0
         self.progress: Callable[[int, int], None] = lambda done, of: None
 
@@ -96,14 +98,13 @@ class Curve:
         """By name, how a contender learns from so many labels a class."""
         blank = fresh(self.backbone, hashed("untrained", self.seed))
         untrained = frozen(self.pictures, features_of(blank, self.size))
-        passed_on: Callable[[Count], Trial] = partial(
-            self._moving, PRETRAINED, lambda seed: self.backbone, FINE_TUNE, True
-        )
-        if self.head == "linear":
-            passed_on = _always(frozen(self.pictures, features_of(self.backbone, self.size)))
+        passed_on: Callable[[Count], Trial] = (
+            partial(self._trained, PRETRAINED, lambda seed: self.backbone, self.recipe, kind_of(self.head))
+            if self.recipe else _always(frozen(self.pictures, features_of(self.backbone, self.size), self.head))
+        )  # fmt: skip
         return {
             UNTRAINED: _always(untrained),
-            SCRATCH: partial(self._moving, SCRATCH, partial(fresh, self.backbone), SCRATCH_LONG, False),
+            SCRATCH: partial(self._trained, SCRATCH, partial(fresh, self.backbone), SCRATCH_LONG, SCRATCH),
             PRETRAINED: passed_on,
         }
 
@@ -113,8 +114,8 @@ class Curve:
 
     def training_steps(self) -> int:
         """Steps of training on labels, over all results."""
-        total, kinds = 0, [SCRATCH_LONG] + [FINE_TUNE] * (self.head == "finetune")
-        for choices in kinds:
+        total = 0
+        for choices in filter(None, (SCRATCH_LONG, self.recipe)):
             total += FOLDS * len(RATES) * self._steps(choices, self._labels(self._tuned_at()))
             total += sum(self.draws_at(count) * self._steps(choices, self._labels(count)) for count in self.counts)
         return total
@@ -134,12 +135,12 @@ class Curve:
         known = [count for count in self.counts if count is not None]
         return min(TUNED_AT, max(known)) if known else None
 
-    def _moving(self, name: str, start: Start, choices: FineTune, probe_first: bool, count: Count) -> Trial:
+    def _trained(self, name: str, start: Start, choices: FineTune, head: str, count: Count) -> Trial:
         count_tuned = self._tuned_at()
         at = draw_labels(self.pictures.labels, count_tuned, self.seed, 0)
 
         def make(choices: FineTune) -> Trial:
-            return moving(self.pictures, start, self.size, choices, probe_first=probe_first)
+            return trained(self.pictures, start, self.size, choices, head)
 
         def compute() -> dict[str, Any]:
             shaped = for_steps(choices, self._steps(choices, len(at)))

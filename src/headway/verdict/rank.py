@@ -2,19 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from headway.downstream.features import extract
 from headway.draws import Draws
+from headway.files import read_json
 from headway.measure.collapse import effective_rank
 from headway.measure.rank import decay, lidar, spearman
 from headway.views.augment import simclr
 
 PICTURES, VIEWED, VIEWS = 2000, 1000, 10
 """Pictures looked at, at most; how many of them are seen in several views, and in how many."""
+
+
+MEASURED = Path(__file__).with_name("rank_measured.json")
+"""How well these measures ordered runs whose probes are known; ``benchmarks/leaderboard.py --trust`` writes it."""
 
 
 class LabelFree(NamedTuple):
@@ -68,6 +74,12 @@ def correlations(found: Sequence[LabelFree], accuracies: Sequence[float]) -> dic
 def order(found: Sequence[LabelFree], by: str) -> list[int]:
     """Positions of the runs, the best by this measure first."""
     return sorted(range(len(found)), key=lambda i: -_finite(GOODNESS[by](found[i])))
+
+
+def measured() -> list[dict[str, Any]]:
+    """Where the measures were put to the test: data, processor_seconds of a run, runs, tasks, and spearman of each."""
+    found: list[dict[str, Any]] = read_json(MEASURED)["measured"] if MEASURED.is_file() else []
+    return found
 
 
 def _finite(value: float) -> float:

@@ -17,8 +17,9 @@ from headway.backbones.load import architecture, from_architecture
 from headway.data.picked import Pictures
 from headway.data.split import folds, per_class
 from headway.downstream.features import extract
+from headway.downstream.heads import FRESH, NearestNeighbours, fresh_head
 from headway.downstream.labelled import Labelled
-from headway.downstream.transfer import FROM_SCRATCH, FineTune, linear_head, new_head, supervise
+from headway.downstream.tune import FROM_SCRATCH, FineTune, linear_head, scaled_head, supervise
 from headway.draws import hashed, seeded
 from headway.views.geometry import centre_resize, to_unit
 
@@ -68,16 +69,20 @@ def fresh(backbone: nn.Module, seed: int) -> nn.Module:
         return from_architecture(architecture(backbone))
 
 
-def frozen(pictures: Labelled, describe: Describe) -> Trial:
-    """A linear probe on features that nobody trains further."""
+def frozen(pictures: Labelled, describe: Describe, head: str = "linear") -> Trial:
+    """A linear probe, or k-NN (knn), on features that nobody trains further."""
     test = cache(lambda: describe(pictures.test_images))  # n D, computed when it is first asked for
     features_at = remembering(describe, pictures.images)
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
-        head = linear_head(features_at(chosen), pictures.labels[chosen], len(pictures.classes), seed)
+        bank, labels, classes = features_at(chosen), pictures.labels[chosen], len(pictures.classes)
+        layer = (
+            NearestNeighbours(bank, labels, classes) if head == "knn"
+            else linear_head(bank, labels, classes, seed, together(pictures, chosen))
+        )  # fmt: skip
         features = test() if held is None else features_at(held)  # n D
         with torch.no_grad():
-            return head(features).argmax(1) == _truth(pictures, held)
+            return layer(features).argmax(1) == _truth(pictures, held)
 
     return trial
 
@@ -98,25 +103,31 @@ def remembering(describe: Describe, images: Pictures) -> Callable[[Tensor], Tens
     return features
 
 
-def moving(pictures: Labelled, start: Start, size: int, choices: FineTune, *, probe_first: bool) -> Trial:
-    """A backbone that is trained on the labels: fine-tuned from its linear probe, or from scratch.
+def together(pictures: Labelled, chosen: Tensor) -> Tensor | None:
+    """n, int64: the groups of chosen pictures, which no fold may part; none: no two belong together."""
+    return None if pictures.groups is None else pictures.groups[chosen]
+
+
+def trained(pictures: Labelled, start: Start, size: int, choices: FineTune, head: str) -> Trial:
+    """A head that is trained by steps, alone or with the backbone; or all of it, from scratch.
 
     Args:
         pictures: To learn from and to test with.
         start: Gives the backbone to start from, by the seed of the training; it is left as it is.
         size: Side of the view in pixels.
         choices: How it is trained.
-        probe_first: Whether the head starts from a linear probe.
+        head: attentive, mlp, finetune or lora, begun as ``transfer`` begins it; from scratch: a fresh linear one.
     """
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
         images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
         backbone: Any = start(seed)
-        if probe_first:
-            head = linear_head(extract(backbone, images, size), labels, len(classes), seed)
+        if head == SCRATCH or head in FRESH:
+            first = fresh_head(head, backbone.embed_dim, len(classes), seed)
         else:
-            head = new_head(backbone.embed_dim, len(classes), seed)
-        classifier = supervise(backbone, head, images, labels, classes, size, seed=seed, choices=choices)
+            features = extract(backbone, images, size)  # n D
+            first = scaled_head(features, labels, len(classes), seed, groups=together(pictures, chosen))
+        classifier = supervise(backbone, first, images, labels, classes, size, seed=seed, choices=choices)
         tested = pictures.test_images if held is None else pictures.images[held]
         return classifier.probabilities(tested).argmax(1) == _truth(pictures, held)
 
@@ -136,10 +147,9 @@ def score(trial: Trial, pictures: Labelled, chosen: Tensor, seed: int, by_folds:
 
 def on_folds(trial: Trial, pictures: Labelled, chosen: Tensor, seed: int) -> float:
     """The share of held-out labels that is named rightly, over folds of the chosen pictures; no test picture is met."""
-    right = [
-        trial(chosen[train], chosen[held], seed) for train, held in folds(pictures.labels[chosen], FOLDS, seed=seed)
-    ]
-    return float(torch.cat(right).double().mean())
+    parts = folds(pictures.labels[chosen], FOLDS, seed, together(pictures, chosen))
+    right = [trial(chosen[train], chosen[held], seed) for train, held in parts]
+    return float(torch.cat(right).double().mean()) if right else 0.0  # all of one group: nothing can be held out
 
 
 def tune(make: Callable[[FineTune], Trial], start: FineTune, pictures: Labelled, chosen: Tensor, seed: int) -> float:
