@@ -32,9 +32,9 @@ MANY, PART = 32768, 4
 """From so many rows on a fourth part of them, drawn at random, is solved first, and the axes are those of another."""
 ROWS = 4096
 """Rows squared at a time: more would leave the processor's cache."""
-BEGUN, ENDED = 3e-3, 4e-4
+BEGUN, ENDED = 3e-3, 2e-4
 """The slopes at which the quarter is solved well enough (it knows little of weak directions), and then all rows: f is
-within a thousandth of its minimum, and what would still move are weights that no prediction hangs on."""
+within a ten-thousandth of its minimum, and what would still move are weights that no prediction hangs on."""
 
 
 class Axes(NamedTuple):
