@@ -6,6 +6,7 @@ coats, patterns and light are put on afterwards, once for the whole animal.
 
 import colorsys
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image, ImageDraw
 Colour = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 Points = list[tuple[float, float]]
+Chance = Callable[[float, float], float]
+"""A fresh number in a range at each call."""
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -25,6 +28,12 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 def shade(colour: Colour, factor: float) -> Colour:
     """The colour, darker (factor < 1) or lighter."""
     red, green, blue = (min(255.0, channel * factor) for channel in colour)
+    return red, green, blue
+
+
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """A colour between the two: the first at share 0, the second at 1."""
+    red, green, blue = (a + share * (b - a) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -40,7 +49,10 @@ def bend(points: Points, steps: int = 6) -> np.ndarray:
 
 
 class Place(NamedTuple):
-    """Where the animal stands on a square canvas: pixels, radians; ``mirrored`` faces left."""
+    """Where the animal stands on a square canvas: pixels, radians; ``mirrored`` faces left.
+
+    ``stretch`` is width / height as against the shape it is drawn in, and ``lean`` by how much what is high is forward.
+    """
 
     side: int
     x: float
@@ -48,6 +60,8 @@ class Place(NamedTuple):
     scale: float
     tilt: float
     mirrored: bool
+    stretch: float = 1.0
+    lean: float = 0.0
 
 
 class Coat(NamedTuple):
@@ -78,7 +92,8 @@ class Pen:
         self._materials: dict[tuple[str, float], int] = {}
         cos, sin = place.scale * math.cos(place.tilt), place.scale * math.sin(place.tilt)
         flip = -1.0 if place.mirrored else 1.0
-        self._turn = np.array([[flip * cos, -sin], [-flip * sin, -cos]])  # pixels count downwards
+        shape = np.array([[math.sqrt(place.stretch), 0.0], [place.lean, 1 / math.sqrt(place.stretch)]])
+        self._turn = shape @ np.array([[flip * cos, -sin], [-flip * sin, -cos]])  # pixels count downwards
 
     def polygon(self, points: Points | np.ndarray, material: str = "base", tone: float = 1.0) -> None:
         """Fill a polygon."""
