@@ -132,8 +132,8 @@ class Pen:
             along[:, ::-1] * SIDEWAYS * (half / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6))[:, None]
         )  # P 2
         self.polygon(np.concatenate([line + across, (line - across)[::-1]]), material, tone)
-        self.ellipse(*line[0], thick, thick, material, tone)
-        self.ellipse(*line[-1], thin, thin, material, tone)
+        self.ellipse(line[0, 0], line[0, 1], thick, thick, material, tone)
+        self.ellipse(line[-1, 0], line[-1, 1], thin, thin, material, tone)
 
     def eye(self, x: float, y: float, radius: float) -> None:
         """A white with a pupil and a glint."""
