@@ -190,8 +190,7 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
 
     monkeypatch.setattr(demo, "DRAWN", 150)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
-    monkeypatch.setattr(demo, "LEAST", 2)
-    monkeypatch.setattr(demo, "FACTORS", (1.0,))
+    monkeypatch.setattr("headway.verdict.afford.LEAST", 2)
     monkeypatch.setattr("headway.verdict.gain.FACTORS", (1.0,))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--budget", "8s", "--json"]) == 0

@@ -12,7 +12,8 @@ from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, transfer
 from headway.draws import seeded
 from headway.verdict import gain
-from headway.verdict.gain import FACTORS, FEWEST, NAMES, TUNED, Contest, judge, probe_frozen
+from headway.verdict.contest import Contest, probe_frozen
+from headway.verdict.gain import FACTORS, FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score
 from tests.small import SIDE, pictures, small_backbone, small_learner
 

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 
 from headway.data.source import Source
 from headway.measure.knn import knn_accuracy
-from headway.samples import KINDS, VERSION, DrawnAnimals, draw, kind_of, write_folder
+from headway.samples import KINDS, VERSION, DrawnAnimals, crew, draw, kind_of, write_folder
 
 FROZEN_KINDS = ["bird", "cat", "rabbit", "turtle"]
 FROZEN = {
@@ -93,6 +95,26 @@ def test_drawn_animals_are_a_source():
     assert source.stamp() != DrawnAnimals(25, side=48, seed=8).stamp()
     with pytest.raises(IndexError):
         source.image(25)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_processes_draw_the_same_pixels(monkeypatch, stopped):
+    if stopped:  # nobody answers: what is missing is drawn here
+        monkeypatch.setattr(crew, "_start", lambda *share: None)
+    told = []
+    drawn = crew.draw_all(5, 7, 32, lambda done, of: told.append((done, of)), workers=2)
+    assert np.array_equal(drawn, np.stack([draw(5, index, 32) for index in range(7)])) and told == [(7, 7)]
+
+
+def test_what_is_drawn_ahead_is_what_would_be_drawn():
+    source, ahead = DrawnAnimals(5, side=32, seed=7), DrawnAnimals(5, side=32, seed=7)
+    ahead.draw_ahead()
+    assert all(torch.equal(source.image(i), ahead.image(i)) and source.read(i) == ahead.read(i) for i in range(5))
+
+
+def test_a_process_that_draws_imports_no_torch():
+    code = "import sys, headway.samples.crew; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_folder_of_pictures(tmp_path):

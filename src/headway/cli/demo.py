@@ -23,23 +23,20 @@ from headway.data.picked import pick
 from headway.data.source import Chosen, Source
 from headway.data.split import stratified_split
 from headway.data.store import build_store, groups_of, natural_size
-from headway.downstream.choose import CHECKS, FEW
-from headway.downstream.features import CHUNK
-from headway.downstream.supervised import SupervisedTask
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, new_head
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
 from headway.pretext import find_recipe
-from headway.protocol import Learner
-from headway.train.choices import measure_step
 from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar, Sink
-from headway.train.plan import Plan
 from headway.train.planning import spread
 from headway.train.pool import keep_pool
 from headway.train.run import run_job
-from headway.verdict.gain import FACTORS, FOLDS, LINEAR, SCRATCH, TUNED, UNTRAINED, Contest, judge, probe_frozen
+from headway.verdict.afford import BATCH, LONGER, affordable_steps
+from headway.verdict.contest import LINEAR, Contest, probe_frozen
+from headway.verdict.gain import TUNED, judge
+from headway.verdict.trial import SCRATCH, UNTRAINED
 from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 48
@@ -48,12 +45,6 @@ PRETRAINING = 0.48
 """Share of the budget that goes into pretraining."""
 PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
-LONGER, LEAST, MOST = 4, 20, 400
-"""Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
-FEW_AT_ONCE = 16
-"""Pictures a step of training on labels: many small steps learn more from so few labels in the same time."""
-SPARE = 0.85
-"""Share of the time for training on labels that is planned with."""
 LAST = 4.0
 """Seconds kept for sheets and files."""
 
@@ -108,12 +99,12 @@ def demo(
     """
     started, seconds = command_started(), seconds_of(budget)
     folder = _free(Path(out))
-    source = open_source(data, labelled=True) if data is not None else samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
+    source = open_source(data, labelled=True) if data is not None else _animals(seed)
     chosen = setting(data is None)
-    natural = natural_size(source)[0]
+    natural = natural_size(source)[0] if data is not None else DRAWN_SIDE
     size = max(min(natural, chosen.view) // chosen.patch, 2) * chosen.patch
     side = stored_side(natural, size, chosen.recipe.detail)
-    with counting("reading" if data is not None else "drawing animals") as progress:
+    with counting("reading") as progress:
         store = build_store(source, side, progress=progress)
     name_skipped(store.skipped)
     if store.labels is None:
@@ -159,12 +150,12 @@ def demo(
     def left() -> float:
         return seconds - LAST - (time.perf_counter() - started)
 
-    steps = _affordable_steps(contest, left(), seed)
+    steps = affordable_steps(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
     with counting("changing the head: training on labels") as progress:
         verdict = judge(
             contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
-            scratch=replace(FROM_SCRATCH, epochs=0, least=LONGER * steps, batch=FEW_AT_ONCE),
-            fine_tune=replace(FINE_TUNE, epochs=0, least=steps, batch=FEW_AT_ONCE),
+            scratch=replace(FROM_SCRATCH, epochs=0, least=LONGER * steps, batch=BATCH),
+            fine_tune=replace(FINE_TUNE, epochs=0, least=steps, batch=BATCH),
         )  # fmt: skip
     verdict.classifier.save(folder / "model")
     looks = {"untrained": frozen.tests[UNTRAINED], "pretrained": frozen.tests[LINEAR]}
@@ -232,21 +223,13 @@ def _free(out: Path) -> Path:
     return next(path for n in itertools.count(2) if not (path := out.with_name(f"{out.name}-{n}")).exists())
 
 
+def _animals(seed: int) -> samples.DrawnAnimals:
+    source = samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
+    with counting("drawing animals") as progress:
+        source.draw_ahead(progress)
+    return source
+
+
 def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
     with seeded(seed):
         return from_architecture(architecture(pretrained))
-
-
-def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
-    """Steps for each fine-tuning so that all training on labels, its trials included, fits into the seconds."""
-    backbone: Any = contest.pretrained
-    head = new_head(backbone.embed_dim, len(contest.classes), seed)
-    labelled = PER_CLASS * len(contest.classes)
-    batch = min(FEW_AT_ONCE, labelled)
-    task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
-    plan, learner = Plan(steps=10, batch=batch, seed=seed), Learner(contest.untrained, task)
-    seconds = measure_step(learner, contest.images, plan, FINE_TUNE.optim, limit=1.0)
-    trials = len(FACTORS) * FOLDS * (2 if labelled <= FEW else 1)  # of each side, at two strengths of augmentation
-    looked = 2 * (trials * CHECKS * (labelled // FOLDS + CHUNK) + LABEL_DRAWS * len(contest.test_images))
-    remaining -= looked * seconds / batch / 3  # a look has no backward pass
-    return int(min(max(SPARE * remaining / (trials + LABEL_DRAWS) / (1 + LONGER) / seconds, LEAST), MOST))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from headway.draws import hashed
+from headway.hashing import hashed
 from headway.samples import animals, creatures
 from headway.samples.canvas import Chance, Pen, Place
 from headway.samples.dress import coat, dress

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from headway.data.split import per_class
-from headway.downstream.choose import Choice, choose
+from headway.downstream.choose import FEW, Choice, choose
 from headway.downstream.classifier import Classifier
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, new_head, supervise
-from headway.downstream.tune import calibrated_head
 from headway.measure.metrics import paired_interval
-from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, at_rate, features_of, raw_pixels
+from headway.verdict.contest import LINEAR, Contest, Frozen, calibrated_probe
+from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, at_rate, features_of
 
-LINEAR, TUNED = "pretrained linear", "pretrained fine-tuned"
+TUNED = "pretrained fine-tuned"
 NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
 FOLDS = 2
 """Parts into which the labels of the first draw are cut to tune both sides."""
@@ -55,30 +55,6 @@ class Gain(NamedTuple):
     low: float
     high: float
     contender: str
-
-
-class Contest(NamedTuple):
-    """Everything that a comparison on labels needs.
-
-    Attributes:
-        pretrained: The backbone of the run.
-        untrained: The same architecture with fresh weights.
-        images: N C S S, pictures whose labels may be drawn; stored with pixels to spare for crops.
-        labels: N, int64.
-        test_images: N' C S S.
-        test_labels: N', int64.
-        classes: K names.
-        size: Side of the view in pixels.
-    """
-
-    pretrained: nn.Module
-    untrained: nn.Module
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-    size: int
 
 
 class Side(NamedTuple):
@@ -117,57 +93,6 @@ class Verdict(NamedTuple):
     draws: int
 
 
-class Frozen(NamedTuple):
-    """Linear probes on features that nobody trains further, over several draws of labels.
-
-    Attributes:
-        right: draws N' for raw pixels, untrained and pretrained linear: whether each test picture was named rightly.
-        heads: The calibrated probe on pretrained features of each draw.
-        tests: N' D for each of them: what the test pictures are described by.
-    """
-
-    right: dict[str, Tensor]
-    heads: list[nn.Linear]
-    tests: dict[str, Tensor]
-
-
-def probe_frozen(
-    contest: Contest,
-    *,
-    per_class_count: int,
-    draws: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Frozen:
-    """Fit a linear probe to raw pixels, untrained and pretrained features on each draw of labels.
-
-    Args:
-        contest: Backbones and pictures.
-        per_class_count: Labels a class in each draw.
-        draws: How many draws.
-        seed: Of the draws.
-        progress: Told how many draws of how many are done.
-    """
-    c = contest
-    describe: dict[str, Callable[[Tensor], Tensor]] = {
-        PIXEL: raw_pixels,
-        UNTRAINED: features_of(c.untrained, c.size),
-        LINEAR: features_of(c.pretrained, c.size),
-    }
-    tests = {name: features(c.test_images) for name, features in describe.items()}
-    right: dict[str, list[Tensor]] = {name: [] for name in describe}
-    heads = []
-    for draw in range(draws):
-        chosen = per_class(c.labels, per_class_count, seed=seed + draw)
-        for name, features in describe.items():
-            head = _probe(features(c.images[chosen]), c.labels[chosen], len(c.classes), seed)
-            right[name].append(_right(head, tests[name], c.test_labels))
-        heads.append(head)  # of the last name, LINEAR
-        if progress:
-            progress(draw + 1, draws)
-    return Frozen({name: torch.stack(rows) for name, rows in right.items()}, heads, tests)
-
-
 def judge(
     contest: Contest,
     frozen: Frozen,
@@ -197,7 +122,7 @@ def judge(
     width = features.shape[1]
     sides = {
         SCRATCH: Side(c.untrained, scratch, lambda rows: new_head(width, classes, seed), False),
-        TUNED: Side(c.pretrained, fine_tune, lambda rows: _probe(
+        TUNED: Side(c.pretrained, fine_tune, lambda rows: calibrated_probe(
             features[slice(None) if rows is None else rows], c.labels[first][slice(None) if rows is None else rows],
             classes, seed), True),
     }  # fmt: skip
@@ -253,21 +178,12 @@ def _tune(
             )  # fmt: skip
             found[name].append(choice)
             tick()
-        took = time.perf_counter() - began  # FOLDS trainings of each side at least; a draw takes one of each
-        if left() < took + FEWEST * took / FOLDS:
+        took = time.perf_counter() - began  # a draw takes one training of each side
+        if left() < took + FEWEST * took / trials(len(first)):
             break
     return {name: min(tried, key=lambda choice: choice.loss) for name, tried in found.items()}, len(found[TUNED])
 
 
-def _probe(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
-    """The linear probe of n D features, its logits brought to the temperature at which they are calibrated."""
-    head, temperature = calibrated_head(features, labels, classes, seed)
-    with torch.no_grad():
-        for part in head.parameters():
-            part.div_(temperature)
-    return head
-
-
-def _right(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
-    with torch.no_grad():
-        return head(features).argmax(1) == labels  # n
+def trials(labels: int) -> int:
+    """Trainings of one side at one rate with so many labels: on each fold, at two strengths of augmentation if few."""
+    return FOLDS * (2 if labels <= FEW else 1)
