@@ -193,7 +193,7 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     monkeypatch.setattr("headway.verdict.afford.LEAST", 2)
     monkeypatch.setattr("headway.verdict.gain.FACTORS", (1.0,))
     out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out), "--budget", "8s", "--json"]) == 0
+    assert main(["demo", "--out", str(out), "--budget", "3s", "--json"]) == 0
     answer = last_json(capsys)
     names = ["raw pixels", "untrained", "from scratch", "pretrained linear", "pretrained fine-tuned"]
     assert [row["name"] for row in answer["rows"]] == names and answer["out"] == str(out)
@@ -211,7 +211,7 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     drawn = build_store(DrawnAnimals(150, 48, 0), 48)
     assert seen_in_pretraining(out / "run", drawn.hashes) == report["pool"], "a later transfer knows what was seen"
     out.with_name("demo-2").mkdir()
-    assert main(["demo", "--out", str(out), "--budget", "5s", "--shuffle-labels"]) == 0
+    assert main(["demo", "--out", str(out), "--budget", "3s", "--shuffle-labels"]) == 0
     printed = capsys.readouterr().out
     shown = " ".join(printed.split())
     assert (tmp_path / "demo-3" / "report.json").exists() and "demo-3" in shown
