@@ -62,15 +62,15 @@ class Setting(NamedTuple):
 
 
 def setting(drawn: bool) -> Setting:
-    """SimCLR at a rate for a run of minutes; drawn animals fill the picture, so crops keep most of it.
+    """SimCLR at a higher rate, for a run of minutes; drawn animals fill the picture, so crops keep most of it.
 
     A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes.
     """
     recipe, view = find_recipe("simclr"), 32
     if drawn:
-        task = replace(recipe.task, augment=replace(simclr(view), scale=(0.6, 1.0), grey=0.3))
+        task = replace(recipe.task, augment=replace(simclr(view), scale=(0.7, 1.0), grey=0.3), temperature=0.1)
         recipe = replace(recipe, task=task)
-    recipe = replace(recipe, optim=replace(recipe.optim, lr=2e-3 if drawn else 3e-3))
+    recipe = replace(recipe, optim=replace(recipe.optim, lr=3e-3))
     precision: Literal["auto", "float32"] = "auto" if torch.cuda.is_available() else "float32"
     return Setting("simclr", recipe, "vit_nano", "conv", 8, view, precision)
 
