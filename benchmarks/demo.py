@@ -30,7 +30,7 @@ from scipy.stats import t
 from headway.files import write_json
 
 CELLS = Path(__file__).parent / "cells" / "demo"
-DRAWN = "drawn-animals"
+DRAWN, WIDTH = "drawn-animals", 150
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
             write_json(file, {"name": name or DRAWN, "budget": a.budget, **measure(options)})
             print(file, json.dumps(json.loads(file.read_text())["gain"]), flush=True)
     for table in tables([json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]):
-        Console().print(table)
+        Console(width=WIDTH).print(table)
 
 
 def measure(options: list[str]) -> dict[str, Any]:
@@ -92,10 +92,9 @@ def tables(cells: list[dict[str, Any]]) -> list[Table]:
     for (name, budget, version, shuffled), found in sorted(groups.items(), key=str):
         points, low, high = over_seeds([cell["gain"]["points"] for cell in found])
         verdict = "helped" if low > 0 else "hurt" if high < 0 else "cannot tell"
+        whole = f"{points:+.1f} ({low:+.1f} to {high:+.1f})" if len(found) > 1 else f"{points:+.1f} (one seed)"
         about = f"{name}{f' version {version}' if version else ''}, {budget}{', labels shuffled' if shuffled else ''}"
-        table = Table(
-            title=f"{about}: {points:+.1f} points ({low:+.1f} to {high:+.1f}) over {len(found)} seeds: {verdict}"
-        )
+        table = Table(title=f"{about}: {whole} points over {len(found)} seeds: {verdict}")
         names = [row["name"] for row in found[0]["rows"]]
         for column in ("seed", *names, "gain", "judged by", "seconds", "processor s"):
             table.add_column(column, justify="right")
@@ -108,7 +107,7 @@ def tables(cells: list[dict[str, Any]]) -> list[Table]:
             )  # fmt: skip
         means = [f"{mean(cell['rows'][i]['accuracy'] for cell in found):.1f}" for i in range(len(names))]
         table.add_section()
-        table.add_row("mean", *means, f"{points:+.1f} ({low:+.1f} to {high:+.1f})", "", "", "")
+        table.add_row("mean", *means, whole, "", "", "")
         made.append(table)
     return made
 

@@ -41,7 +41,7 @@ from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 48
 """Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.48
+PRETRAINING = 0.55
 """Share of the budget that goes into pretraining."""
 PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
