@@ -5,7 +5,6 @@ stopped, and the position in the data is one integer. The mixing function is the
 and Flood, "Fast splittable pseudorandom number generators", 2014, https://doi.org/10.1145/2714064.2660195).
 """
 
-import hashlib
 import math
 import random
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+from headway.hashing import hashed as hashed
 
 _active: ContextVar["Draws | None"] = ContextVar("active draws", default=None)
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps that spread evenly
@@ -30,12 +31,6 @@ def mix(z: Tensor) -> Tensor:
     z = (z ^ ((z >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ ((z >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)
     return z ^ ((z >> 31) & ((1 << 33) - 1))
-
-
-def hashed(*parts: object) -> int:
-    """A 63-bit number that depends on every part and on nothing else (Python's own hash is salted)."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @contextmanager

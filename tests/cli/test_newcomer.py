@@ -1,7 +1,9 @@
 """A newcomer's path end to end, through the command line and through Python."""
 
 import csv
+import inspect
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -9,11 +11,11 @@ import torch
 from PIL import Image
 
 import headway
-from headway.cli import main
+from headway.cli import keepsakes, main
 from headway.data.decode import decode, fit
 from headway.data.store import build_store
 from headway.downstream.classifier import load_classifier
-from headway.samples import DrawnAnimals, write_folder
+from headway.samples import VERSION, DrawnAnimals, write_folder
 from headway.train.pool import seen_in_pretraining
 
 KINDS = 3
@@ -49,7 +51,7 @@ HEADS = ["knn", "linear", "attentive", "mlp", "finetune", "lora"]
 @pytest.fixture(scope="module", params=HEADS)
 def model(request, photos, run, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / request.param
-    few = {"folds": 2} if request.param in ("knn", "linear") else {"folds": 2, "epochs": 2}
+    few = {"knn": {"folds": 2}, "linear": {"folds": 0}}.get(request.param, {"folds": 2, "epochs": 2})
     answer = headway.transfer(run, data=photos, out=out, head=request.param, **few)
     assert answer["head"] == request.param and answer["low"] <= answer["accuracy"] <= answer["high"]
     return out
@@ -100,7 +102,7 @@ def test_whole_path_by_commands(photos, tmp_path, capsys):
     assert len(rows) == last_json(capsys)["pictures"] == sum(1 for _ in photos.rglob("*.png")) - 1
     for row in rows:
         shares = {kind: float(row[kind]) for kind in kinds}
-        assert max(shares, key=shares.__getitem__) == row["label"] and abs(sum(shares.values()) - 1) < 1e-4
+        assert max(shares.values()) == shares[row["label"]] and abs(sum(shares.values()) - 1) < 1e-4
 
     features = tmp_path / "features.npz"
     assert main(["embed", str(run), "--data", str(photos), "--out", str(features), "--json"]) == 0
@@ -187,23 +189,43 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     from headway.cli import demo
 
     monkeypatch.setattr(demo, "DRAWN", 150)
-    monkeypatch.setattr(demo, "DRAWN_SIDE", 64)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
-    monkeypatch.setattr(demo, "LEAST", 2)
+    monkeypatch.setattr("headway.verdict.afford.LEAST", 2)
+    monkeypatch.setattr("headway.verdict.gain.FACTORS", (1.0,))
     out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out), "--budget", "8s", "--json"]) == 0
+    assert main(["demo", "--out", str(out), "--budget", "3s", "--json"]) == 0
     answer = last_json(capsys)
     names = ["raw pixels", "untrained", "from scratch", "pretrained linear", "pretrained fine-tuned"]
     assert [row["name"] for row in answer["rows"]] == names and answer["out"] == str(out)
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
     assert answer["gain"]["low"] <= answer["gain"]["points"] <= answer["gain"]["high"]
-    assert (out / "run" / "run.json").exists() and (out / "report.json").exists()
-    assert load_classifier(out / "model").size == 32
-    drawn = build_store(DrawnAnimals(150, 64, 0), 32)
-    learnt = json.loads((out / "report.json").read_text())["pool"]
-    assert seen_in_pretraining(out / "run", drawn.hashes) == learnt, "a later transfer knows which pictures were seen"
+    for name in keepsakes.LEFT:
+        left = out / name
+        assert any(left.iterdir()) if name.endswith("/") else left.stat().st_size > 0
+        if name.endswith(".png"):
+            with Image.open(left) as sheet:
+                assert min(sheet.size) > 300
+    classifier, report = load_classifier(out / "model"), json.loads((out / "report.json").read_text())
+    assert classifier.size == 32 and classifier.temperature == report["temperature"]
+    assert report["generator"] == VERSION
+    drawn = build_store(DrawnAnimals(150, 48, 0), 48)
+    assert seen_in_pretraining(out / "run", drawn.hashes) == report["pool"], "a later transfer knows what was seen"
     out.with_name("demo-2").mkdir()
-    assert main(["demo", "--out", str(out), "--budget", "5s", "--shuffle-labels"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    assert main(["demo", "--out", str(out), "--budget", "3s", "--shuffle-labels"]) == 0
+    printed = capsys.readouterr().out
+    shown = " ".join(printed.split())
     assert (tmp_path / "demo-3" / "report.json").exists() and "demo-3" in shown
     assert "drawn by program" in shown and "of this one run" in shown and "were shuffled" in shown
+    assert "Cannot tell" in shown, "labels that mean nothing are no gain"
+    told = [shlex.split(line) for line in printed.splitlines() if line.startswith("  headway ")]
+    assert [verb for _, verb, *_ in told] == ["pretrain", "transfer", "predict"]
+    for _, verb, *words in told:
+        takes = inspect.signature(getattr(headway, verb)).parameters
+        assert {word[2:].replace("-", "_") for word in words if word.startswith("--")} <= set(takes)
+    assert told[0][3:5] == ["--data", "photos"] and told[1][2] == told[0][6] and told[2][2] == told[1][-1]
+
+
+def test_the_commands_to_go_on_with_name_the_pictures_that_were_given():
+    first, second, last = keepsakes.commands("rotation", "vit_nano", "conv", "my photos/train-{0..4}.tar")
+    assert "'my photos/train-{0..4}.tar'" in first and "'my photos/train-{0..4}.tar'" in second
+    assert "--data photos" in last

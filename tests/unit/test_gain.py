@@ -5,16 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
+from headway.downstream.choose import choose
 from headway.downstream.classifier import load_classifier
 from headway.downstream.labelled import Labelled
 from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transfer
 from headway.draws import seeded
-from headway.verdict.gain import NAMES, Contest, judge, probe_frozen
+from headway.verdict import gain
+from headway.verdict.contest import Contest, probe_frozen
+from headway.verdict.gain import FACTORS, FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
 from tests.small import SIDE, pictures, small_backbone, small_learner
 
 QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
+
+QUICK_LR = {True: FINE_TUNE.optim.lr, False: FROM_SCRATCH.optim.lr}
 
 
 def contest(test_labels):
@@ -25,21 +30,40 @@ def contest(test_labels):
     return Contest(network, network, images, labels, tests, test_labels, ("a", "b"), SIDE)
 
 
-def judged(between):
-    frozen = probe_frozen(between, per_class_count=6, draws=2, seed=0)
-    return judge(between, frozen, per_class_count=6, seed=0, **QUICK)
+def judged(between, draws=2, **options):
+    frozen = probe_frozen(between, per_class_count=6, draws=draws, seed=0)
+    return judge(between, frozen, per_class_count=6, seed=0, **QUICK, **options)
 
 
 def test_permuted_test_labels_change_numbers_and_no_choice():
     labels = torch.arange(30) % 2
-    rows, gain, (linear, tuned) = judged(contest(labels))
-    others, other_gain, _ = judged(contest(1 - labels))
-    assert [row.name for row in rows] == list(NAMES) and gain.contender == other_gain.contender
-    assert linear.kind == "linear" and tuned.kind == "finetune"
+    rows, won, classifier, choices, rates, draws = judged(contest(labels))
+    others, other_won, _, other_choices, *_ = judged(contest(1 - labels))
+    assert [row.name for row in rows] == list(NAMES) and won.contender == other_won.contender
+    assert choices == other_choices and (rates, draws) == (len(FACTORS), 2)
+    assert classifier.kind == ("finetune" if choices[TUNED].check else "linear")
     for row, other in zip(rows, others, strict=True):  # two classes: who was right is now wrong
         assert row.accuracy == pytest.approx(100 - other.accuracy) and row.low <= row.accuracy <= row.high
     accuracies = {row.name: row.accuracy for row in rows}
-    assert gain.points == pytest.approx(accuracies[gain.contender] - accuracies["from scratch"])
+    assert won.points == pytest.approx(accuracies[won.contender] - accuracies["from scratch"])
+
+
+def test_both_sides_have_as_many_trials(monkeypatch):
+    asked = []
+
+    def counted(backbone, *given, **options):
+        asked.append((options["from_probe"], round(options["recipe"].optim.lr / QUICK_LR[options["from_probe"]], 6)))
+        return choose(backbone, *given, **options)
+
+    monkeypatch.setattr(gain, "choose", counted)
+    judged(contest(torch.arange(30) % 2))
+    assert sorted(asked) == sorted((side, factor) for side in (False, True) for factor in FACTORS)
+
+
+def test_where_time_runs_out_both_sides_try_less_and_two_draws_remain():
+    verdict = judged(contest(torch.arange(30) % 2), draws=4, left=lambda: 0.0)
+    assert (verdict.rates, verdict.draws) == (1, FEWEST)
+    assert verdict.gain.low <= verdict.gain.points <= verdict.gain.high
 
 
 def test_transfer_leaves_the_backbone_as_it_was():

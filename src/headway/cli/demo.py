@@ -4,7 +4,7 @@ import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -14,6 +14,7 @@ from headway import samples
 from headway.backbones.load import architecture, from_architecture
 from headway.backbones.weights import load_backbone
 from headway.cli import command_started
+from headway.cli.keepsakes import LEFT, commands, draw_sheets
 from headway.cli.screen import counting, name_skipped, note
 from headway.config import Recipe
 from headway.data.arrays import Arrays
@@ -22,33 +23,56 @@ from headway.data.picked import pick
 from headway.data.source import Chosen, Source
 from headway.data.split import stratified_split
 from headway.data.store import build_store, groups_of, natural_size
-from headway.downstream.supervised import SupervisedTask
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, new_head
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
 from headway.pretext import find_recipe
-from headway.protocol import Learner
-from headway.train.choices import measure_step
 from headway.train.job import Job, seconds_of, stored_side
-from headway.train.log import Bar
-from headway.train.plan import Plan
+from headway.train.log import Bar, Sink
 from headway.train.planning import spread
 from headway.train.pool import keep_pool
 from headway.train.run import run_job
-from headway.verdict.gain import FOLDS, Contest, judge, probe_frozen
+from headway.verdict.afford import BATCH, LONGER, affordable_steps
+from headway.verdict.contest import LINEAR, Contest, probe_frozen
+from headway.verdict.gain import TUNED, judge
+from headway.verdict.trial import SCRATCH, UNTRAINED
 from headway.views.augment import simclr
 
-DRAWN, DRAWN_SIDE = 4500, 64
+DRAWN, DRAWN_SIDE = 4500, 48
 """Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.48
+PRETRAINING = 0.55
 """Share of the budget that goes into pretraining."""
 PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
-SCRATCH, LEAST, MOST = 2, 30, 400
-"""Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
-BACKBONE, VIEW, PATCH = "vit_nano", 32, 8
-"""A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes."""
+LAST = 4.0
+"""Seconds kept for sheets and files."""
+
+
+class Setting(NamedTuple):
+    """What is pretrained, and how: the demo's one choice of task and network."""
+
+    task: str
+    recipe: Recipe
+    backbone: str
+    stem: Literal["linear", "conv"]
+    patch: int
+    view: int
+    precision: Literal["auto", "float32", "bf16", "float64"]
+
+
+def setting(drawn: bool) -> Setting:
+    """SimCLR at a higher rate, for a run of minutes; drawn animals fill the picture, so crops keep most of it.
+
+    A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes.
+    """
+    recipe, view = find_recipe("simclr"), 32
+    if drawn:
+        task = replace(recipe.task, augment=replace(simclr(view), scale=(0.7, 1.0), grey=0.3), temperature=0.1)
+        recipe = replace(recipe, task=task)
+    recipe = replace(recipe, optim=replace(recipe.optim, lr=3e-3))
+    precision: Literal["auto", "float32"] = "auto" if torch.cuda.is_available() else "float32"
+    return Setting("simclr", recipe, "vit_nano", "conv", 8, view, precision)
 
 
 def demo(
@@ -75,9 +99,12 @@ def demo(
     """
     started, seconds = command_started(), seconds_of(budget)
     folder = _free(Path(out))
-    source = open_source(data, labelled=True) if data is not None else samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
-    size, side = _sizes(source)
-    with counting("reading" if data is not None else "drawing animals") as progress:
+    source = open_source(data, labelled=True) if data is not None else _animals(seed)
+    chosen = setting(data is None)
+    natural = natural_size(source)[0] if data is not None else DRAWN_SIDE
+    size = max(min(natural, chosen.view) // chosen.patch, 2) * chosen.patch
+    side = stored_side(natural, size, chosen.recipe.detail)
+    with counting("reading") as progress:
         store = build_store(source, side, progress=progress)
     name_skipped(store.skipped)
     if store.labels is None:
@@ -104,11 +131,14 @@ def demo(
     )
 
     job = Job(
-        task="simclr", recipe=_recipe(data is None), backbone=BACKBONE, stem="conv", patch=PATCH, size=size,
-        seed=seed, budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
+        task=chosen.task, recipe=chosen.recipe, backbone=chosen.backbone, stem=chosen.stem, patch=chosen.patch,
+        precision=chosen.precision, size=size, seed=seed,
+        budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
-    with Bar("pretraining (simclr)") as bar:
-        run_job(job, Chosen(Arrays(images, form=store.form), pool.tolist()), folder / "run", sinks=[bar])
+    began: list[float] = []
+    with Bar(f"pretraining ({chosen.task})") as bar:
+        sinks: list[Sink] = [bar, lambda event: began.append(time.perf_counter() - started)]
+        run_job(job, Chosen(Arrays(images, form=store.form), pool.tolist()), folder / "run", sinks=sinks)
     keep_pool(folder / "run", store.hashes[pool])  # of the pictures themselves; the run saw them brought to one size
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
@@ -116,24 +146,35 @@ def demo(
     contest = Contest(pretrained, untrained, learnt, labels[pool], images[test], labels[test], store.classes, size)
     with counting("changing the head: linear probes") as progress:
         frozen = probe_frozen(contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress)
-    steps = _affordable_steps(contest, seconds - (time.perf_counter() - started), seed)
+
+    def left() -> float:
+        return seconds - LAST - (time.perf_counter() - started)
+
+    steps = affordable_steps(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
     with counting("changing the head: training on labels") as progress:
-        rows, gain, (linear, tuned) = judge(
-            contest, frozen, per_class_count=PER_CLASS, seed=seed, progress=progress,
-            scratch=replace(FROM_SCRATCH, epochs=0, least=SCRATCH * steps),
-            fine_tune=replace(FINE_TUNE, epochs=0, least=steps),
+        verdict = judge(
+            contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
+            scratch=replace(FROM_SCRATCH, epochs=0, least=LONGER * steps, batch=BATCH),
+            fine_tune=replace(FINE_TUNE, epochs=0, least=steps, batch=BATCH),
         )  # fmt: skip
-    (tuned if gain.contender.endswith("fine-tuned") else linear).save(folder / "model")
+    verdict.classifier.save(folder / "model")
+    looks = {"untrained": frozen.tests[UNTRAINED], "pretrained": frozen.tests[LINEAR]}
+    draw_sheets(folder, chosen.task, source, store, test, labels[test], looks)
+    gain = verdict.gain
     answer = {
-        "rows": [row._asdict() for row in rows],
+        "rows": [row._asdict() for row in verdict.rows],
         "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
         "out": str(folder),
     }
     details = {
         "data": "drawn animals" if data is None else str(data), "generator": samples.VERSION if data is None else None,
-        "contender": gain.contender, "labels_per_class": PER_CLASS, "label_draws": LABEL_DRAWS,
-        "test_pictures": len(test), "pool": len(pool), "fine_tuning_steps": steps, "scratch_steps": SCRATCH * steps,
-        "seed": seed, "shuffled_labels": shuffle_labels, "seconds": round(time.perf_counter() - started, 1),
+        "task": chosen.task, "backbone": chosen.backbone, "contender": gain.contender, "labels_per_class": PER_CLASS,
+        "label_draws": verdict.draws, "test_pictures": len(test), "pool": len(pool), "rates_tried": verdict.rates,
+        "fine_tuning": {"steps": steps, "folds": str(verdict.choices[TUNED])},
+        "from_scratch": {"steps": LONGER * steps, "folds": str(verdict.choices[SCRATCH])},
+        "temperature": verdict.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
+        "commands": commands(chosen.task, chosen.backbone, chosen.stem, None if isinstance(data, Source) else data),
+        "began_training": round(began[0], 1), "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
     write_json(folder / "report.json", {**answer, **details})
     return {**answer, "details": details}
@@ -147,9 +188,15 @@ def show(answer: dict[str, Any]) -> None:
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
     console.print(table)
     console.print(sentence(gain, details))
+    console.print(f"\nEverything is in {answer['out']}:")
+    for name, what in LEFT.items():
+        console.print(f"  {name:<16}{what}")
     console.print(
-        f"Everything is in {answer['out']}: the run (run/), the classifier (model/), the numbers (report.json)."
-    )
+        "\nGo on with pictures of your own (photos: any; labelled: one folder a kind):"
+        if details["data"] == "drawn animals" else "\nGo on with these pictures, and with others (photos):"
+    )  # fmt: skip
+    for command in details["commands"]:
+        console.print(f"  {command}", soft_wrap=True)
 
 
 def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
@@ -176,34 +223,13 @@ def _free(out: Path) -> Path:
     return next(path for n in itertools.count(2) if not (path := out.with_name(f"{out.name}-{n}")).exists())
 
 
-def _sizes(source: Source) -> tuple[int, int]:
-    """Sides of the view and of the stored picture."""
-    natural = natural_size(source)[0]
-    size = max(min(natural, VIEW) // PATCH, 2) * PATCH
-    return size, stored_side(natural, size, find_recipe("simclr").detail)
-
-
-def _recipe(drawn: bool) -> Recipe:
-    """SimCLR at a higher rate, for a run of minutes; drawn animals fill the picture, so crops keep most of it."""
-    recipe = find_recipe("simclr")
-    if not drawn:
-        return replace(recipe, optim=replace(recipe.optim, lr=3e-3))
-    task = replace(recipe.task, augment=replace(simclr(VIEW), scale=(0.6, 1.0), grey=0.3))
-    return replace(recipe, optim=replace(recipe.optim, lr=6e-3), task=task)
+def _animals(seed: int) -> samples.DrawnAnimals:
+    source = samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
+    with counting("drawing animals") as progress:
+        source.draw_ahead(progress)
+    return source
 
 
 def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
     with seeded(seed):
         return from_architecture(architecture(pretrained))
-
-
-def _affordable_steps(contest: Contest, remaining: float, seed: int) -> int:
-    """Steps for each fine-tuning so that all supervised training fits into the remaining seconds."""
-    backbone: Any = contest.pretrained
-    head = new_head(backbone.embed_dim, len(contest.classes), seed)
-    batch = min(FINE_TUNE.batch, PER_CLASS * len(contest.classes))
-    task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
-    learner = Learner(contest.untrained, task)
-    seconds = measure_step(learner, contest.images, Plan(steps=10, batch=batch, seed=seed), FINE_TUNE.optim, limit=1.5)
-    trainings = (1 + SCRATCH) * LABEL_DRAWS + FOLDS  # in fine-tunings
-    return int(min(max(0.7 * remaining / trainings / seconds, LEAST), MOST))

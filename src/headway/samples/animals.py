@@ -4,11 +4,7 @@ Every function draws with a ``Pen`` (the animal faces right, feet at y = -0.85) 
 which gives a fresh number in a range at each call.
 """
 
-from collections.abc import Callable
-
-from headway.samples.canvas import Pen, bend
-
-Chance = Callable[[float, float], float]
+from headway.samples.canvas import Chance, Pen, bend
 
 
 def cat(pen: Pen, chance: Chance) -> None:

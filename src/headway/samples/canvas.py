@@ -6,6 +6,8 @@ coats, patterns and light are put on afterwards, once for the whole animal.
 
 import colorsys
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ from PIL import Image, ImageDraw
 Colour = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 Points = list[tuple[float, float]]
+Chance = Callable[[float, float], float]
+"""A fresh number in a range at each call."""
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -24,23 +28,40 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 def shade(colour: Colour, factor: float) -> Colour:
     """The colour, darker (factor < 1) or lighter."""
-    red, green, blue = (min(255.0, channel * factor) for channel in colour)
+    return min(255.0, colour[0] * factor), min(255.0, colour[1] * factor), min(255.0, colour[2] * factor)
+
+
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """A colour between the two: the first at share 0, the second at 1."""
+    red, green, blue = (a + share * (b - a) for a, b in zip(first, second, strict=True))
     return red, green, blue
+
+
+def whole(colour: Colour) -> tuple[int, int, int]:
+    """The colour in whole numbers of 0..255."""
+    red, green, blue = colour
+    return round(min(max(red, 0), 255)), round(min(max(green, 0), 255)), round(min(max(blue, 0), 255))
 
 
 def bend(points: Points, steps: int = 6) -> np.ndarray:
     """A smooth curve through the points, (P - 1) x steps + 1 of them (Catmull and Rom 1974)."""
-    p = np.array([points[0], *points, points[-1]], dtype=float)
-    u = np.arange(steps)[:, None] / steps
-    pieces = [
-        0.5 * (2 * b + (c - a) * u + (2 * a - 5 * b + 4 * c - d) * u**2 + (3 * b - a - 3 * c + d) * u**3)
-        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
-    ]
-    return np.concatenate([*pieces, p[-1:]])
+    p = np.array([points[0], *points, points[-1]], dtype=float)  # P+2 2
+    windows = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], 1)  # P-1 4 2
+    return np.concatenate([(_weights(steps) @ windows).reshape(-1, 2), p[-1:]])
+
+
+@cache
+def _weights(steps: int) -> np.ndarray:
+    """How much each of four neighbouring points counts on the way from the second to the third: steps 4."""
+    u = np.arange(steps) / steps
+    return 0.5 * np.stack([2 * u**2 - u**3 - u, 2 - 5 * u**2 + 3 * u**3, u + 4 * u**2 - 3 * u**3, u**3 - u**2], 1)
 
 
 class Place(NamedTuple):
-    """Where the animal stands on a square canvas: pixels, radians; ``mirrored`` faces left."""
+    """Where the animal stands on a square canvas: pixels, radians; ``mirrored`` faces left.
+
+    ``stretch`` is width / height as against the shape it is drawn in, and ``lean`` by how much what is high is forward.
+    """
 
     side: int
     x: float
@@ -48,6 +69,8 @@ class Place(NamedTuple):
     scale: float
     tilt: float
     mirrored: bool
+    stretch: float = 1.0
+    lean: float = 0.0
 
 
 class Coat(NamedTuple):
@@ -78,7 +101,8 @@ class Pen:
         self._materials: dict[tuple[str, float], int] = {}
         cos, sin = place.scale * math.cos(place.tilt), place.scale * math.sin(place.tilt)
         flip = -1.0 if place.mirrored else 1.0
-        self._turn = np.array([[flip * cos, -sin], [-flip * sin, -cos]])  # pixels count downwards
+        shape = np.array([[math.sqrt(place.stretch), 0.0], [place.lean, 1 / math.sqrt(place.stretch)]])
+        self._turn = shape @ np.array([[flip * cos, -sin], [-flip * sin, -cos]])  # pixels count downwards
 
     def polygon(self, points: Points | np.ndarray, material: str = "base", tone: float = 1.0) -> None:
         """Fill a polygon."""
@@ -90,20 +114,26 @@ class Pen:
         self, x: float, y: float, rx: float, ry: float, material: str = "base", tone: float = 1.0, turn: float = 0.0
     ) -> None:
         """Fill an ellipse about (x, y); ``turn`` in degrees, anticlockwise for an animal that faces right."""
-        cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        self.polygon(CIRCLE * (rx, ry) @ np.array([[cos, sin], [-sin, cos]]) + (x, y), material, tone)
+        points = CIRCLE * (rx, ry)  # 28 2
+        if turn:
+            cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+            points = points @ np.array([[cos, sin], [-sin, cos]])
+        self.polygon(points + np.array([x, y]), material, tone)
 
     def limb(
         self, points: Points, thick: float, thin: float | None = None, material: str = "base", tone: float = 1.0
     ) -> None:
         """Draw a bent limb through the points with round ends, its half-width running from ``thick`` to ``thin``."""
         line = bend(points)  # P 2
-        half = np.linspace(thick, thick if thin is None else thin, len(line))[:, None]
-        along = np.gradient(line, axis=0)
-        across = np.stack([-along[:, 1], along[:, 0]], 1) / np.maximum(np.hypot(*along.T), 1e-6)[:, None]
-        self.polygon(np.concatenate([line + half * across, (line - half * across)[::-1]]), material, tone)
-        for (x, y), radius in ((line[0], half[0, 0]), (line[-1], half[-1, 0])):
-            self.ellipse(x, y, radius, radius, material, tone)
+        thin = thick if thin is None else thin
+        half = thick + (thin - thick) * np.arange(len(line)) / (len(line) - 1)  # P
+        along = np.concatenate([line[1:2] - line[:1], line[2:] - line[:-2], line[-1:] - line[-2:-1]])  # P 2
+        across = (
+            along[:, ::-1] * SIDEWAYS * (half / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6))[:, None]
+        )  # P 2
+        self.polygon(np.concatenate([line + across, (line - across)[::-1]]), material, tone)
+        self.ellipse(line[0, 0], line[0, 1], thick, thick, material, tone)
+        self.ellipse(line[-1, 0], line[-1, 1], thin, thin, material, tone)
 
     def eye(self, x: float, y: float, radius: float) -> None:
         """A white with a pupil and a glint."""
@@ -122,3 +152,5 @@ class Pen:
 
 _angles = np.linspace(0, 2 * math.pi, 28, endpoint=False)
 CIRCLE = np.stack([np.cos(_angles), np.sin(_angles)], 1)  # 28 2
+SIDEWAYS = np.array([-1.0, 1.0])
+"""Turns (y, x) into (-y, x), a quarter to the left."""

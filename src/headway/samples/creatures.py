@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from headway.samples.animals import Chance
-from headway.samples.canvas import Pen, bend
+from headway.samples.canvas import Chance, Pen, bend
 
 
 def turtle(pen: Pen, chance: Chance) -> None:

@@ -1,75 +1,124 @@
-"""Where the animals stand: sky above, ground below, always this way up; hills, trees, clouds, grass and stones.
+"""Where the animals stand: sky above, ground below, always this way up, and what else lives there.
 
 Scenery is drawn without regard to the animal, so that it gives nothing away.
 """
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from headway.samples.canvas import Colour, hsv, shade
+from headway.samples import things
+from headway.samples.canvas import Chance, Colour, Place, hsv, mix, shade, whole
 
-Chance = Callable[[float, float], float]
+Range = tuple[float, float]
 
 
-def backdrop(side: int, chance: Chance) -> tuple[Image.Image, float, Colour]:
-    """Sky, hills and ground.
+class Hour(NamedTuple):
+    """Of the sky: ranges of hue, of saturation and value high up, and of saturation low down."""
+
+    hue: Range
+    saturation: Range
+    value: Range
+    low: Range
+
+
+class Land(NamedTuple):
+    """Of the ground: ranges of hue, saturation and value."""
+
+    hue: Range
+    saturation: Range
+    value: Range
+
+
+DAY = Hour((0.53, 0.62), (0.25, 0.55), (0.85, 1.0), (0.03, 0.18))
+SUNSET = Hour((0.03, 0.12), (0.3, 0.55), (0.85, 0.95), (0.05, 0.35))
+OVERCAST = Hour((0.5, 0.7), (0.02, 0.1), (0.72, 0.9), (0.0, 0.06))
+DUSK = Hour((0.66, 0.84), (0.25, 0.45), (0.62, 0.8), (0.1, 0.3))
+HOURS = (DAY, DAY, DAY, SUNSET, OVERCAST, DUSK)
+MEADOW = Land((0.19, 0.36), (0.3, 0.6), (0.5, 0.75))
+EARTH = Land((0.06, 0.11), (0.25, 0.5), (0.42, 0.66))
+SAND = Land((0.1, 0.14), (0.25, 0.45), (0.68, 0.82))
+SNOW = Land((0.52, 0.62), (0.02, 0.08), (0.84, 0.92))
+LANDS = (MEADOW, MEADOW, MEADOW, EARTH, SAND, SNOW)
+
+
+def backdrop(side: int, sun: float, chance: Chance) -> tuple[Image.Image, float, Colour]:
+    """Sky, hills, ground and what stands on it.
 
     Args:
         side: Of the square canvas in pixels.
+        sun: Where it stands: -1 left to 1 right.
         chance: Gives a number in a range.
 
     Returns:
         The picture, the height of the horizon as a share of the side from the top, and the colour of the ground.
     """
-    horizon = chance(0.35, 0.62)
-    hue = chance(0.53, 0.62) if chance(0, 1) < 0.8 else chance(0.03, 0.12)  # by day, or with the sun low
-    high, low = hsv(hue, chance(0.25, 0.5), chance(0.8, 0.95)), hsv(hue + chance(-0.03, 0.03), chance(0.05, 0.2), 1.0)
-    ground = hsv(chance(0.19, 0.35) if chance(0, 1) < 0.75 else chance(0.07, 0.12), chance(0.3, 0.5), chance(0.5, 0.7))
+    horizon = chance(0.26, 0.62)
+    hour, land = HOURS[int(chance(0, len(HOURS)))], LANDS[int(chance(0, len(LANDS)))]
+    hue = chance(*hour.hue)
+    high, low = (
+        hsv(hue, chance(*hour.saturation), chance(*hour.value)),
+        hsv(hue + chance(-0.03, 0.03), chance(*hour.low), 1.0),
+    )
+    ground = hsv(chance(*land.hue), chance(*land.saturation), chance(*land.value))
     rows = np.arange(side, dtype=np.float32)[:, None] / side  # side 1
     sky = high + (np.array(low) - high) * np.minimum(rows / horizon, 1)  # side 3
-    land = np.array(ground) * (0.75 + 0.45 * (rows - horizon) / (1 - horizon))  # side 3
-    column = np.where(rows < horizon, sky, land).clip(0, 255).astype(np.uint8)
+    soil = np.array(ground) * (0.8 + 0.35 * (rows - horizon) / (1 - horizon))  # side 3
+    column = np.where(rows < horizon, sky, soil).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(np.repeat(column[:, None], side, 1))
     draw = ImageDraw.Draw(picture)
-    _heavens(draw, side, horizon, chance)
-    for i in range(int(chance(0, 2.5))):
-        _hills(draw, side, horizon, shade(hsv(hue + chance(-0.08, 0.08), 0.25, 0.75), 0.95 - 0.15 * i), chance)
-    draw.rectangle([0, horizon * side, side, horizon * side + 2], fill=_whole(shade(ground, 0.7)))
-    for _ in range(int(chance(0, 3))):
-        _tree(draw, side, horizon, chance)
-    for _ in range(int(chance(4, 16))):  # tufts and patches
+    _heavens(draw, side, horizon, sun, chance)
+    for i in range(int(chance(0, 3.5))):
+        _hills(draw, side, horizon, mix(low, shade(ground, 0.8), 0.25 + 0.22 * i), chance)
+    for _ in range(int(chance(3, 14))):  # tufts and patches
         x, y = chance(0, 1) * side, chance(horizon + 0.03, 1) * side
-        wide = chance(0.01, 0.1) * side
-        draw.ellipse([x - wide, y - wide / 4, x + wide, y + wide / 4], fill=_whole(shade(ground, chance(0.6, 1.25))))
+        wide = chance(0.02, 0.16) * side * (y / side - horizon + 0.1)
+        draw.ellipse(
+            [x - 2 * wide, y - wide / 3, x + 2 * wide, y + wide / 3], fill=whole(shade(ground, chance(0.7, 1.2)))
+        )
+    for foot in sorted(chance(horizon, horizon + 0.2) for _ in range(int(chance(0, 6)))):
+        things.BESIDE[int(chance(0, len(things.BESIDE)))](draw, side, foot * side, chance)
     return picture, horizon, ground
 
 
+def shadow(picture: Image.Image, place: Place, feet: float, sun: float, ground: Colour) -> None:
+    """The animal's shadow on the ground, away from the sun: dark inside, lighter at its rim."""
+    draw, x = ImageDraw.Draw(picture), place.x - 0.2 * sun * place.scale
+    for size, dark in ((1.0, 0.78), (0.8, 0.6)):
+        wide, high = 0.85 * size * place.scale, 0.11 * size * place.scale
+        draw.ellipse([x - wide, feet - high, x + wide, feet + high], fill=whole(shade(ground, dark)))
+
+
 def foreground(draw: ImageDraw.ImageDraw, side: int, ground: Colour, chance: Chance) -> None:
-    """Grass and stones before the animal, along the lower edge."""
-    for _ in range(int(chance(0, 30))):
-        x, tall, lean = chance(0, 1) * side, chance(0.05, 0.2) * side, chance(-0.05, 0.05) * side
-        foot = chance(0.93, 1.05) * side
-        blade = [x - 0.012 * side, foot, x + 0.012 * side, foot, x + lean, foot - tall]
-        draw.polygon(blade, fill=_whole(shade(ground, chance(0.55, 1.35))))
+    """What stands before the animal: grass, flowers, stones, a bush, a thin trunk or a fence."""
+    for _ in range(int(chance(0, 26))):
+        things.blade(draw, side, chance(0, 1), chance(0.05, 0.2), ground, chance)
+    choice, x = chance(0, 6), chance(0.04, 0.96)
+    if choice < 1:
+        for _ in range(12):  # tall grass, a tuft
+            things.blade(draw, side, x + chance(-0.09, 0.09), chance(0.2, 0.5), ground, chance)
+    elif choice < 2:
+        things.bush(draw, side, chance(1.0, 1.06) * side, chance)
+    elif choice < 3:
+        things.trunk(draw, side, x * side, chance)
+    elif choice < 4:
+        things.fence(draw, side, chance)
+    elif choice < 5:
+        for _ in range(int(chance(2, 6))):
+            things.flower(draw, side, chance)
     for _ in range(int(chance(0, 3))):
-        x, wide = chance(0, 1) * side, chance(0.05, 0.13) * side
-        grey = hsv(chance(0, 1), 0.1, chance(0.35, 0.75))
-        draw.ellipse([x - wide, 0.98 * side - wide, x + wide, 0.98 * side + wide], fill=_whole(grey))
-        draw.ellipse(
-            [x - 0.7 * wide, 0.98 * side - 0.9 * wide, x + 0.4 * wide, 0.98 * side], fill=_whole(shade(grey, 1.2))
-        )
+        things.stone(draw, side, chance(0.98, 1.02) * side, chance)
 
 
-def _heavens(draw: ImageDraw.ImageDraw, side: int, horizon: float, chance: Chance) -> None:
-    if chance(0, 1) < 0.4:
-        x, y, radius = chance(0.05, 0.95) * side, chance(0.05, horizon - 0.1) * side, chance(0.03, 0.08) * side
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_whole(hsv(0.13, chance(0, 0.5), 1.0)))
+def _heavens(draw: ImageDraw.ImageDraw, side: int, horizon: float, sun: float, chance: Chance) -> None:
+    if chance(0, 1) < 0.45:
+        x, y, radius = (0.5 + 0.45 * sun) * side, chance(0.05, horizon - 0.08) * side, chance(0.03, 0.07) * side
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=whole(hsv(0.13, chance(0, 0.5), 1.0)))
     for _ in range(int(chance(0, 4))):
         x, y, wide = chance(0, 1) * side, chance(0.03, horizon - 0.08) * side, chance(0.05, 0.12) * side
-        white = _whole(hsv(0.6, 0.03, chance(0.85, 1.0)))
+        white = whole(hsv(0.6, 0.03, chance(0.85, 1.0)))
         for shift, size in ((-0.9, 0.35), (-0.2, 0.55), (0.6, 0.4)):
             centre, half = x + shift * wide, size * wide
             draw.ellipse([centre - 1.4 * half, y - half, centre + 1.4 * half, y + half * 0.7], fill=white)
@@ -77,29 +126,9 @@ def _heavens(draw: ImageDraw.ImageDraw, side: int, horizon: float, chance: Chanc
 
 def _hills(draw: ImageDraw.ImageDraw, side: int, horizon: float, colour: Colour, chance: Chance) -> None:
     x = np.linspace(0, 1, 24)
-    sharp, height, phase, waves = chance(0, 1) < 0.4, chance(0.04, 0.22), chance(0, 6.3), chance(0.8, 2.5)
+    sharp, height, phase, waves = chance(0, 1) < 0.4, chance(0.03, 0.2), chance(0, 6.3), chance(0.8, 2.5)
     wave = np.sin(2 * math.pi * waves * x + phase)
     rise = np.abs(wave) if sharp else (1 + wave) / 2
     ridge = np.stack([x, horizon - height * rise], 1) * side  # 24 2
     corners = [side, horizon * side + 1, 0, horizon * side + 1]
-    draw.polygon(ridge.ravel().tolist() + corners, fill=_whole(colour))
-
-
-def _tree(draw: ImageDraw.ImageDraw, side: int, horizon: float, chance: Chance) -> None:
-    x, foot, tall = chance(0, 1) * side, chance(horizon, horizon + 0.12) * side, chance(0.15, 0.45) * side
-    wide, leaf = tall * chance(0.2, 0.34), _whole(hsv(chance(0.08, 0.42), chance(0.25, 0.7), chance(0.3, 0.7)))
-    trunk = _whole(hsv(0.08, 0.4, chance(0.25, 0.5)))
-    draw.rectangle([x - 0.05 * tall, foot - 0.5 * tall, x + 0.05 * tall, foot], fill=trunk)
-    if chance(0, 1) < 0.5:
-        for rise in (0.2, 0.45, 0.65):
-            half = wide * (1.2 - rise)
-            draw.polygon(
-                [x - half, foot - rise * tall, x + half, foot - rise * tall, x, foot - (rise + 0.4) * tall], fill=leaf
-            )
-    else:
-        draw.ellipse([x - wide, foot - tall, x + wide, foot - 0.35 * tall], fill=leaf)
-
-
-def _whole(colour: Colour) -> tuple[int, int, int]:
-    red, green, blue = (round(min(max(channel, 0), 255)) for channel in colour)
-    return red, green, blue
+    draw.polygon(ridge.ravel().tolist() + corners, fill=whole(colour))

@@ -1,25 +1,35 @@
 """What a pretraining gained over training from scratch on the same few labels, with paired intervals.
 
 Labels are drawn several times. Each draw trains every contender on the same pictures, and all are tested on the same
-pictures, so that differences are paired. The test pictures choose nothing: whether the pretrained backbone is judged by
-its linear probe or by fine-tuning is decided on folds of the training labels.
+pictures, so that differences are paired. Both sides that are trained are tuned alike, with as many trials each:
+learning rate, strength of augmentation and when to stop are chosen on folds of the first draw's labels
+(``downstream.choose``). The test pictures choose nothing: where the folds ask for no step of fine-tuning, it is the
+linear probe that is compared.
 """
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from headway.data.split import folds, per_class
+from headway.data.split import per_class
+from headway.downstream.choose import FEW, Choice, choose
 from headway.downstream.classifier import Classifier
-from headway.downstream.features import extract
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, linear_head, new_head, supervise
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, new_head, supervise
 from headway.measure.metrics import paired_interval
-from headway.verdict.trial import FOLDS, PIXEL, SCRATCH, UNTRAINED, features_of, raw_pixels
+from headway.verdict.contest import LINEAR, Contest, Frozen, calibrated_probe
+from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, at_rate, features_of
 
-LINEAR, TUNED = "pretrained linear", "pretrained fine-tuned"
+TUNED = "pretrained fine-tuned"
 NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
+FOLDS = 2
+"""Parts into which the labels of the first draw are cut to tune both sides."""
+FACTORS = (1.0, 0.3)
+"""On the learning rate, of either side, to choose from."""
+FEWEST = 2
+"""Draws of labels that are gone through whatever the time: one has no interval."""
 
 
 class Row(NamedTuple):
@@ -47,77 +57,40 @@ class Gain(NamedTuple):
     contender: str
 
 
-class Contest(NamedTuple):
-    """Everything that a comparison on labels needs.
+class Side(NamedTuple):
+    """One of the two that are trained.
 
     Attributes:
-        pretrained: The backbone of the run.
-        untrained: The same architecture with fresh weights.
-        images: N C S S, pictures whose labels may be drawn; stored with pixels to spare for crops.
-        labels: N, int64.
-        test_images: N' C S S.
-        test_labels: N', int64.
-        classes: K names.
-        size: Side of the view in pixels.
+        backbone: Where training starts.
+        recipe: How it is done, before it is tuned.
+        head: From rows of the first draw (none: all) to the output layer that training on those starts from.
+        from_probe: Whether that layer is a linear probe, so that not training at all is a choice.
     """
 
-    pretrained: nn.Module
-    untrained: nn.Module
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-    size: int
+    backbone: nn.Module
+    recipe: FineTune
+    head: Callable[[Tensor | None], nn.Module]
+    from_probe: bool
 
 
-class Frozen(NamedTuple):
-    """Linear probes on features that nobody trains further, over several draws of labels.
+class Verdict(NamedTuple):
+    """What a comparison came to.
 
     Attributes:
-        right: draws N' for raw pixels, untrained and pretrained linear: whether each test picture was named rightly.
-        heads: The probe on pretrained features of each draw.
+        rows: The contenders.
+        gain: Of pretraining over training from scratch.
+        classifier: The pretrained one that was compared, of the first draw; its probabilities are calibrated.
+        choices: What the folds chose, by the name of the row that was trained.
+        rates: How many learning rates each side tried.
+        draws: How many draws of labels were gone through.
     """
 
-    right: dict[str, Tensor]
-    heads: list[nn.Linear]
-
-
-def probe_frozen(
-    contest: Contest,
-    *,
-    per_class_count: int,
-    draws: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Frozen:
-    """Fit a linear probe to raw pixels, untrained and pretrained features on each draw of labels.
-
-    Args:
-        contest: Backbones and pictures.
-        per_class_count: Labels a class in each draw.
-        draws: How many draws.
-        seed: Of the draws.
-        progress: Told how many draws of how many are done.
-    """
-    c = contest
-    describe: dict[str, Callable[[Tensor], Tensor]] = {
-        PIXEL: raw_pixels,
-        UNTRAINED: features_of(c.untrained, c.size),
-        LINEAR: features_of(c.pretrained, c.size),
-    }
-    tests = {name: features(c.test_images) for name, features in describe.items()}
-    right: dict[str, list[Tensor]] = {name: [] for name in describe}
-    heads = []
-    for draw in range(draws):
-        chosen = per_class(c.labels, per_class_count, seed=seed + draw)
-        for name, features in describe.items():
-            head = linear_head(features(c.images[chosen]), c.labels[chosen], len(c.classes), seed)
-            right[name].append(_right(head, tests[name], c.test_labels))
-        heads.append(head)  # of the last name, LINEAR
-        if progress:
-            progress(draw + 1, draws)
-    return Frozen({name: torch.stack(rows) for name, rows in right.items()}, heads)
+    rows: list[Row]
+    gain: Gain
+    classifier: Classifier
+    choices: dict[str, Choice]
+    rates: int
+    draws: int
 
 
 def judge(
@@ -128,73 +101,89 @@ def judge(
     seed: int,
     scratch: FineTune = FROM_SCRATCH,
     fine_tune: FineTune = FINE_TUNE,
+    left: Callable[[], float] = lambda: float("inf"),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Row], Gain, list[Classifier]]:
-    """Train from scratch and fine-tune on the same draws of labels, and test everything on the same pictures.
+) -> Verdict:
+    """Tune both sides, train them on each draw of labels, and test everything on the same pictures.
 
     Args:
         contest: Backbones and pictures.
         frozen: What ``probe_frozen`` found with the same count and seed; fine-tuning starts from its heads.
         per_class_count: Labels a class in each draw.
         seed: Of draws and training.
-        scratch: How training from scratch is done.
-        fine_tune: How fine-tuning is done.
-        progress: Told how many trainings of how many are done.
-
-    Returns:
-        The rows, the gain, and the pretrained classifiers of the first draw (linear, fine-tuned).
+        scratch: How training from scratch is done, before it is tuned.
+        fine_tune: How fine-tuning is done, before it is tuned.
+        left: Gives the seconds that remain. Where they run short, both sides try fewer rates and draws are left out.
+        progress: Told how many parts of how many are done: a side's trials at one rate, or its training on one draw.
     """
-    c = contest
-    jobs, done = len(frozen.heads) * 2 + FOLDS, 0
-    trained: dict[str, list[Tensor]] = {SCRATCH: [], TUNED: []}
-    first: list[Classifier] = []
+    c, draws = contest, [per_class(contest.labels, per_class_count, seed=seed + i) for i in range(len(frozen.heads))]
+    first, classes = draws[0], len(c.classes)
+    features = features_of(c.pretrained, c.size)(c.images[first])  # n D
+    width = features.shape[1]
+    sides = {
+        SCRATCH: Side(c.untrained, scratch, lambda rows: new_head(width, classes, seed), False),
+        TUNED: Side(c.pretrained, fine_tune, lambda rows: calibrated_probe(
+            features[slice(None) if rows is None else rows], c.labels[first][slice(None) if rows is None else rows],
+            classes, seed), True),
+    }  # fmt: skip
+    done, parts = 0, len(sides) * (len(FACTORS) + len(draws))
 
     def tick() -> None:
         nonlocal done
         done += 1
         if progress:
-            progress(done, jobs)
+            progress(done, parts)
 
-    for draw, probe in enumerate(frozen.heads):
-        chosen = per_class(c.labels, per_class_count, seed=seed + draw)
-        blank = new_head(probe.in_features, len(c.classes), seed + draw)
-        for name, backbone, head, choices in (
-            (SCRATCH, c.untrained, blank, scratch),
-            (TUNED, c.pretrained, probe, fine_tune),
-        ):
-            classifier = supervise(
-                backbone, head, c.images[chosen], c.labels[chosen], c.classes, c.size, seed=seed + draw,
-                choices=choices,
-            )  # fmt: skip
-            trained[name].append(classifier.probabilities(c.test_images).argmax(1) == c.test_labels)
+    choices, rates = _tune(c, sides, first, seed, left, tick)
+    right: dict[str, list[Tensor]] = {SCRATCH: [], TUNED: []}
+    kept: dict[str, Classifier] = {}
+    for draw, chosen in enumerate(draws):
+        began = time.perf_counter()
+        heads = {SCRATCH: new_head(width, classes, seed + draw), TUNED: frozen.heads[draw]}
+        for name, side in sides.items():
+            choice, classifier = choices[name], Classifier(side.backbone, heads[name], c.classes, c.size, "linear")
+            if stop := choice.steps(len(chosen)):
+                classifier = supervise(
+                    side.backbone, heads[name], c.images[chosen], c.labels[chosen], c.classes, c.size,
+                    seed=seed + draw, choices=choice.choices, stop=stop,
+                )._replace(temperature=choice.temperature)  # fmt: skip
+            right[name].append(classifier.probabilities(c.test_images).argmax(1) == c.test_labels)
+            kept.setdefault(name, classifier)
             tick()
-        first = first or [Classifier(c.pretrained, probe, c.classes, c.size, "linear"), classifier]
-    chosen = per_class(c.labels, per_class_count, seed=seed)
-    contender = _better_on_folds(c, c.images[chosen], c.labels[chosen], seed, fine_tune, tick)
-    right = frozen.right | {name: torch.stack(rows) for name, rows in trained.items()}
-    table = {name: rows.float().numpy() for name, rows in right.items()}  # draws n
+        if draw + 1 >= FEWEST and left() < time.perf_counter() - began:
+            break
+    if progress:
+        progress(parts, parts)
+    count = len(right[TUNED])
+    every = {name: rows[:count] for name, rows in frozen.right.items()}
+    every |= {name: torch.stack(rows) for name, rows in right.items()}
+    table = {name: rows.float().numpy() for name, rows in every.items()}  # draws n
     rows = [Row(name, *paired_interval(table[name], signed=False)) for name in NAMES]
+    contender = TUNED if choices[TUNED].check else LINEAR
     gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
-    return rows, gain, first
+    return Verdict(rows, gain, kept[TUNED], choices, rates, count)
 
 
-def _right(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
-    with torch.no_grad():
-        return head(features).argmax(1) == labels  # n
+def _tune(
+    c: Contest, sides: dict[str, Side], first: Tensor, seed: int, left: Callable[[], float], tick: Callable[[], None]
+) -> tuple[dict[str, Choice], int]:
+    """What folds of the first draw choose for each side, and how many rates both have tried."""
+    found: dict[str, list[Choice]] = {name: [] for name in sides}
+    for factor in FACTORS:
+        began = time.perf_counter()
+        for name, side in sides.items():
+            choice = choose(
+                side.backbone, side.head, c.images[first], c.labels[first], c.classes, c.size,
+                recipe=at_rate(side.recipe, factor), folds=FOLDS, seed=seed, from_probe=side.from_probe,
+            )  # fmt: skip
+            found[name].append(choice)
+            tick()
+        took = time.perf_counter() - began  # a draw takes one training of each side
+        if left() < took + FEWEST * took / trials(len(first)):
+            break
+    return {name: min(tried, key=lambda choice: choice.loss) for name, tried in found.items()}, len(found[TUNED])
 
 
-def _better_on_folds(
-    c: Contest, images: Tensor, labels: Tensor, seed: int, fine_tune: FineTune, tick: Callable[[], None]
-) -> str:
-    """Linear probe or fine-tuning: whichever is right more often on held-out folds of these training labels."""
-    right = {LINEAR: 0, TUNED: 0}
-    features = extract(c.pretrained, images, c.size)  # n D
-    for train, held in folds(labels, FOLDS, seed=seed):
-        probe = linear_head(features[train], labels[train], len(c.classes), seed)
-        right[LINEAR] += int(_right(probe, features[held], labels[held]).sum())
-        tuned = supervise(
-            c.pretrained, probe, images[train], labels[train], c.classes, c.size, seed=seed, choices=fine_tune
-        )
-        right[TUNED] += int((tuned.probabilities(images[held]).argmax(1) == labels[held]).sum())
-        tick()
-    return max(right, key=right.__getitem__)
+def trials(labels: int) -> int:
+    """Trainings of one side at one rate with so many labels: on each fold, at two strengths of augmentation if few."""
+    return FOLDS * (2 if labels <= FEW else 1)

@@ -1,0 +1,43 @@
+"""How long training on labels may be, so that a comparison ends in time: measured before it begins."""
+
+from typing import Any
+
+from headway.downstream.choose import CHECKS
+from headway.downstream.features import CHUNK
+from headway.downstream.supervised import SupervisedTask
+from headway.downstream.transfer import FINE_TUNE, new_head
+from headway.protocol import Learner
+from headway.train.choices import measure_step
+from headway.train.plan import Plan
+from headway.verdict.contest import Contest
+from headway.verdict.gain import FACTORS, FOLDS, trials
+
+BATCH = 16
+"""Pictures a step: many small steps learn more from so few labels in the same time."""
+LONGER, LEAST, MOST = 4, 20, 400
+"""Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
+SPARE = 0.85
+"""Share of the time that is planned with."""
+
+
+def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaining: float, seed: int) -> int:
+    """Steps of a fine-tuning so that ``verdict.gain.judge``, trials and training from scratch included, takes so long.
+
+    Args:
+        contest: Backbones and pictures.
+        per_class_count: Labels a class in each draw.
+        draws: How many draws.
+        remaining: Seconds.
+        seed: Of the steps that are measured.
+    """
+    backbone: Any = contest.pretrained
+    head = new_head(backbone.embed_dim, len(contest.classes), seed)
+    labelled = per_class_count * len(contest.classes)
+    batch = min(BATCH, labelled)
+    task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
+    plan, learner = Plan(steps=10, batch=batch, seed=seed), Learner(contest.untrained, task)
+    seconds = measure_step(learner, contest.images, plan, FINE_TUNE.optim, limit=1.0)
+    tried = len(FACTORS) * trials(labelled)
+    looked = 2 * (tried * CHECKS * (labelled // FOLDS + CHUNK) + draws * len(contest.test_images))
+    remaining -= looked * seconds / batch / 3  # a look has no backward pass
+    return int(min(max(SPARE * remaining / (tried + draws) / (1 + LONGER) / seconds, LEAST), MOST))
