@@ -58,7 +58,7 @@ def test_answers_are_right_more_often_than_the_bar(task, choices, bar, steps, an
 
 
 def test_colours_are_guessed_better_than_by_their_frequency(animals):
-    found = after("colorization", animals, 60)
+    found = after("colorization", animals, 90)
     assert found["loss"] < found["blind_loss"] - 0.05
 
 
