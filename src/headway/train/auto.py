@@ -19,6 +19,7 @@ from headway.errors import HeadwayError
 from headway.pretext import TASKS
 from headway.train.job import LARGEST, Stem
 from headway.train.record import FILE, job_of, read_record
+from headway.views.augment import simclr
 
 AUTO = "auto"
 """What is typed in place of a task."""
@@ -82,12 +83,14 @@ class Advice(NamedTuple):
     notes: list[str]
 
 
-BATCH, RATE = 128, 4e-3
-"""Pictures a step: more steps on fewer pictures learn more in a short run. The rate is at batch 256, as in Optim."""
+BATCH, RATE, LOW, CROP = 128, 2e-3, 0.6, 0.2
+"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of the area in a crop."""
 NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.8))
 """From the one that learns most in the long run to the one that learns most in minutes."""
 PASSES = 40.0
 """Passes over the data that a network must be able to make for it to be chosen over a smaller one."""
+DETAILED = 64
+"""Pixels a side of a view below which larger networks have nothing to see, where the pictures hold more."""
 VIEWS = (224, 128, 96, 64, 32)
 """Sides of the view, from the one that shows most to the cheapest."""
 
@@ -116,14 +119,17 @@ def advise(known: Situation) -> Advice:
         )
     possible = [view for view in VIEWS if view <= min(known.side, LARGEST)] or [16]
     given = known.seconds * known.cores * 1e3 / known.count  # milliseconds of a core that each picture may take in all
-    network, view = next(
-        ((n, v) for n in NETWORKS for v in possible if given >= PASSES * cost(n, v)), (NETWORKS[-1], possible[-1])
-    )
+    smallest, least = NETWORKS[-1], min(possible[0], DETAILED)
+    pairs = [(n, v) for n in NETWORKS for v in possible if v >= least or n is smallest]
+    network, view = next((pair for pair in pairs if given >= PASSES * cost(*pair)), pairs[-1])
     passes = given / cost(network, view)
     patch = 2 ** int(math.log2(view / network.grid))  # 224 pixels have patches of 32 in a grid of 7
     size = view // patch * patch
     recipe = TASKS["simclr"]
-    recipe = replace(recipe, batch=BATCH, optim=replace(recipe.optim, lr=RATE))
+    views = replace(simclr(size), scale=(CROP, 1.0))
+    recipe = replace(
+        recipe, task=replace(recipe.task, augment=views, low=LOW), batch=BATCH, optim=replace(recipe.optim, lr=RATE)
+    )
     notes = [
         f"auto: simclr on {network.backbone} with a residual stem, views of {size} pixels in patches of "
         f"{patch}, batch {BATCH}; {known.count:,} pictures, {known.seconds:,.0f} s, {known.cores:g} "
