@@ -78,7 +78,8 @@ def read_record(run: Path) -> dict[str, Any]:
     if not file.is_file():
         raise HeadwayError(f"no run in '{run}' (it holds no {FILE}); give the folder that headway pretrain wrote")
     record = read_json(file)
-    if not isinstance(record, dict) or not isinstance(schema := record.get("schema"), int) or schema < 1:
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if type(schema) is not int or schema < 1:  # True is an int, too
         raise HeadwayError(f"{file} is no record of a run (it has no schema)")
     if schema > SCHEMA:
         raise HeadwayError(f"{file} has schema {schema}; this version reads up to {SCHEMA}: bring headway up to date")
