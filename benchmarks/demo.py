@@ -70,8 +70,8 @@ def measure(options: list[str]) -> dict[str, Any]:
         steps = record["result"]["steps"]
     kept = {key: value for key, value in report.items() if key not in ("out", "commands", "data")}
     return {
-        **kept, "pretraining_steps": steps, "commit": record["commit"], "machine": record["machine"],
-        "versions": record["versions"], "processor_seconds": round(spent, 1),
+        **kept, "pretraining_steps": steps, "commit": record["commit"], "ran": record["stretches"][-1],
+        "processor_seconds": round(spent, 1),
     }  # fmt: skip
 
 

@@ -174,6 +174,9 @@ def test_symptoms_name_their_cause_in_combinations_too():
     assert symptom(healthy, memory) is None
     assert "not stopped" in twice({"simsiam.spread": 0.3, "simsiam.likeness": 0.9}, memory)
     assert "negatives" in twice({"spread": 0.4, "agreement": 0.1}, {"spread": 0.9})
+    apart = {"agreement": 0.1, "target_spread": 0.9}
+    assert twice({"spread": 0.4, **apart}, {"spread": 0.9}) is None, "features may share what the projector takes off"
+    assert "negatives" in twice({"spread": 0.4, **apart, "target_spread": 0.3}, {"spread": 0.9, "target_spread": 0.9})
     assert "rate" in twice({"spread": 0.4, "dino.agreement": 0.1}, {"spread": 0.9})
     assert twice({"spread": 0.6}, {"spread": 0.9}) is None and twice({"spread": 0.7}, {"spread": 0.99}) is None
     assert "predictor" in twice({"target_spread": 0.7, "likeness": 0.9}, {"target_spread": 0.99})

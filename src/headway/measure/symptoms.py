@@ -68,6 +68,8 @@ def _sign(
     if kind in ("spread", "target_spread"):
         widest = memory[name] = max(value, memory.get(name, 0.0))
         projected = kind == "target_spread" and beside.keys() & {"likeness", "agreement"}
+        if kind == "spread" and beside.keys() >= {"agreement", "target_spread"} and _holds(name, beside, memory):
+            return None
         if value < widest * (LEAK if projected and widest > FILLED else HALF):
             return Sign(f"{name} fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
     if kind == "deviation" and value < NARROW:
@@ -92,6 +94,14 @@ def _sign(
         if value < min(FLAT, HALF * widest):
             return Sign(f"the deviation of the features fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
     return None
+
+
+def _holds(name: str, beside: Mapping[str, float], memory: Mapping[str, float]) -> bool:
+    """Whether projections still tell pictures apart: then features that point more and more one way merely share a
+    large part, which the projector takes off, as any probe does.
+    """
+    target = beside["target_spread"]
+    return target >= LEAK * max(target, memory.get(name.replace("spread", "target_spread"), 0.0))
 
 
 def _lost(beside: Mapping[str, float]) -> str:

@@ -28,8 +28,8 @@ FOLDS = 2
 """Parts into which the labels of the first draw are cut to tune both sides."""
 FACTORS = (1.0, 0.3)
 """On the learning rate, of either side, to choose from."""
-FEWEST = 2
-"""Draws of labels that are gone through whatever the time: one has no interval."""
+FEWEST = 3
+"""Draws of labels that are gone through whatever the time: one has no interval, and that of two says nothing."""
 
 
 class Row(NamedTuple):
