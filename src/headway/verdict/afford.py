@@ -16,7 +16,7 @@ BATCH = 16
 """Pictures a step: many small steps learn more from so few labels in the same time."""
 LONGER, LEAST, MOST = 4, 20, 400
 """Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
-SPARE = 0.65
+SPARE = 0.85
 """Share of the time that is planned with."""
 
 
