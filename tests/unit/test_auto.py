@@ -90,3 +90,11 @@ def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):
     headway.pretrain("auto", data=photos, out=tmp_path / "run")
     headway.pretrain("auto", data=photos, out=tmp_path / "run", epochs=2)
     assert budgets == [HOUR, None]
+
+
+def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_path):
+    photos, budgets = Arrays(pictures(12, side=32)), []
+    headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
+    monkeypatch.setattr("headway.cli.pretrain.run_job", lambda job, *rest, **named: budgets.append(job.budget) or {})
+    headway.pretrain("auto", data=photos, out=tmp_path / "run", resume=True)
+    assert budgets == [HOUR]

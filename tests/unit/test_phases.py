@@ -5,6 +5,7 @@ import torch
 
 import headway
 from headway.draws import Draws
+from headway.pretext.combined import CombinedTask
 from headway.pretext.simclr import RECIPE, SimCLR, SimCLRTask, smaller
 from headway.protocol import Batch, Clock, Features, Learner
 from headway.train import choices
@@ -47,6 +48,11 @@ def test_a_step_is_timed_in_each_phase(monkeypatch):
     monkeypatch.setattr(choices, "_phase", timed)
     seconds = choices.measure_step(learner, pictures(8), Plan(steps=1, batch=4), RECIPE.optim, limit=1.0)
     assert starts == [0.0, 0.25] and seconds == 0.25 * 1.0 + 0.75 * 3.0
+
+
+def test_a_combination_has_the_phases_of_its_games():
+    games = {"a": SimCLRTask(SimCLR(low=0.5), 16, 16), "b": SimCLRTask(SimCLR(low=0.25), 16, 16)}
+    assert CombinedTask(games, (1.0, 1.0)).phases == (0.0, 0.25, 0.5)
 
 
 def test_the_phase_is_the_one_that_is_timed(monkeypatch):

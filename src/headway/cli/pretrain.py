@@ -62,7 +62,7 @@ def pretrain(
 
     Args:
         task: A name that ``headway tasks`` lists, a+b of them, your own as my_package.my_file:RECIPE, or auto, which
-            chooses task, network, view, batch and rate by measured rules (docs/recipes.md). Name it first.
+            chooses task, network, view, batch and rate by rules (docs/recipes.md). Name it first.
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), or a CSV with a column "file".
         out: The run folder to write; it must not exist.
         backbone: vit_pico, vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME; none: vit_tiny.
@@ -107,8 +107,8 @@ def pretrain(
         advice = advice_of(Path(out)) if resume else None
         if advice is None:
             advice = advise(situation(len(source), natural_size(source)[0], seconds))
-            if budget is epochs is steps is None:
-                seconds = HOUR
+        if budget is epochs is steps is None:
+            seconds = HOUR
         task, recipe, backbone, stem, patch, size, notes = advice
         for line in notes if rank() == 0 else []:
             note(line)

@@ -71,6 +71,7 @@ class CombinedTask(PretextTask):
         self.needs = frozenset().union(*(game.needs for game in games.values()))  # type: ignore[misc]
         self.couples_batch = any(game.couples_batch for game in games.values())  # type: ignore[misc]
         self.minimum_batch = max(game.minimum_batch for game in games.values())  # type: ignore[misc]
+        self.phases = tuple(sorted({start for game in games.values() for start in game.phases}))
 
     def views(self, batch: Batch, draws: Draws) -> Hands:
         """What each game deals, by draws of its own."""

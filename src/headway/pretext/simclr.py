@@ -41,7 +41,7 @@ class SimCLR:
     """How views are made; none: the paper's, without blur where the view is 32 pixels or less (its CIFAR setting)."""
     low: float = 0.0
     """Share of the run, from its beginning, for which the network sees views of three quarters of the side: coarse
-    things are learnt first, and cheaper (Howard's progressive resizing, https://arxiv.org/abs/2104.00298)."""
+    things are learnt first, and cheaper (Tan and Le, EfficientNetV2, https://arxiv.org/abs/2104.00298)."""
 
     def __post_init__(self) -> None:
         bound(self, "temperature", above=0)

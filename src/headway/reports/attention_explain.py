@@ -7,6 +7,8 @@ Steps 1, 2, 7 and 8, which deal with all attention heads at once, stand here; wh
 import html
 import inspect
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -250,7 +252,7 @@ def _first(bias: Tensor | None, letter: str) -> str:
     return f" + {number(bias[0].item())} (the first number of b<sub>{letter}</sub>)".replace("+ \u2212", "\u2212 ")
 
 
-def _body(function: object) -> str:
+def _body(function: Callable[..., Any]) -> str:
     """The source of a function below its docstring."""
-    source = inspect.getsource(function).rstrip()  # type: ignore[arg-type]
+    source = inspect.getsource(function).rstrip()
     return textwrap.dedent(source.split('"""')[2].lstrip("\n"))
