@@ -5,9 +5,11 @@ import json
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from PIL import Image
 
 import headway
 from headway.backbones.load import build_backbone
+from headway.cli import main
 from headway.data.arrays import Arrays
 from headway.train.auto import BATCH, HOUR, NETWORKS, Situation, advise, cost
 from tests.small import pictures
@@ -98,3 +100,12 @@ def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_pa
     monkeypatch.setattr("headway.cli.pretrain.run_job", lambda job, *rest, **named: budgets.append(job.budget) or {})
     headway.pretrain("auto", data=photos, out=tmp_path / "run", resume=True)
     assert budgets == [HOUR]
+
+
+def test_auto_is_typed_as_any_task_is(tmp_path, capsys):
+    for i, picture in enumerate(pictures(12, side=32)):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--steps", "1"]) == 0
+    assert "simclr: 1 steps" in capsys.readouterr().out
+    assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "r"), "--patch", "8"]) == 2
+    assert "auto chooses by itself, and --patch was given" in " ".join(capsys.readouterr().err.split())

@@ -15,6 +15,7 @@ from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.files import to_json
 from headway.pretext import find_recipe
+from headway.train.auto import AUTO
 from headway.train.engine import announced
 from headway.train.record import recipe_for
 
@@ -73,6 +74,7 @@ def _with_options(function: Callable[..., Any], arguments: list[str]) -> Callabl
     parameters = [p.replace(annotation=_typed(p.annotation)) for p in signature.parameters.values()]
     if "recipe" in signature.parameters:
         task = arguments[0] if arguments and not arguments[0].startswith("-") else None
+        task = None if task == AUTO else task  # its recipe is known once the pictures are
         parameters = [p for p in parameters if p.name != "recipe" or task]
         if task:  # the recipe's own fields become options: --recipe.optim.lr, --recipe.task.temperature
             begun = _value(arguments, "--out") if "--resume" in arguments else ""
