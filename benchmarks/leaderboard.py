@@ -114,7 +114,7 @@ def main() -> None:
 def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train, freeze and probe: what goes into a cell."""
     where = DATASETS[name]
-    labelled, test = (_store(folder / part, where.size) for part in (where.labels, where.test))
+    labelled, test = (stored(folder / part, where.size) for part in (where.labels, where.test))
     machine = {"processor": platform.machine(), "cores": arguments.cores, "torch": torch.__version__}
     grey = task.endswith(IN_GREY)
     if task.startswith(PIXELS):
@@ -133,9 +133,9 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
         words = [sys.executable, "-m", "headway.cli", "pretrain", task, "--data", str(folder / where.pool)]
         words += ["--out", str(run), *MODEL, "--size", str(where.size), "--seed", str(seed), "--json"]
         words += ["--budget", f"{arguments.budget / arguments.cores:g}s", *arguments.options]
-        before = _processor_seconds()
+        before = processor_seconds()
         answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-        spent = _processor_seconds() - before
+        spent = processor_seconds() - before
         record = json.loads((run / "run.json").read_text())
         backbone, _ = load_run(run)
         return {
@@ -213,11 +213,13 @@ def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
     return [torch.cat(parts) for parts in zip(*rows, strict=True)]  # N D each
 
 
-def _store(path: Path, side: int) -> Store:
+def stored(path: Path, side: int) -> Store:
+    """Labelled pictures, decoded once."""
     return build_store(open_source(str(path), labelled=True), side)
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
+    """What the commands that were run from here took so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

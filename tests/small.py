@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,9 +13,9 @@ from headway.downstream.supervised import Supervised, SupervisedTask
 from headway.draws import seeded
 from headway.pretext import TASKS
 from headway.protocol import Facts, Inputs, Learner
+from headway.train.cut import whole_tensor
 from headway.train.loop import fit
 from headway.train.plan import Plan
-from headway.train.step import whole_tensor
 
 SIDE, PICTURES = 16, 20
 LARGE = 64
@@ -77,7 +77,7 @@ def small_learner(
 def train(
     task: str, steps: int = 12, accumulate: int = 1, batch: int = 12, precision: str = "float64", backbone: str = "vit",
     drop_path: float = 0.0, run: str | None = None, stop_after: int | None = None, resume: bool = False, seed: int = 0,
-    **choices: Any,
+    method: Literal["adamw", "muon"] = "adamw", **choices: Any,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """Train a small learner and give back its whole weights; the same on any number of processes.
 
@@ -85,7 +85,7 @@ def train(
     """
     learner = small_learner(task, backbone, seed=seed, **({"drop_path": drop_path} if drop_path else {}))
     plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed, **choices)  # type: ignore[arg-type]
-    optim = Optim(lr=0.02, warmup=0.1)
+    optim = Optim(method=method, lr=0.02, warmup=0.1)
     where = Path(run) if run else None
     fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
     return {name: whole_tensor(tensor.detach()).clone() for name, tensor in learner.state_dict().items()}

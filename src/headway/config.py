@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as hints_of
 
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, unknown
 
 if TYPE_CHECKING:
     from headway.protocol import Backbone, Facts, PretextTask
@@ -74,8 +74,11 @@ NO_DECAY = (
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) with warm-up and cosine."""
+    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) or Muon, with warm-up and cosine."""
 
+    method: Literal["adamw", "muon"] = "adamw"
+    """How weights are moved: AdamW; or Muon for matrices and convolutions and AdamW for the rest, whose steps cost a
+    little more and teach small networks much more (headway/train/muon.py has the formula and the papers)."""
     lr: float = 1e-3
     """Peak learning rate at batch 256; the rate in force is lr x batch / 256 up to batch 1024, then by square root."""
     weight_decay: float = 0.05
@@ -84,6 +87,8 @@ class Optim:
     """Decay at the end, reached by a cosine; none: it stays."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Memory of the mean and of the square of gradients."""
+    momentum: float = 0.95
+    """Memory of Muon's gradients."""
     warmup: float = 0.05
     """Share of the run over which the rate rises."""
     final: float = 0.01
@@ -98,8 +103,10 @@ class Optim:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise HeadwayError(f"optim {name} must be a finite number of 0 or more, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise HeadwayError(f"optim betas lie in [0, 1), got {self.betas}")
+        if self.method not in ("adamw", "muon"):
+            raise unknown("optim method", self.method, ("adamw", "muon"))
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
+            raise HeadwayError(f"optim betas and momentum lie in [0, 1), got {self.betas} and {self.momentum}")
         if not 0 <= self.final <= 1:
             raise HeadwayError(f"optim final is a share of the peak in [0, 1], got {self.final}")
         if not 0 <= self.warmup < 1:

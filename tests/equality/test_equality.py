@@ -85,3 +85,17 @@ def test_same_seed_same_bits_and_another_seed_others(task):
     first = train(task, steps=3, precision="float32", drop_path=0.2)
     assert farthest(first, train(task, steps=3, precision="float32", drop_path=0.2)) == 0.0
     assert farthest(first, train(task, steps=3, precision="float32", drop_path=0.2, seed=1)) > 1e-4
+
+
+def with_muon(*words, **more):
+    return train(*words, method="muon", **more)
+
+
+@pytest.mark.parametrize("task", ["simclr", "mae"])
+def test_muon_on_any_number_of_processes_and_resumed(task, workers, tmp_path):
+    whole = with_muon(task)
+    assert farthest(whole, train(task)) > 1e-3, "muon was not used"
+    assert all(farthest(whole, weights) < 1e-9 for weights in workers(2).run(with_muon, task))
+    exact = with_muon(task, precision="float32")
+    with_muon(task, precision="float32", run=str(tmp_path), stop_after=5)
+    assert farthest(exact, with_muon(task, precision="float32", run=str(tmp_path), resume=True)) == 0.0

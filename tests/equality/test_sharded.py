@@ -20,6 +20,19 @@ def test_sharded_equals_whole(task, workers):
         assert farthest(whole, weights) < 1e-9
 
 
+def test_sharded_muon_equals_whole_and_goes_on_whole(tmp_path, workers):
+    whole = train("simclr", 6, method="muon")
+    for weights in workers(2).run(sharded_muon, str(tmp_path)):
+        assert farthest(whole, weights) < 1e-9
+    assert any(name.startswith("momentum/") for name in latest(tmp_path)[0].moments)
+    assert farthest(whole, train("simclr", 6, method="muon", run=str(tmp_path), resume=True)) < 1e-9
+
+
+def sharded_muon(folder):
+    train("simclr", 6, shard=True, method="muon", run=folder, stop_after=3)
+    return sharded("simclr", method="muon", run=folder + "/whole")
+
+
 def test_uneven_parts_and_accumulation(workers):
     assert farthest(train("dino", 6, batch=11), workers(3).run(sharded_uneven)[2]) < 1e-9
 

@@ -1,4 +1,4 @@
-"""AdamW with rules by parameter name, and rates that are functions of the clock."""
+"""AdamW or Muon with rules by parameter name, and rates that are functions of the clock."""
 
 import re
 from typing import Any
@@ -9,22 +9,29 @@ from torch import nn
 from headway.config import Optim
 from headway.protocol import Clock
 from headway.schedule import cosine, warmup_cosine
+from headway.train.cut import held_like
+from headway.train.muon import Muon, fits
 
 
 def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """AdamW (fused) over every trainable parameter, grouped by the settings that the rules give it.
+    """AdamW (fused), or Muon, over every trainable parameter, grouped by the settings that the rules give it.
 
-    A group remembers its factors as ``rate`` and ``decay``; ``set_rates`` turns them into numbers each step.
+    A group remembers its factors as ``rate`` and ``decay``; ``set_rates`` turns them into numbers each step. Muon moves
+    the matrices and kernels that no rule names; AdamW moves the rest.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             rule = next((rule for rule in optim.rules if re.search(rule.pattern, name)), None)
-            groups.setdefault((rule.rate, rule.decay) if rule else (1.0, 1.0), []).append(parameter)
+            orthogonal = optim.method == "muon" and rule is None and fits(parameter)
+            factors = (rule.rate, rule.decay) if rule else (1.0, 1.0)
+            groups.setdefault((*factors, orthogonal), []).append(parameter)
     arguments: list[dict[str, Any]] = [
-        {"params": parameters, "rate": rate, "decay": decay} for (rate, decay), parameters in groups.items()
+        {"params": parameters, "rate": rate, "decay": decay, "orthogonal": orthogonal, "momentum": optim.momentum}
+        for (rate, decay, orthogonal), parameters in groups.items()
     ]
-    return torch.optim.AdamW(arguments, lr=optim.lr, betas=optim.betas, fused=True)
+    kind = Muon if optim.method == "muon" else torch.optim.AdamW
+    return kind(arguments, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def rate_at(optim: Optim, batch: int, clock: Clock) -> float:
@@ -62,13 +69,3 @@ def load_state_by_name(module: nn.Module, optimizer: torch.optim.Optimizer, tens
             optimizer.state[parameter][moment] = value.to(parameter.device).clone()
         else:
             optimizer.state[parameter][moment] = held_like(value.to(parameter.dtype), parameter).clone()
-
-
-def held_like(whole: torch.Tensor, tensor: Any) -> torch.Tensor:
-    """A whole tensor as another one is held: on its device, and this process's part where that one is cut."""
-    if not hasattr(tensor, "placements"):
-        return whole.to(tensor.device)
-    from torch.distributed.tensor import distribute_tensor
-
-    mesh = tensor.device_mesh
-    return distribute_tensor(whole.to(mesh.device_type), mesh, tensor.placements, src_data_rank=None)

@@ -13,10 +13,11 @@ from headway.distributed import all_counts, barrier, rank
 from headway.errors import HeadwayError
 from headway.train import checkpoint
 from headway.train.course import Course
+from headway.train.cut import held_like, whole_tensor
 from headway.train.log import Event, Note
-from headway.train.optim import held_like, load_state_by_name, state_by_name
+from headway.train.optim import load_state_by_name, state_by_name
 from headway.train.plan import Plan
-from headway.train.step import Workshop, whole_tensor
+from headway.train.step import Workshop
 
 
 def save(shop: Workshop, run: Path, plan: Plan, course: Course) -> None:

@@ -13,6 +13,7 @@ from headway.errors import HeadwayError
 from headway.nn.attention import use_form
 from headway.nn.batch_norm import BatchNorm
 from headway.protocol import Batch, Clock, Learner
+from headway.train.cut import whole_tensor
 from headway.train.engine import make_fabric, wrap
 from headway.train.memory import recompute_blocks
 from headway.train.optim import make_optimizer, set_rates
@@ -134,12 +135,6 @@ def _summed(shares: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         for name, value in numbers.items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value
     return totals
-
-
-def whole_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor that FSDP2 may have cut over the processes; every process must ask."""
-    full = getattr(tensor, "full_tensor", None)
-    return tensor if full is None else full()
 
 
 def _everywhere(fine: Tensor) -> bool:

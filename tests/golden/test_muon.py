@@ -1,0 +1,98 @@
+"""Muon against torch's, its polar factor against the slow obvious rounds and the true one."""
+
+import pytest
+import torch
+from torch import nn
+
+from headway.config import Optim, Rule
+from headway.errors import HeadwayError
+from headway.protocol import Clock
+from headway.train.muon import QUINTIC, ROUNDS, fits, polar
+from headway.train.optim import make_optimizer, set_rates
+
+SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_polar_is_the_rounds_on_the_matrix_itself(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b, c = QUINTIC
+    x = matrix / matrix.norm()
+    for _ in range(ROUNDS):
+        x = a * x + b * (x @ x.T) @ x + c * (x @ x.T) @ (x @ x.T) @ x
+    assert (polar(matrix) - x).abs().max() < 1e-9
+    assert (polar(matrix.float()) - x).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_polar_keeps_directions_and_evens_lengths(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    lengths = torch.linalg.svdvals(polar(matrix))
+    u, old, v = torch.linalg.svd(matrix, full_matrices=False)
+    large = lengths[old > 0.1 * old.max()]
+    assert large.min() > 0.6 and lengths.max() < 1.3
+    inner = u.T @ polar(matrix) @ v.T
+    assert (inner - inner.diagonal().diag()).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("matrix", [torch.zeros(16, 20), torch.ones(16, 20), torch.full((20, 16), 1e-30)])
+def test_polar_of_matrices_with_few_directions_stays_finite(matrix):
+    found = polar(matrix)
+    assert torch.isfinite(found).all() and torch.linalg.matrix_norm(found, 2) < 1.3
+
+
+def test_steps_are_those_of_torch(recwarn):
+    torch.manual_seed(0)
+    ours = nn.Linear(48, 32, bias=False)
+    theirs = nn.Linear(48, 32, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    optim = Optim(method="muon", lr=0.02, weight_decay=0.1, warmup=0.0, final=1.0, clip=0.0)
+    mine = make_optimizer(ours, optim)
+    its = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    begun = ours.weight.detach().clone()
+    for step in range(10):
+        gradient = torch.randn(32, 48)
+        set_rates(mine, optim, 256, Clock(step, 10, 0.0))
+        for network, optimizer in ((ours, mine), (theirs, its)):
+            network.weight.grad = gradient.clone()
+            optimizer.step()
+    moved = (ours.weight - begun).norm()
+    assert (ours.weight - theirs.weight).norm() < 0.02 * moved  # torch's rounds are in bfloat16
+
+
+def test_what_muon_moves_and_what_it_leaves_to_adamw():
+    network = nn.ModuleDict(
+        {
+            "convolve": nn.Conv2d(3, 16, 3),
+            "wide": nn.Linear(16, 20),
+            "few": nn.Linear(16, 4),
+            "norm": nn.LayerNorm(16),
+            "prototypes": nn.Linear(16, 32, bias=False),
+        }
+    )
+    optim = Optim(method="muon", rules=(Rule("prototypes"), Rule("norm|bias", decay=0.0)))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = make_optimizer(network, optim).param_groups
+    moved = {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
+    assert moved == {"convolve.weight", "wide.weight"} and not fits(torch.zeros(400))
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_rest_is_moved_as_adamw_does():
+    torch.manual_seed(0)
+    networks = [nn.Linear(32, 24), nn.Linear(32, 24)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    for network, method in zip(networks, ("adamw", "muon"), strict=True):
+        optimizer = make_optimizer(network, Optim(method=method, lr=0.01))
+        for seed in range(3):
+            torch.manual_seed(seed)
+            network(torch.randn(8, 32)).square().sum().backward()
+            network.weight.grad.zero_()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert torch.equal(networks[0].bias, networks[1].bias)
+
+
+def test_methods_that_are_none():
+    with pytest.raises(HeadwayError, match="muon"):
+        Optim(method="moun")
