@@ -72,7 +72,7 @@ def fits(parameter: Tensor) -> bool:
 
 
 def polar(matrix: Tensor) -> Tensor:
-    """R c -> r c: its singular vectors, with singular values between about 0.7 and 1.2; very small ones stay smaller.
+    """The matrix (r c) with singular values between about 0.7 and 1.2; very small ones stay smaller.
 
     The rounds run on the smaller of X X^T and X^T X alone, whose polynomials commute: for wide matrices that takes half
     the work of rounds on X, which pays for keeping the matrix's own precision where others round to bfloat16.
