@@ -22,6 +22,7 @@ def test_polar_is_the_rounds_on_the_matrix_itself(shape):
         x = a * x + b * (x @ x.T) @ x + c * (x @ x.T) @ (x @ x.T) @ x
     assert (polar(matrix) - x).abs().max() < 1e-9
     assert (polar(matrix.float()) - x).abs().max() < 1e-3
+    assert (polar(matrix.float(), half=True) - x).norm() < 0.1 * x.norm()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -36,18 +37,20 @@ def test_polar_keeps_directions_and_evens_lengths(shape):
 
 
 @pytest.mark.parametrize("matrix", [torch.zeros(16, 20), torch.ones(16, 20), torch.full((20, 16), 1e-30)])
-def test_polar_of_matrices_with_few_directions_stays_finite(matrix):
-    found = polar(matrix)
-    assert torch.isfinite(found).all() and torch.linalg.matrix_norm(found, 2) < 1.3
+@pytest.mark.parametrize("half", [False, True])
+def test_polar_of_matrices_with_few_directions_stays_finite(matrix, half):
+    found = polar(matrix, half)
+    assert found.dtype == torch.float32 and torch.isfinite(found).all() and torch.linalg.matrix_norm(found, 2) < 1.3
 
 
-def test_steps_are_those_of_torch(recwarn):
+@pytest.mark.parametrize("half", [False, True])
+def test_steps_are_those_of_torch(half):
     torch.manual_seed(0)
     ours = nn.Linear(48, 32, bias=False)
     theirs = nn.Linear(48, 32, bias=False)
     theirs.load_state_dict(ours.state_dict())
     optim = Optim(method="muon", lr=0.02, weight_decay=0.1, warmup=0.0, final=1.0, clip=0.0)
-    mine = make_optimizer(ours, optim)
+    mine = make_optimizer(ours, optim, half=half)
     its = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     begun = ours.weight.detach().clone()
     for step in range(10):

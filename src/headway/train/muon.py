@@ -33,8 +33,8 @@ SMALLEST = 16
 class Muon(torch.optim.AdamW):
     """AdamW, but for groups that are marked ``orthogonal``: these take the step above.
 
-    A group needs ``orthogonal`` beside what AdamW's need; an orthogonal one also ``momentum``. Parameters that FSDP2
-    has cut are put together for the step, by every process.
+    A group needs ``orthogonal`` beside what AdamW's need; an orthogonal one also ``momentum`` and ``half`` (see
+    ``polar``). Parameters that FSDP2 has cut are put together for the step, by every process.
     """
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ class Muon(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(gradient)
         momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
         update = gradient.lerp(momentum, group["momentum"])
-        direction = held_like(polar(whole_tensor(update).flatten(1)).view(parameter.shape), parameter)
+        direction = held_like(polar(whole_tensor(update).flatten(1), group["half"]).view(parameter.shape), parameter)
         rows, columns = parameter.shape[0], parameter[0].numel()
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(rows, columns)))
@@ -71,22 +71,30 @@ def fits(parameter: Tensor) -> bool:
     return parameter.dim() >= 2 and min(parameter.shape[0], parameter[0].numel()) >= SMALLEST
 
 
-def polar(matrix: Tensor) -> Tensor:
+def polar(matrix: Tensor, half: bool = False) -> Tensor:
     """The matrix (r c) with singular values between about 0.7 and 1.2; very small ones stay smaller.
 
-    The rounds run on the smaller of X X^T and X^T X alone, whose polynomials commute: for wide matrices that takes half
-    the work of rounds on X, which pays for keeping the matrix's own precision where others round to bfloat16.
+    Args:
+        matrix: r c.
+        half: Take the rounds in bfloat16, which most processors and devices multiply much faster. In the matrix's own
+            precision they run on X X^T alone, whose polynomials commute: half the work for wide matrices; bfloat16
+            would round the small eigenvalues of that to negative ones, which grow.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return polar(matrix.T).T
+        return polar(matrix.T.contiguous(), half).T
     a, b, c = QUINTIC
     x = matrix / matrix.norm().clamp(min=1e-7)  # r c
+    if half:
+        x = x.bfloat16()
+        for _ in range(ROUNDS):
+            gram = x @ x.T  # r r
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # r c
+        return x.to(matrix.dtype)
     gram = x @ x.T  # r r
-    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    product = one
+    product = one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for number in range(ROUNDS):
         factor = torch.addmm(a * one + b * gram, gram, gram, alpha=c)  # r r
-        product = factor @ product
+        product = factor @ product if number else factor
         if number + 1 < ROUNDS:
             gram = factor @ gram @ factor
     return product @ x

@@ -13,11 +13,11 @@ from headway.train.cut import held_like
 from headway.train.muon import Muon, fits
 
 
-def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
+def make_optimizer(module: nn.Module, optim: Optim, *, half: bool = False) -> torch.optim.AdamW:
     """AdamW (fused), or Muon, over every trainable parameter, grouped by the settings that the rules give it.
 
     A group remembers its factors as ``rate`` and ``decay``; ``set_rates`` turns them into numbers each step. Muon moves
-    the matrices and kernels that no rule names; AdamW moves the rest.
+    the matrices and kernels that no rule names, ``half`` tells how (see ``muon.polar``); AdamW moves the rest.
     """
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
@@ -27,9 +27,11 @@ def make_optimizer(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
             factors = (rule.rate, rule.decay) if rule else (1.0, 1.0)
             groups.setdefault((*factors, orthogonal), []).append(parameter)
     arguments: list[dict[str, Any]] = [
-        {"params": parameters, "rate": rate, "decay": decay, "orthogonal": orthogonal, "momentum": optim.momentum}
+        {"params": parameters, "rate": rate, "decay": decay, "orthogonal": orthogonal}
         for (rate, decay, orthogonal), parameters in groups.items()
     ]
+    for group in arguments:
+        group |= {"momentum": optim.momentum, "half": half}
     kind = Muon if optim.method == "muon" else torch.optim.AdamW
     return kind(arguments, lr=optim.lr, betas=optim.betas, fused=True)
 

@@ -82,7 +82,8 @@ def set_up(learner: Learner, optim: Optim, plan: Plan) -> Workshop:
         recompute_blocks(learner.backbone)
     if plan.compile:
         learner.backbone.compile()
-    wrapped, optimizer = wrap(fabric, learner, lambda: make_optimizer(learner, optim), shard=plan.shard)
+    half = plan.precision == "bf16"
+    wrapped, optimizer = wrap(fabric, learner, lambda: make_optimizer(learner, optim, half=half), shard=plan.shard)
     norms = [module for module in learner.modules() if isinstance(module, BatchNorm)]
     return Workshop(fabric, wrapped, learner, optimizer, [buffer for norm in norms for buffer in norm.buffers()])
 
