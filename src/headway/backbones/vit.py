@@ -224,7 +224,7 @@ def initialise(vit: ViT) -> None:
 
 
 SIZES = {
-    "vit_pico": (256, 1, 8),
+    "vit_pico": (128, 2, 4),
     "vit_nano": (96, 4, 3),
     "vit_micro": (128, 6, 4),
     "vit_tiny": (192, 12, 3),

@@ -83,9 +83,9 @@ class Advice(NamedTuple):
     notes: list[str]
 
 
-BATCH, RATE, LOW, CROP = 128, 2e-3, 0.6, 0.2
-"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of the area in a crop."""
-NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.8))
+BATCH, RATE, LOW, CROP, TEMPERATURE = 128, 8e-3, 0.6, 0.2, 0.1
+"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of the area in a crop; SimCLR's."""
+NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.0))
 """From the one that learns most in the long run to the one that learns most in minutes."""
 PASSES = 40.0
 """Passes over the data that a network must be able to make for it to be chosen over a smaller one."""
@@ -128,11 +128,14 @@ def advise(known: Situation) -> Advice:
     recipe = TASKS["simclr"]
     views = replace(simclr(size), scale=(CROP, 1.0))
     recipe = replace(
-        recipe, task=replace(recipe.task, augment=views, low=LOW), batch=BATCH, optim=replace(recipe.optim, lr=RATE)
+        recipe,
+        task=replace(recipe.task, augment=views, low=LOW),
+        batch=BATCH,
+        optim=replace(recipe.optim, method="muon", lr=RATE),
     )
     notes = [
         f"auto: simclr on {network.backbone} with a residual stem, views of {size} pixels in patches of "
-        f"{patch}, batch {BATCH}; {known.count:,} pictures, {known.seconds:,.0f} s, {known.cores:g} "
+        f"{patch}, Muon, batch {BATCH}; {known.count:,} pictures, {known.seconds:,.0f} s, {known.cores:g} "
         f"{'cores' if known.cores < DEVICE else 'cores worth of accelerator (never measured on one)'}"
     ]
     if known.count < FEW:
