@@ -78,7 +78,7 @@ def measure(side: str, name: str, folder: Path, budget: float, cores: int, seed:
     labelled, test = (stored(folder / part, where.size) for part in (where.labels, where.test))
     found: dict[str, Any] = {"machine": platform.machine(), "torch": torch.__version__}
     if side == PIXELS:
-        rows = [centre_resize(to_unit(store.images), 32).flatten(1) for store in (labelled, test)]  # N 3*32*32
+        rows = [normalised(centre_resize(to_unit(s.images), 32)).flatten(1) for s in (labelled, test)]  # N 3*32*32
     elif side == PEER:
         network, seen = train_peer(stored(folder / where.pool, where.size).images, budget, seed)
         found |= {"processor_seconds": budget, "pictures": seen}
@@ -151,12 +151,17 @@ def resnet18(side: int) -> nn.Module:
 
 @torch.no_grad()
 def features(network: nn.Module, images: Tensor) -> Tensor:
-    """N 3 H W uint8 -> N 512, normalised as the transform does."""
+    """N 3 H W uint8 -> N 512."""
+    network.eval()
+    return torch.cat([network(normalised(to_unit(chunk))).float() for chunk in images.split(500)])
+
+
+def normalised(images: Tensor) -> Tensor:
+    """N 3 H W in [0, 1], as the peer's transform leaves them."""
     from lightly.transforms.utils import IMAGENET_NORMALIZE as SCALE
 
     average, deviation = (torch.tensor(SCALE[key])[:, None, None] for key in ("mean", "std"))  # 3 1 1 each
-    network.eval()
-    return torch.cat([network((to_unit(chunk) - average) / deviation).float() for chunk in images.split(500)])
+    return (images - average) / deviation
 
 
 def probes(bank: Tensor, queries: Tensor, labelled: Store, test: Store) -> dict[str, Any]:

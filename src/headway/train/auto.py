@@ -84,7 +84,7 @@ class Advice(NamedTuple):
 
 
 BATCH, RATE, LOW, CROP, TEMPERATURE = 128, 8e-3, 0.6, 0.2, 0.1
-"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of the area in a crop; SimCLR's."""
+"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of a crop; SimCLR's temperature."""
 NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.0))
 """From the one that learns most in the long run to the one that learns most in minutes."""
 PASSES = 40.0
