@@ -83,8 +83,10 @@ class Advice(NamedTuple):
     notes: list[str]
 
 
-BATCH, RATE, LOW, CROP, TEMPERATURE = 128, 8e-3, 0.6, 0.2, 0.1
-"""Pictures a step; rate at batch 256; share of the run at low resolution; least share of a crop; SimCLR's temperature."""
+BATCH, RATE, LOW, TEMPERATURE = 128, 8e-3, 0.6, 0.1
+"""Pictures a step; Muon's rate at batch 256; share of the run at low resolution; SimCLR's temperature."""
+CROP, JITTER, SHARP = 0.2, 0.5, 64
+"""Least area of a crop; strength of colour jitter; pixels a side up to which views aren't blurred."""
 NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.0))
 """From the one that learns most in the long run to the one that learns most in minutes."""
 PASSES = 40.0
@@ -126,7 +128,7 @@ def advise(known: Situation) -> Advice:
     patch = 2 ** int(math.log2(view / network.grid))  # 224 pixels have patches of 32 in a grid of 7
     size = view // patch * patch
     recipe = TASKS["simclr"]
-    views = replace(simclr(size), scale=(CROP, 1.0))
+    views = replace(simclr(size, JITTER), scale=(CROP, 1.0), blur=0.0 if size <= SHARP else 0.5)
     recipe = replace(
         recipe,
         task=replace(recipe.task, augment=views, low=LOW),
