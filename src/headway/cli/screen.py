@@ -27,7 +27,7 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    progress = Progress(*columns, console=errors, transient=True, disable=rank() > 0)
+    progress = Progress(*columns, console=errors, transient=True, disable=rank() > 0 or not errors.is_terminal)
     job = progress.add_task(title, total=None)
 
     def tell(done: int, of: int) -> None:

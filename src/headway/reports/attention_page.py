@@ -6,7 +6,6 @@ deflated. Its only script stands beside this file.
 
 import base64
 import html
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from headway.errors import HeadwayError
+from headway.files import to_json
 from headway.measure.attention import Importance, Profile, rollout
 from headway.measure.listen import Look
 from headway.reports.overlay import colours, heat, levels
@@ -229,4 +229,4 @@ def _packed(numbers: np.ndarray) -> str:
 
 def _json(content: object) -> str:
     """JSON that no file name can end early: no < is left in it."""
-    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    return to_json(content).replace("<", "\\u003c")
