@@ -92,7 +92,7 @@ def measure(side: str, name: str, folder: Path, budget: float, cores: int, seed:
             found["processor_seconds"] = round(processor_seconds() - before, 1)
             found |= {**json.loads(answer.splitlines()[-1]), "run": None}
             record = json.loads(Path(scratch, "run", "run.json").read_text())
-            found |= {"commit": record["commit"], "choices": record["choices"]}
+            found |= {"commit": record["commit"], "plan": record["plan"]}
             backbone, _ = load_run(Path(scratch) / "run")
             rows = [described(backbone, store.images, where.size)[-1] for store in (labelled, test)]  # N D
     return found | {"probes": probes(*rows, labelled, test)}

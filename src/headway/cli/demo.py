@@ -4,7 +4,7 @@ import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +16,6 @@ from headway.backbones.weights import load_backbone
 from headway.cli import command_started
 from headway.cli.keepsakes import LEFT, commands, draw_sheets
 from headway.cli.screen import counting, name_skipped, note
-from headway.config import Recipe
 from headway.data.arrays import Arrays
 from headway.data.open import open_source
 from headway.data.picked import pick
@@ -27,7 +26,8 @@ from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
-from headway.pretext import find_recipe
+from headway.measure.threads import threads
+from headway.train.auto import Advice, Situation, advise, situation
 from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar, Sink
 from headway.train.planning import spread
@@ -37,42 +37,27 @@ from headway.verdict.afford import BATCH, LONGER, affordable_steps
 from headway.verdict.contest import LINEAR, Contest, probe_frozen
 from headway.verdict.gain import TUNED, judge
 from headway.verdict.trial import SCRATCH, UNTRAINED
-from headway.views.augment import simclr
 
 DRAWN, DRAWN_SIDE = 4500, 48
 """Pictures drawn where no data are given, and their side."""
 PRETRAINING = 0.55
 """Share of the budget that goes into pretraining."""
+DRAWN_CROP, DRAWN_GREY = (0.7, 1.0), 0.3
+"""Area of a crop of drawn animals, whose scenery would tell small ones apart; how often they lose their colours."""
 PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
 LAST = 4.0
 """Seconds kept for sheets and files."""
 
 
-class Setting(NamedTuple):
-    """What is pretrained, and how: the demo's one choice of task and network."""
-
-    task: str
-    recipe: Recipe
-    backbone: str
-    stem: Literal["linear", "conv"]
-    patch: int
-    view: int
-    precision: Literal["auto", "float32", "bf16", "float64"]
-
-
-def setting(drawn: bool) -> Setting:
-    """SimCLR at a higher rate, for a run of minutes; drawn animals fill the picture, so crops keep most of it.
-
-    A small network on small views in few patches sees a thousand pictures a second, which counts most in minutes.
-    """
-    recipe, view = find_recipe("simclr"), 32
-    if drawn:
-        task = replace(recipe.task, augment=replace(simclr(view), scale=(0.7, 1.0), grey=0.3), temperature=0.1)
-        recipe = replace(recipe, task=task)
-    recipe = replace(recipe, optim=replace(recipe.optim, lr=3e-3))
-    precision: Literal["auto", "float32"] = "auto" if torch.cuda.is_available() else "float32"
-    return Setting("simclr", recipe, "vit_nano", "conv", 8, view, precision)
+def setting(known: Situation, drawn: bool) -> Advice:
+    """What ``auto`` would do with so many pictures in this time; drawn animals fill the picture, so crops keep most."""
+    advice = advise(known)
+    if not drawn:
+        return advice
+    task = advice.recipe.task
+    views = replace(task.augment, scale=DRAWN_CROP, grey=DRAWN_GREY)
+    return advice._replace(recipe=replace(advice.recipe, task=replace(task, augment=views)))
 
 
 def demo(
@@ -100,10 +85,9 @@ def demo(
     started, seconds = command_started(), seconds_of(budget)
     folder = _free(Path(out))
     source = open_source(data, labelled=True) if data is not None else _animals(seed)
-    chosen = setting(data is None)
     natural = natural_size(source)[0] if data is not None else DRAWN_SIDE
-    size = max(min(natural, chosen.view) // chosen.patch, 2) * chosen.patch
-    side = stored_side(natural, size, chosen.recipe.detail)
+    chosen = setting(situation(len(source), natural, PRETRAINING * seconds), data is None)
+    size, side = chosen.size, stored_side(natural, chosen.size, chosen.recipe.detail)
     with counting("reading") as progress:
         store = build_store(source, side, progress=progress)
     name_skipped(store.skipped)
@@ -132,7 +116,7 @@ def demo(
 
     job = Job(
         task=chosen.task, recipe=chosen.recipe, backbone=chosen.backbone, stem=chosen.stem, patch=chosen.patch,
-        precision=chosen.precision, size=size, seed=seed,
+        size=size, seed=seed,
         budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     began: list[float] = []
@@ -150,8 +134,8 @@ def demo(
     def left() -> float:
         return seconds - LAST - (time.perf_counter() - started)
 
-    steps = affordable_steps(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
-    with counting("changing the head: training on labels") as progress:
+    steps, quickest = affordable_steps(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
+    with counting("changing the head: training on labels") as progress, threads(quickest):
         verdict = judge(
             contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
             scratch=replace(FROM_SCRATCH, epochs=0, least=LONGER * steps, batch=BATCH),
@@ -173,7 +157,7 @@ def demo(
         "fine_tuning": {"steps": steps, "folds": str(verdict.choices[TUNED])},
         "from_scratch": {"steps": LONGER * steps, "folds": str(verdict.choices[SCRATCH])},
         "temperature": verdict.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
-        "commands": commands(chosen.task, chosen.backbone, chosen.stem, None if isinstance(data, Source) else data),
+        "commands": commands(None if isinstance(data, Source) else data),
         "began_training": round(began[0], 1), "seconds": round(time.perf_counter() - started, 1),
     }  # fmt: skip
     write_json(folder / "report.json", {**answer, **details})

@@ -27,11 +27,11 @@ LEFT = {
 """What is left in the folder."""
 
 
-def commands(task: str, backbone: str, stem: str, data: str | Path | None = None) -> list[str]:
+def commands(data: str | Path | None = None) -> list[str]:
     """The three commands with which to go on: pretrain, change the head, predict."""
     photos, labelled = (shlex.quote(str(data or name)) for name in ("photos", "labelled"))
     return [
-        f"headway pretrain {task} --data {photos} --out runs/mine --backbone {backbone} --stem {stem} --budget 10m",
+        f"headway pretrain auto --data {photos} --out runs/mine --budget 10m",
         f"headway transfer runs/mine --data {labelled} --head linear --out models/mine",
         "headway predict models/mine --data photos --out labels.csv",
     ]

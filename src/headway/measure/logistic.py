@@ -14,8 +14,6 @@ quarter of the rows, where a pass costs little and leads nearly as far; where th
 then go on in half the bits (bfloat16), of which a pass takes a third of the time, and float32 has the last word.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
+
+from headway.measure.threads import threads
 
 SMALL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""
@@ -155,23 +155,11 @@ def solve(
     first = torch.zeros_like(scale).expand(-1, classes) if start is None else start / scale
     noise = 1e-14 if x.dtype == torch.float64 else 1e-7  # relative, of f
     options = {"maxcor": LENGTH, "gtol": max(TOLERANCE[wide], tolerance), "ftol": noise, "maxiter": 1000}
-    with few_threads(x.numel()):
+    with threads(1 if x.numel() <= SHORT else torch.get_num_threads()):
         found = minimize(
             value_and_gradient, first.double().flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options
         )
     return torch.from_numpy(found.x).reshape(-1, classes).to(scale) * scale  # C+1 K
-
-
-@contextmanager
-def few_threads(numbers: int) -> Iterator[None]:
-    """One thread of torch's where a pass is short: threads that wait for one another then take most of the time."""
-    before = torch.get_num_threads()
-    if numbers <= SHORT:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fast_in_half(x: Tensor) -> bool:

@@ -1,11 +1,14 @@
 """How long training on labels may be, so that a comparison ends in time: measured before it begins."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from headway.downstream.choose import CHECKS
 from headway.downstream.features import CHUNK
 from headway.downstream.supervised import SupervisedTask
 from headway.downstream.transfer import FINE_TUNE, new_head
+from headway.measure.threads import threads
 from headway.protocol import Learner
 from headway.train.choices import measure_step
 from headway.train.plan import Plan
@@ -20,7 +23,19 @@ SPARE = 0.85
 """Share of the time that is planned with."""
 
 
-def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaining: float, seed: int) -> int:
+class Affordable(NamedTuple):
+    """What there is time for.
+
+    Attributes:
+        steps: Of a fine-tuning.
+        threads: Torch's, with which a step takes the least time.
+    """
+
+    steps: int
+    threads: int
+
+
+def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaining: float, seed: int) -> Affordable:
     """Steps of a fine-tuning so that ``verdict.gain.judge``, trials and training from scratch included, takes so long.
 
     Args:
@@ -36,8 +51,13 @@ def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaini
     batch = min(BATCH, labelled)
     task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
     plan, learner = Plan(steps=10, batch=batch, seed=seed), Learner(contest.untrained, task)
-    seconds = measure_step(learner, contest.images, plan, FINE_TUNE.optim, limit=1.0)
+    found = {}
+    for count in sorted({1, torch.get_num_threads()}):  # steps of few pictures are often quicker on one
+        with threads(count):
+            found[count] = measure_step(learner, contest.images, plan, FINE_TUNE.optim, limit=1.0)
+    fewest = min(found, key=found.__getitem__)
+    seconds = found[fewest]
     tried = len(FACTORS) * trials(labelled)
     looked = 2 * (tried * CHECKS * (labelled // FOLDS + CHUNK) + draws * len(contest.test_images))
     remaining -= looked * seconds / batch / 3  # a look has no backward pass
-    return int(min(max(SPARE * remaining / (tried + draws) / (1 + LONGER) / seconds, LEAST), MOST))
+    return Affordable(int(min(max(SPARE * remaining / (tried + draws) / (1 + LONGER) / seconds, LEAST), MOST)), fewest)
