@@ -11,7 +11,7 @@ from headway.downstream.labelled import Labelled
 from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transfer
 from headway.draws import seeded
-from headway.verdict import gain
+from headway.verdict import afford, gain
 from headway.verdict.contest import Contest, probe_frozen
 from headway.verdict.gain import FACTORS, FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
@@ -123,3 +123,18 @@ def test_a_comparison_starts_where_transfer_does(head, monkeypatch):
     with pytest.raises(StopIteration):
         trained(held, lambda seed: network, SIDE, RECIPES[head], head)(torch.arange(40), None, 3)
     assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in began), strict=True))
+
+
+def test_time_is_planned_with_the_threads_that_are_quickest(monkeypatch):
+    between, before = contest(torch.arange(30) % 2), torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    used = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    for quickest, taken in ((1, {1: 0.01, 4: 0.02}), (4, {1: 0.02, 4: 0.01})):
+        monkeypatch.setattr(afford, "measure_step", lambda *_, taken=taken, **__: taken[used[-1]])
+        found = afford.affordable_steps(between, 6, 2, 20.0, 0)
+        assert found.threads == quickest and used[-1] == 4, "the number of before comes back"
+        more = afford.affordable_steps(between, 6, 2, 40.0, 0)
+        assert afford.LEAST <= found.steps < more.steps <= afford.MOST
+    monkeypatch.undo()
+    assert torch.get_num_threads() == before
