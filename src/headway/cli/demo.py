@@ -4,7 +4,7 @@ import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -116,7 +116,7 @@ def demo(
 
     job = Job(
         task=chosen.task, recipe=chosen.recipe, backbone=chosen.backbone, stem=chosen.stem, patch=chosen.patch,
-        size=size, seed=seed,
+        size=size, seed=seed, precision=_precision(),
         budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
     )  # fmt: skip
     began: list[float] = []
@@ -198,6 +198,14 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
         f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
         f"run, not other pretrainings.{drawn}{shuffled}"
     )
+
+
+def _precision() -> Literal["auto", "float32", "bf16"]:
+    """What a processor is likely to be quickest in: measuring it, as other runs do, would delay the first step."""
+    if torch.cuda.is_available():
+        return "auto"
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier versions of torch don't tell
+    return "bf16" if known.get("amx_bf16") or known.get("avx512_bf16") else "float32"
 
 
 def _free(out: Path) -> Path:

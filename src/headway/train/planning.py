@@ -124,7 +124,7 @@ def make_plan(
         shard: Whether weights are cut over the processes.
     """
     optim, images = job.recipe.optim, store.images
-    limit = min(4.0, 0.08 * job.budget) if job.budget else 4.0
+    limit = min(4.0, 0.015 * job.budget) if job.budget else 4.0
     memory = Memory(
         architecture(learner.backbone), describe(job.recipe), batch, job.accumulate, job.precision, job.compile,
         *(["recompute"] if job.recompute else []), *(["shard"] if shard else []),
