@@ -168,7 +168,7 @@ def test_timms_vit_and_another_size(picture, tmp_path):
     answer = headway.attend(model, str(picture), out=tmp_path / "t.html", size=64, pretrained=False)
     assert (answer["layers"], answer["attention_heads"]) == (12, 3)
     page = needs_nothing((tmp_path / "t.html").read_text(encoding="utf-8"))
-    assert '"prefix":["class token"],"layers":12' in page and '"rows":4' in page
+    assert '"prefix": ["class token"], "layers": 12' in page and '"rows": 4' in page
     headway.attend(model, str(picture), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
     assert f"17 {TIMES} 192" in (tmp_path / "e.html").read_text(encoding="utf-8")
 
