@@ -25,7 +25,7 @@ def rand(*shape, dtype=torch.float32):
 def test_sizes_are_the_designs():
     for name, (width, depth, heads) in SIZES.items():
         assert width // heads == (32 if name in ("vit_pico", "vit_nano", "vit_micro") else 64), name
-        assert depth in (1, 4, 6, 12, 24)
+        assert depth in (2, 4, 6, 12, 24)
     assert [auto_patch(size) for size in (16, 32, 48, 96, 128, 224)] == [4, 4, 8, 8, 16, 16]
     assert isinstance(small(), Backbone)
     assert small().name.startswith("ViT 96x2") and build_backbone("vit_nano", size=16).name == "vit_nano"
