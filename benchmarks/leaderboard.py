@@ -26,6 +26,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
     """Train, freeze and probe: what goes into a cell."""
     where = DATASETS[name]
     labelled, test = (stored(folder / part, where.size) for part in (where.labels, where.test))
-    machine = {"processor": platform.machine(), "cores": arguments.cores, "torch": torch.__version__}
+    machine = {"processor": processor(), "cores": arguments.cores, "torch": torch.__version__}
     grey = task.endswith(IN_GREY)
     if task.startswith(PIXELS):
         rows = [centre_resize(to_unit(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
@@ -216,6 +217,15 @@ def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
 def stored(path: Path, side: int) -> Store:
     """Labelled pictures, decoded once."""
     return build_store(open_source(str(path), labelled=True), side)
+
+
+def processor() -> str:
+    """The processor's name, where the system tells: its seconds are no measure of another's."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def processor_seconds() -> float:

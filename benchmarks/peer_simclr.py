@@ -17,7 +17,6 @@ all. A cell is a small JSON file in ``benchmarks/cells/peer``; a finished one is
 import argparse
 import json
 import math
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from leaderboard import CELLS, DATASETS, DRAWS, SHOTS, asked, described, processor_seconds, stored
+from leaderboard import CELLS, DATASETS, DRAWS, SHOTS, asked, described, processor, processor_seconds, stored
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -76,7 +75,7 @@ def measure(side: str, name: str, folder: Path, budget: float, cores: int, seed:
     """Train one side, freeze it and probe it: what goes into a cell."""
     where = DATASETS[name]
     labelled, test = (stored(folder / part, where.size) for part in (where.labels, where.test))
-    found: dict[str, Any] = {"machine": platform.machine(), "torch": torch.__version__}
+    found: dict[str, Any] = {"machine": processor(), "torch": torch.__version__}
     if side == PIXELS:
         rows = [normalised(centre_resize(to_unit(s.images), 32)).flatten(1) for s in (labelled, test)]  # N 3*32*32
     elif side == PEER:
