@@ -26,7 +26,7 @@ from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
-from headway.measure.threads import threads
+from headway.threads import threads
 from headway.train.auto import Advice, Situation, advise, situation
 from headway.train.job import Job, seconds_of, stored_side
 from headway.train.log import Bar, Sink

@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from headway.data.decode import Picture, fit, read_picture
 from headway.data.form import RGB, Form, Raw, bring
 from headway.data.source import Source, Unreadable, reason_of
+from headway.threads import pool
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -177,12 +178,9 @@ def ahead(work: Callable[[Given], Made], items: Iterable[Given], workers: int | 
     """``map`` in threads, in order, with a few items under way and no more: memory stays in bounds."""
     threads = workers or cores()
     waiting, under_way = iter(items), deque[Future[Made]]()
-    with ThreadPoolExecutor(threads, "headway-decode") as pool:
-        try:
-            under_way.extend(pool.submit(work, item) for item in itertools.islice(waiting, 2 * threads))
-            while under_way:
-                made = under_way.popleft().result()
-                under_way.extend(pool.submit(work, item) for item in itertools.islice(waiting, 1))
-                yield made
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with pool(threads, "headway-decode") as crew:
+        under_way.extend(crew.submit(work, item) for item in itertools.islice(waiting, 2 * threads))
+        while under_way:
+            made = under_way.popleft().result()
+            under_way.extend(crew.submit(work, item) for item in itertools.islice(waiting, 1))
+            yield made

@@ -1,7 +1,6 @@
 """Batches: the pictures of a step are a stretch of one endless stream, so the position in the data is one integer."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from headway.data.order import place_to_index
 from headway.data.picked import Pictures
 from headway.protocol import Batch
+from headway.threads import pool
 
 
 class Loader:
@@ -47,10 +47,10 @@ class Loader:
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, Tensor]]:
         """The batches of steps start..stop-1; the next is gathered in a thread, which ends with the iterator."""
-        with ThreadPoolExecutor(1, "headway-loader") as pool:
-            coming = pool.submit(self.batch_at, start) if start < stop else None
+        with pool(1, "headway-loader") as thread:
+            coming = thread.submit(self.batch_at, start) if start < stop else None
             for step in range(start + 1, stop + 1):
                 assert coming is not None
                 current = coming.result()
-                coming = pool.submit(self.batch_at, step) if step < stop else None
+                coming = thread.submit(self.batch_at, step) if step < stop else None
                 yield current

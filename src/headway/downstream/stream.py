@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from headway.data.source import Source, stamp_of
 from headway.data.store import Store, build_store
 from headway.errors import HeadwayError
+from headway.threads import pool
 
 TOGETHER = 512
 """Pictures decoded at a time; the next as many are decoded while these are looked at."""
@@ -52,12 +52,12 @@ def stream(
     def decode(first: int) -> Store:
         return build_store(source, side, indices=range(first, min(first + TOGETHER, count)), allow_empty=True)
 
-    with ThreadPoolExecutor(1, "headway-stream") as pool:
-        coming = pool.submit(decode, start) if start < count else None
+    with pool(1, "headway-stream") as thread:
+        coming = thread.submit(decode, start) if start < count else None
         for first in range(start, count, TOGETHER):
             assert coming is not None
             store, upto = coming.result(), min(first + TOGETHER, count)
-            coming = pool.submit(decode, upto) if upto < count else None
+            coming = thread.submit(decode, upto) if upto < count else None
             read += len(store.images)
             faults = (faults + store.skipped)[:3]
             yield Some(store.images, store.names, store.skipped, upto)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from headway.measure.threads import threads
+from headway.threads import threads
 
 SMALL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""

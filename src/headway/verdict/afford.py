@@ -8,8 +8,8 @@ from headway.downstream.choose import CHECKS
 from headway.downstream.features import CHUNK
 from headway.downstream.supervised import SupervisedTask
 from headway.downstream.transfer import FINE_TUNE, new_head
-from headway.measure.threads import threads
 from headway.protocol import Learner
+from headway.threads import threads
 from headway.train.choices import measure_step
 from headway.train.plan import Plan
 from headway.verdict.contest import Contest
