@@ -14,22 +14,20 @@ these pictures.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from kept import FOLDER, make, processor_seconds, read
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t
 
-from headway.files import write_json
-
-CELLS = Path(__file__).parent / "cells" / "demo"
 DRAWN, WIDTH = "drawn-animals", 150
 
 
@@ -41,7 +39,7 @@ def main() -> None:
     parser.add_argument("--budget", default="3m", help="of each demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--shuffle-labels", action="store_true")
-    parser.add_argument("--cells", type=Path, default=CELLS)
+    parser.add_argument("--cells", type=Path, default=FOLDER / "demo")
     a = parser.parse_args()
     name, _, data = a.data.partition("=")
     if a.data and not data:
@@ -49,13 +47,10 @@ def main() -> None:
     for seed in a.seeds if a.run else []:
         words = [name or DRAWN, a.budget, *(["shuffled"] if a.shuffle_labels else []), str(seed)]
         file = a.cells / f"{'_'.join(words)}.json"
-        if not file.exists():
-            a.cells.mkdir(parents=True, exist_ok=True)
-            options = ["--budget", a.budget, "--seed", str(seed), *(["--data", data] if data else [])]
-            options += ["--shuffle-labels"] if a.shuffle_labels else []
-            write_json(file, {"name": name or DRAWN, "budget": a.budget, **measure(options)})
-            print(file, json.dumps(json.loads(file.read_text())["gain"]), flush=True)
-    for table in tables([json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]):
+        options = ["--budget", a.budget, "--seed", str(seed), *(["--data", data] if data else [])]
+        options += ["--shuffle-labels"] if a.shuffle_labels else []
+        make(file, {"name": name or DRAWN, "budget": a.budget}, partial(measure, options), "gain")
+    for table in tables(read(a.cells)):
         Console(width=WIDTH).print(table)
 
 
@@ -63,9 +58,9 @@ def measure(options: list[str]) -> dict[str, Any]:
     """Run the demo: what goes into a cell."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "demo"
-        before = _processor_seconds()
+        before = processor_seconds()
         subprocess.run([sys.executable, "-m", "headway.cli", "demo", "--out", str(out), *options], check=True)
-        spent = _processor_seconds() - before
+        spent = processor_seconds() - before
         report, record = (json.loads((out / file).read_text()) for file in ("report.json", "run/run.json"))
         steps = record["result"]["steps"]
     kept = {key: value for key, value in report.items() if key not in ("out", "commands", "data")}
@@ -110,11 +105,6 @@ def tables(cells: list[dict[str, Any]]) -> list[Table]:
         table.add_row("mean", *means, whole, "", "", "")
         made.append(table)
     return made
-
-
-def _processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ gives the new one another ``--name`` and tests it on training pictures that are 
 """
 
 import argparse
-import json
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
+from kept import FOLDER, make, read
 from rich.console import Console
 from rich.table import Table
 
@@ -28,13 +29,11 @@ from headway.data.store import natural_size
 from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.swap import load_run, view_size
 from headway.downstream.transfer import Head, transfer
-from headway.files import write_json
 from headway.measure.metrics import paired_interval
 from headway.train.job import DETAIL, stored_side
 from headway.train.planning import spread
 from headway.verdict.cells import pack, unpack
 
-CELLS = Path(__file__).parent / "cells" / "fewlabel"
 FOLDS = 3
 """As ``headway transfer`` has it."""
 
@@ -50,11 +49,11 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, nargs="+", default=[1, 5, 10, 50])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--test-pictures", type=int, default=2000, help="at most, evenly spread")
-    parser.add_argument("--cells", type=Path, default=CELLS)
+    parser.add_argument("--cells", type=Path, default=FOLDER / "fewlabel")
     a = parser.parse_args()
     if a.run:
         measure(a, a.name or a.run.name)
-    for table in tables([json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]):
+    for table in tables(read(a.cells)):
         Console().print(table)
 
 
@@ -73,9 +72,7 @@ def measure(a: argparse.Namespace, name: str) -> None:
             for head in a.heads:
                 cell = {"run": name, "head": head, "per_class": count, "draw": draw}
                 file = a.cells / f"{'_'.join(map(str, cell.values()))}.json"
-                if not file.exists():
-                    write_json(file, {**cell, **learnt(backbone, pictures, size, head, count, draw)})
-                    print(file.name, flush=True)
+                make(file, cell, partial(learnt, backbone, pictures, size, head, count, draw))
 
 
 def learnt(backbone: Any, pictures: Labelled, size: int, head: Head, count: int, draw: int) -> dict[str, Any]:

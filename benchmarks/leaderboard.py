@@ -21,17 +21,16 @@ called NAME-dev tests on training pictures held out, for whoever works on a reci
 
 import argparse
 import json
-import platform
-import resource
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
+from kept import FOLDER, make, processor, processor_seconds, read
 from rich.console import Console
 from rich.progress import track
 from standings import grouped, tables, trust
@@ -56,7 +55,6 @@ from headway.verdict.trial import SCRATCH, SCRATCH_LONG, Trial, at_rate, fresh, 
 from headway.views.colour import lightness
 from headway.views.geometry import centre_resize, to_unit
 
-CELLS = Path(__file__).parent / "cells"
 PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
 BASELINES = (SCRATCH, *(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY)))
 MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
@@ -87,7 +85,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=360, help="processor seconds of a pretraining")
     parser.add_argument("--cores", type=int, default=2, help="cores that the pretraining has for itself")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--cells", type=Path, default=CELLS)
+    parser.add_argument("--cells", type=Path, default=FOLDER)
     parser.add_argument("--variant", default="", help="a name for what follows --")
     parser.add_argument("--trust", type=Path, help="where to write how well label-free measures order the runs")
     parser.add_argument("options", nargs="*", help="after --: further options of headway pretrain")
@@ -101,10 +99,8 @@ def main() -> None:
                 cell |= {"seed": seed, "variant": a.variant}
                 words = [str(value).replace(" ", "-").replace("+", "_") for value in cell.values() if value != ""]
                 file = a.cells / f"{'_'.join(words)}.json"
-                if not file.exists():
-                    write_json(file, {**cell, **measure(task, name, Path(folder), a, seed)})
-                    print(file, json.dumps(json.loads(file.read_text())["probes"]), flush=True)
-    cells = [json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]
+                make(file, cell, partial(measure, task, name, Path(folder), a, seed), "probes")
+    cells = read(a.cells)
     for table in tables(cells):
         Console().print(table)
     if a.trust:
@@ -217,21 +213,6 @@ def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
 def stored(path: Path, side: int) -> Store:
     """Labelled pictures, decoded once."""
     return build_store(open_source(str(path), labelled=True), side)
-
-
-def processor() -> str:
-    """The processor's name, where the system tells: its seconds are no measure of another's."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def processor_seconds() -> float:
-    """What the commands that were run from here took so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -21,13 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from leaderboard import CELLS, DATASETS, DRAWS, SHOTS, asked, described, processor, processor_seconds, stored
+from kept import FOLDER, make, processor, processor_seconds, read
+from leaderboard import DATASETS, DRAWS, SHOTS, asked, described, stored
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -35,7 +37,6 @@ from torch import Tensor, nn
 from headway.data.split import per_class
 from headway.data.store import Store
 from headway.downstream.swap import load_run
-from headway.files import write_json
 from headway.measure.knn import knn_accuracy
 from headway.measure.metrics import accuracy
 from headway.views.geometry import centre_resize, to_unit
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1200, help="processor seconds of a pretraining")
     parser.add_argument("--cores", type=int, default=2, help="cores that the pretraining has for itself")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cells", type=Path, default=CELLS / "peer")
+    parser.add_argument("--cells", type=Path, default=FOLDER / "peer")
     a = parser.parse_args()
     torch.set_num_threads(a.cores)
     for pair in a.data:
@@ -63,10 +64,8 @@ def main() -> None:
             for side in a.sides:
                 cell = {"side": side, "data": name, "budget": a.budget, "seed": seed, "cores": a.cores}
                 file = a.cells / f"{side.replace(' ', '-')}_{name}_{a.budget:g}_{seed}.json"
-                if not file.exists():
-                    write_json(file, {**cell, **measure(side, name, Path(folder), a.budget, a.cores, seed)})
-                    print(file, json.dumps(json.loads(file.read_text())["probes"]), flush=True)
-    cells = [json.loads(file.read_text()) for file in sorted(a.cells.glob("*.json"))]
+                make(file, cell, partial(measure, side, name, Path(folder), a.budget, a.cores, seed), "probes")
+    cells = read(a.cells)
     for data, budget in sorted({(cell["data"], cell["budget"]) for cell in cells}):
         Console().print(table([cell for cell in cells if (cell["data"], cell["budget"]) == (data, budget)]))
 
