@@ -58,7 +58,7 @@ from headway.views.geometry import centre_resize, to_unit
 PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
 BASELINES = (SCRATCH, *(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY)))
 MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
-DRAWS, SHOTS = 5, 10
+DRAWS, SHOTS, WIDTH = 5, 10, 110
 
 
 class Data(NamedTuple):
@@ -102,7 +102,7 @@ def main() -> None:
                 make(file, cell, partial(measure, task, name, Path(folder), a, seed), "probes")
     cells = read(a.cells)
     for table in tables(cells):
-        Console().print(table)
+        Console(width=WIDTH).print(table)
     if a.trust:
         measured = [found for _, rows in sorted(grouped(cells).items()) if (found := trust(rows))]
         write_json(a.trust, {"source": "benchmarks/leaderboard.py --trust", "measured": measured})
