@@ -118,4 +118,6 @@ class Data2VecTask(PretextTask):
         return torch.stack([F.layer_norm(z, z.shape[-1:]) for z in tokens]).mean(0)
 
 
-RECIPE = Recipe(task=Data2Vec(), optim=Optim(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256)
+RECIPE = Recipe(
+    task=Data2Vec(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+)

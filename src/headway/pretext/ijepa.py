@@ -142,4 +142,6 @@ class IJEPATask(PretextTask):
         return F.layer_norm(tokens, tokens.shape[-1:])
 
 
-RECIPE = Recipe(task=IJEPA(), optim=Optim(lr=1e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256)
+RECIPE = Recipe(
+    task=IJEPA(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256
+)

@@ -113,4 +113,6 @@ class SimMIMTask(PretextTask):
         return (images - mean) / std
 
 
-RECIPE = Recipe(task=SimMIM(), optim=Optim(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256)
+RECIPE = Recipe(
+    task=SimMIM(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+)
