@@ -23,6 +23,7 @@ from headway.data.source import Chosen, Source
 from headway.data.split import stratified_split
 from headway.data.store import build_store, groups_of, natural_size
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
+from headway.downstream.tune import FineTune
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.files import write_json
@@ -36,7 +37,7 @@ from headway.train.run import run_job
 from headway.verdict.afford import BATCH, LONGER, affordable_steps
 from headway.verdict.contest import LINEAR, Contest, probe_frozen
 from headway.verdict.gain import TUNED, judge
-from headway.verdict.trial import SCRATCH, UNTRAINED
+from headway.verdict.trial import SCRATCH, UNTRAINED, at_rate
 
 DRAWN, DRAWN_SIDE = 4500, 48
 """Pictures drawn where no data are given, and their side."""
@@ -138,8 +139,7 @@ def demo(
     with counting("changing the head: training on labels") as progress, threads(quickest):
         verdict = judge(
             contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
-            scratch=replace(FROM_SCRATCH, epochs=0, least=LONGER * steps, batch=BATCH),
-            fine_tune=replace(FINE_TUNE, epochs=0, least=steps, batch=BATCH),
+            scratch=_short(FROM_SCRATCH, LONGER * steps), fine_tune=_short(FINE_TUNE, steps),
         )  # fmt: skip
     verdict.classifier.save(folder / "model")
     looks = {"untrained": frozen.tests[UNTRAINED], "pretrained": frozen.tests[LINEAR]}
@@ -194,7 +194,8 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
     drawn = " The pictures are drawn by program." if details["data"] == "drawn animals" else ""
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
     return (
-        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch on the same "
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch "
+        f"({details['from_scratch']['steps']} steps, as many as the time allows: with more it comes much nearer) on the same "
         f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
         f"run, not other pretrainings.{drawn}{shuffled}"
     )
@@ -206,6 +207,11 @@ def _precision() -> Literal["auto", "float32", "bf16"]:
         return "auto"
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier versions of torch don't tell
     return "bf16" if known.get("amx_bf16") or known.get("avx512_bf16") else "float32"
+
+
+def _short(recipe: FineTune, steps: int) -> FineTune:
+    """So many small steps, at the rate that is in force with the recipe's own batch: a lower one would take longer."""
+    return at_rate(replace(recipe, epochs=0, least=steps, batch=BATCH), recipe.batch / BATCH)
 
 
 def _free(out: Path) -> Path:

@@ -7,7 +7,8 @@ import torch
 from headway.downstream.choose import CHECKS
 from headway.downstream.features import CHUNK
 from headway.downstream.supervised import SupervisedTask
-from headway.downstream.transfer import FINE_TUNE, new_head
+from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, new_head
+from headway.downstream.tune import FineTune
 from headway.protocol import Learner
 from headway.threads import threads
 from headway.train.choices import measure_step
@@ -51,13 +52,19 @@ def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaini
     batch = min(BATCH, labelled)
     task = SupervisedTask(head, contest.labels, contest.size, FINE_TUNE.task)
     plan, learner = Plan(steps=10, batch=batch, seed=seed), Learner(contest.untrained, task)
+
+    def step(recipe: FineTune) -> float:
+        return measure_step(learner, contest.images, plan, recipe.optim, limit=1.0)
+
     found = {}
     for count in sorted({1, torch.get_num_threads()}):  # steps of few pictures are often quicker on one
         with threads(count):
-            found[count] = measure_step(learner, contest.images, plan, FINE_TUNE.optim, limit=1.0)
+            found[count] = step(FINE_TUNE)
     fewest = min(found, key=found.__getitem__)
     seconds = found[fewest]
+    with threads(fewest):
+        pair = seconds + LONGER * step(FROM_SCRATCH)  # of one step of fine-tuning and those from scratch beside it
     tried = len(FACTORS) * trials(labelled)
     looked = 2 * (tried * CHECKS * (labelled // FOLDS + CHUNK) + draws * len(contest.test_images))
     remaining -= looked * seconds / batch / 3  # a look has no backward pass
-    return Affordable(int(min(max(SPARE * remaining / (tried + draws) / (1 + LONGER) / seconds, LEAST), MOST)), fewest)
+    return Affordable(int(min(max(SPARE * remaining / (tried + draws) / pair, LEAST), MOST)), fewest)
