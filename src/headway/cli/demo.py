@@ -193,11 +193,12 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
     )  # fmt: skip
     drawn = " The pictures are drawn by program." if details["data"] == "drawn animals" else ""
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
+    steps = details["from_scratch"]["steps"]
     return (
-        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch "
-        f"({details['from_scratch']['steps']} steps, as many as the time allows: with more it comes much nearer) on the same "
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch on the same "
         f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
-        f"run, not other pretrainings.{drawn}{shuffled}"
+        f"run, not other pretrainings. From scratch had {steps} steps, as many as the time allows: with more it comes "
+        f"nearer (docs/results.md).{drawn}{shuffled}"
     )
 
 
