@@ -103,4 +103,4 @@ def twin_terms(correlation: Tensor) -> tuple[Tensor, Tensor]:
     return (1 - diagonal).square().mean(), others.square().sum() / len(correlation)
 
 
-RECIPE = Recipe(task=BarlowTwins(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=BarlowTwins(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

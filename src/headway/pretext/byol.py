@@ -97,4 +97,4 @@ def bootstrap(predictions: Tensor, targets: Tensor) -> Tensor:
     return (2 - 2 * likeness(predictions, targets)).mean()
 
 
-RECIPE = Recipe(task=BYOL(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=BYOL(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

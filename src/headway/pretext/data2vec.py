@@ -119,5 +119,5 @@ class Data2VecTask(PretextTask):
 
 
 RECIPE = Recipe(
-    task=Data2Vec(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+    task=Data2Vec(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
 )

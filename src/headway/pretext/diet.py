@@ -117,4 +117,4 @@ def logits_of(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return logits.logsumexp(1), logits.detach().amax(1)
 
 
-RECIPE = Recipe(task=DIET(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=400, batch=256)
+RECIPE = Recipe(task=DIET(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=400, batch=256)

@@ -169,7 +169,7 @@ def cross_view_entropy(teacher: Tensor, student: Tensor) -> Tensor:
 
 RECIPE = Recipe(
     task=DINO(),
-    optim=Optim(method="muon", lr=8e-3, weight_decay=0.04, final_decay=0.4, betas=(0.9, 0.999), warmup=0.1),
+    optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.4, betas=(0.9, 0.999), warmup=0.1),
     epochs=100,
     batch=256,
     pool="class",

@@ -159,7 +159,7 @@ class DINOv2Task(PretextTask):
 
 RECIPE = Recipe(
     task=DINOv2(),
-    optim=Optim(method="muon", lr=8e-3, weight_decay=0.04, final_decay=0.2, betas=(0.9, 0.999), warmup=0.1),
+    optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.2, betas=(0.9, 0.999), warmup=0.1),
     epochs=100,
     batch=256,
     pool="class",

@@ -143,5 +143,5 @@ class IJEPATask(PretextTask):
 
 
 RECIPE = Recipe(
-    task=IJEPA(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256
+    task=IJEPA(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.4), epochs=300, batch=256
 )

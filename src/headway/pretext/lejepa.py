@@ -148,4 +148,4 @@ def epps_pulley(z: Tensor, directions: Tensor) -> Tensor:
     return total * (apart * weight).sum(-1)
 
 
-RECIPE = Recipe(task=LeJEPA(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=LeJEPA(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

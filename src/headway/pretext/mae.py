@@ -142,4 +142,4 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - mean) / (variance + STEADY).sqrt()
 
 
-RECIPE = Recipe(task=MAE(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=400, batch=256)
+RECIPE = Recipe(task=MAE(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=400, batch=256)

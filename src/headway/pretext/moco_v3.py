@@ -114,4 +114,4 @@ def contrast(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor,
     return 2 * temperature * F.cross_entropy(logits, own), agreement
 
 
-RECIPE = Recipe(task=MoCoV3(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=MoCoV3(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

@@ -137,4 +137,4 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
     return F.cross_entropy(logits, positives), agreement
 
 
-RECIPE = Recipe(task=SimCLR(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=SimCLR(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

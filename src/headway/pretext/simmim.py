@@ -114,5 +114,5 @@ class SimMIMTask(PretextTask):
 
 
 RECIPE = Recipe(
-    task=SimMIM(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+    task=SimMIM(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
 )

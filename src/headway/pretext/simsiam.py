@@ -75,4 +75,4 @@ def apart(predictions: Tensor, projections: Tensor) -> Tensor:
     return -likeness(predictions, projections.detach()).mean()
 
 
-RECIPE = Recipe(task=SimSiam(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=SimSiam(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

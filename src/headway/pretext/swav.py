@@ -137,4 +137,4 @@ class SwAVTask(PretextTask):
         return self.queue[:, rank() :: world()] if ready else self.queue[:, :0]
 
 
-RECIPE = Recipe(task=SwAV(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=SwAV(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)

@@ -120,4 +120,4 @@ def regularity(z: Tensor) -> Regularity:
     )  # fmt: skip
 
 
-RECIPE = Recipe(task=VICReg(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=VICReg(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)
