@@ -138,3 +138,26 @@ def test_time_is_planned_with_the_threads_that_are_quickest(monkeypatch):
         assert afford.LEAST <= found.steps < more.steps <= afford.MOST
     monkeypatch.undo()
     assert torch.get_num_threads() == before
+
+
+def test_steps_from_scratch_are_planned_with_what_they_take_themselves(monkeypatch):
+    between = contest(torch.arange(30) % 2)
+
+    def affordable(dearer):
+        monkeypatch.setattr(
+            afford, "measure_step", lambda *given, **_: 0.004 * (dearer if given[3].method == "muon" else 1)
+        )
+        return afford.affordable_steps(between, 6, 2, 60.0, 0).steps
+
+    alike, thrice = affordable(1), affordable(3)
+    assert afford.LEAST < thrice < alike < afford.MOST
+    assert thrice / alike == pytest.approx((1 + afford.LONGER) / (1 + 3 * afford.LONGER), rel=0.05)
+
+
+def test_the_demo_keeps_the_rate_in_force_in_small_batches():
+    from headway.cli.demo import _short
+
+    for recipe in (FROM_SCRATCH, FINE_TUNE):
+        short = _short(recipe, 80)
+        assert short.optim.peak(afford.BATCH) == pytest.approx(recipe.optim.peak(recipe.batch))
+        assert short.batch == afford.BATCH and short.steps(120) == 80

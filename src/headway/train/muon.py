@@ -7,8 +7,8 @@ G and the recipe's momentum m, rate and decay,
 
 where polar(U), the matrix with U's singular vectors and equal singular values, is approached by five rounds of
 X <- a X + b (X X^T) X + c (X X^T)^2 X from U / |U|, which leave singular values between about 0.7 and 1.2. The factor
-gives the update the size that AdamW's has, so that one learning rate serves both. docs/recipes.md says
-what it was worth.
+gives the update the size that AdamW's has, so that one learning rate serves both. docs/recipes.md says what it
+was worth.
 
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024 (https://kellerjordan.github.io/posts/muon);
 the factor: Liu et al., "Muon is scalable for LLM training", 2025 (https://arxiv.org/abs/2502.16982).
@@ -38,7 +38,7 @@ class Muon(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch's is overloaded
         """Move every parameter that has a gradient."""
         groups = self.param_groups
         try:
