@@ -61,6 +61,8 @@ class Rule:
     """Factor on the learning rate."""
     decay: float = 1.0
     """Factor on the weight decay."""
+    orthogonal: bool = False
+    """Whether Muon moves what it can of these, as it does of everything that no rule names."""
 
 
 NO_DECAY = (

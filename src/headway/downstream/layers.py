@@ -69,6 +69,6 @@ def layer_rules(backbone: nn.Module, decay: float, prefix: str = "backbone.") ->
         groups.setdefault((depth, 0.0 if exempt else 1.0), []).append(re.escape(prefix + name))
     last = max(depth for depth, _ in groups)
     return tuple(
-        Rule(f"^({'|'.join(names)})$", rate=decay ** (last + 1 - depth), decay=weight_decay)
+        Rule(f"^({'|'.join(names)})$", rate=decay ** (last + 1 - depth), decay=weight_decay, orthogonal=True)
         for (depth, weight_decay), names in sorted(groups.items())
     )

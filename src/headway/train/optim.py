@@ -17,13 +17,13 @@ def make_optimizer(module: nn.Module, optim: Optim, *, half: bool = False) -> to
     """AdamW (fused), or Muon, over every trainable parameter, grouped by the settings that the rules give it.
 
     A group remembers its factors as ``rate`` and ``decay``; ``set_rates`` turns them into numbers each step. Muon moves
-    the matrices and kernels that no rule names, ``half`` tells how (see ``muon.polar``); AdamW moves the rest.
+    the matrices and kernels that no rule keeps from it, ``half`` tells how (see ``muon.polar``); AdamW the rest.
     """
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             rule = next((rule for rule in optim.rules if re.search(rule.pattern, name)), None)
-            orthogonal = optim.method == "muon" and rule is None and fits(parameter)
+            orthogonal = optim.method == "muon" and (rule is None or rule.orthogonal) and fits(parameter)
             factors = (rule.rate, rule.decay) if rule else (1.0, 1.0)
             groups.setdefault((*factors, orthogonal), []).append(parameter)
     arguments: list[dict[str, Any]] = [
