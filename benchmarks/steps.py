@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from headway.backbones.weights import load_backbone
 from headway.cli.demo import DRAWN, DRAWN_SIDE
 from headway.data.split import per_class, stratified_split
 from headway.data.store import build_store
 from headway.downstream.labelled import Labelled
+from headway.downstream.swap import load_run, view_size
 from headway.downstream.tune import FINE_TUNE, FROM_SCRATCH, FineTune
 from headway.measure.metrics import accuracy
 from headway.samples import DrawnAnimals
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, default=FOLDER / "steps")
     a = parser.parse_args()
     if a.run:
-        backbone, pictures = load_backbone(a.run), pool_of(a.seed)
+        (backbone, _), pictures = load_run(a.run), pool_of(a.seed)
         for side in a.side:
             recipe = SIDES[side]
             for lr in a.lr or [recipe.optim.peak(recipe.batch)]:
@@ -91,10 +91,9 @@ def measure(cell: dict[str, Any], backbone: Any, pictures: Labelled, draws: int)
     lr = cell["lr"] * 256 / cell["batch"]
     recipe = replace(recipe, batch=cell["batch"], layer_decay=cell["layer_decay"])
     recipe = replace(recipe, optim=replace(recipe.optim, method=cell["method"], lr=lr))
-    size = backbone.size
     starts: dict[str, Callable[[int], nn.Module]] = {"scratch": partial(fresh, backbone), "tuned": lambda _: backbone}
     trial = trained(
-        pictures, starts[cell["side"]], size, for_steps(recipe, cell["steps"]),
+        pictures, starts[cell["side"]], view_size(backbone), for_steps(recipe, cell["steps"]),
         SCRATCH if cell["side"] == "scratch" else "finetune",
     )  # fmt: skip
     began, right = time.perf_counter(), []
