@@ -30,7 +30,7 @@ from headway.data.split import per_class, stratified_split
 from headway.data.store import build_store
 from headway.downstream.labelled import Labelled
 from headway.downstream.swap import load_run, view_size
-from headway.downstream.tune import FINE_TUNE, FROM_SCRATCH, FineTune
+from headway.downstream.tune import FINE_TUNE, FROM_SCRATCH
 from headway.measure.metrics import accuracy
 from headway.samples import DrawnAnimals
 from headway.train.planning import spread
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def pool_of(seed: int) -> Labelled:
-    """The pool of the demo of this seed: TESTED pictures of it stand for test pictures, labels are drawn of the rest."""
+    """The pool of the demo of this seed: TESTED of it stand for test pictures, labels are drawn of the rest."""
     store = build_store(DrawnAnimals(DRAWN, DRAWN_SIDE, seed), DRAWN_SIDE)
     assert store.labels is not None
     pool, _ = stratified_split(store.labels, seed=seed)

@@ -191,7 +191,6 @@ def test_demo_leaves_everything_and_takes_the_next_number(tmp_path, monkeypatch,
     monkeypatch.setattr(demo, "DRAWN", 150)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
     monkeypatch.setattr("headway.verdict.afford.LEAST", 2)
-    monkeypatch.setattr("headway.verdict.gain.FACTORS", (1.0,))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--budget", "3s", "--json"]) == 0
     answer = last_json(capsys)

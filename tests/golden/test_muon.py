@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from headway.config import Optim, Rule
+from headway.downstream.layers import layer_rules
 from headway.errors import HeadwayError
 from headway.protocol import Clock
 from headway.train.muon import QUINTIC, ROUNDS, fits, polar
 from headway.train.optim import make_optimizer, set_rates
+from tests.small import small_learner
 
 SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
 
@@ -79,6 +81,13 @@ def test_what_muon_moves_and_what_it_leaves_to_adamw():
     moved = {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
     assert moved == {"convolve.weight", "wide.weight"} and not fits(torch.zeros(400))
     assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_rates_by_layer_keep_muon_off_nothing_that_it_fits():
+    learner = small_learner("simclr")
+    optimizer = make_optimizer(learner, Optim(method="muon", rules=layer_rules(learner.backbone, 0.8)))
+    by_muon = {id(p): group["rate"] for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
+    assert set(by_muon) == {id(p) for p in learner.parameters() if fits(p)} and len(set(by_muon.values())) > 2
 
 
 def test_rest_is_moved_as_adamw_does():

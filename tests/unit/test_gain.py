@@ -13,13 +13,11 @@ from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transf
 from headway.draws import seeded
 from headway.verdict import afford, gain
 from headway.verdict.contest import Contest, probe_frozen
-from headway.verdict.gain import FACTORS, FEWEST, NAMES, TUNED, judge
+from headway.verdict.gain import FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
 from tests.small import SIDE, pictures, small_backbone, small_learner
 
 QUICK = {"scratch": replace(FROM_SCRATCH, epochs=0, least=2), "fine_tune": replace(FINE_TUNE, epochs=0, least=2)}
-
-QUICK_LR = {True: FINE_TUNE.optim.lr, False: FROM_SCRATCH.optim.lr}
 
 
 def contest(test_labels):
@@ -37,10 +35,10 @@ def judged(between, draws=2, **options):
 
 def test_permuted_test_labels_change_numbers_and_no_choice():
     labels = torch.arange(30) % 2
-    rows, won, classifier, choices, rates, draws = judged(contest(labels))
+    rows, won, classifier, choices, draws = judged(contest(labels))
     others, other_won, _, other_choices, *_ = judged(contest(1 - labels))
     assert [row.name for row in rows] == list(NAMES) and won.contender == other_won.contender
-    assert choices == other_choices and (rates, draws) == (len(FACTORS), 2)
+    assert choices == other_choices and draws == 2
     assert classifier.kind == ("finetune" if choices[TUNED].check else "linear")
     for row, other in zip(rows, others, strict=True):  # two classes: who was right is now wrong
         assert row.accuracy == pytest.approx(100 - other.accuracy) and row.low <= row.accuracy <= row.high
@@ -52,17 +50,17 @@ def test_both_sides_have_as_many_trials(monkeypatch):
     asked = []
 
     def counted(backbone, *given, **options):
-        asked.append((options["from_probe"], round(options["recipe"].optim.lr / QUICK_LR[options["from_probe"]], 6)))
+        asked.append((options["from_probe"], options["folds"], options["recipe"]))
         return choose(backbone, *given, **options)
 
     monkeypatch.setattr(gain, "choose", counted)
     judged(contest(torch.arange(30) % 2))
-    assert sorted(asked) == sorted((side, factor) for side in (False, True) for factor in FACTORS)
+    assert asked == [(False, gain.FOLDS, QUICK["scratch"]), (True, gain.FOLDS, QUICK["fine_tune"])]
 
 
-def test_where_time_runs_out_both_sides_try_less_and_two_draws_remain():
+def test_where_time_runs_out_the_fewest_draws_remain():
     verdict = judged(contest(torch.arange(30) % 2), draws=4, left=lambda: 0.0)
-    assert (verdict.rates, verdict.draws) == (1, FEWEST)
+    assert verdict.draws == FEWEST
     assert verdict.gain.low <= verdict.gain.points <= verdict.gain.high
 
 
@@ -132,10 +130,11 @@ def test_time_is_planned_with_the_threads_that_are_quickest(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", used.append)
     for quickest, taken in ((1, {1: 0.01, 4: 0.02}), (4, {1: 0.02, 4: 0.01})):
         monkeypatch.setattr(afford, "measure_step", lambda *_, taken=taken, **__: taken[used[-1]])
-        found = afford.affordable_steps(between, 6, 2, 20.0, 0)
+        found = afford.affordable(between, 6, 2, 8.0, 0)
         assert found.threads == quickest and used[-1] == 4, "the number of before comes back"
-        more = afford.affordable_steps(between, 6, 2, 40.0, 0)
-        assert afford.LEAST <= found.steps < more.steps <= afford.MOST
+        more = afford.affordable(between, 6, 2, 16.0, 0)
+        assert afford.LEAST < found.scratch < more.scratch < afford.MOST
+        assert found.fine_tune == found.scratch // afford.LONGER
     monkeypatch.undo()
     assert torch.get_num_threads() == before
 
@@ -143,21 +142,33 @@ def test_time_is_planned_with_the_threads_that_are_quickest(monkeypatch):
 def test_steps_from_scratch_are_planned_with_what_they_take_themselves(monkeypatch):
     between = contest(torch.arange(30) % 2)
 
-    def affordable(dearer):
+    def passes(dearer):
         monkeypatch.setattr(
             afford, "measure_step", lambda *given, **_: 0.004 * (dearer if given[3].method == "muon" else 1)
         )
-        return afford.affordable_steps(between, 6, 2, 60.0, 0).steps
+        return afford.affordable(between, 6, 2, 10.0, 0).scratch
 
-    alike, thrice = affordable(1), affordable(3)
+    alike, thrice = passes(1), passes(3)
     assert afford.LEAST < thrice < alike < afford.MOST
-    assert thrice / alike == pytest.approx((1 + afford.LONGER) / (1 + 3 * afford.LONGER), rel=0.05)
+    assert thrice / alike == pytest.approx((afford.LONGER + 1) / (3 * afford.LONGER + 1), rel=0.05)
+
+
+def test_trainings_that_were_planned_take_the_time_that_remains(monkeypatch):
+    between, draws, second = contest(torch.arange(30) % 2), 2, 0.004
+    monkeypatch.setattr(afford, "measure_step", lambda *_, **__: second)
+    found = afford.affordable(between, 6, draws, 10.0, 0)
+    taken = []
+    half, whole = pictures(6), pictures(12)
+    for recipe, passes in ((FROM_SCRATCH, found.scratch), (FINE_TUNE, found.fine_tune)):
+        choices = replace(recipe, epochs=passes, least=1, batch=afford.BATCH)
+        taken += [choices.steps(len(half))] * gain.trials(12) + [choices.steps(len(whole))] * draws
+    assert 7.0 < second * sum(taken) <= 10.0
 
 
 def test_the_demo_keeps_the_rate_in_force_in_small_batches():
     from headway.cli.demo import _short
 
     for recipe in (FROM_SCRATCH, FINE_TUNE):
-        short = _short(recipe, 80)
+        short = _short(recipe, 8)
         assert short.optim.peak(afford.BATCH) == pytest.approx(recipe.optim.peak(recipe.batch))
-        assert short.batch == afford.BATCH and short.steps(120) == 80
+        assert short.batch == afford.BATCH and short.steps(120) == 60 and short.steps(60) == 30

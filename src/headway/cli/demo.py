@@ -34,18 +34,18 @@ from headway.train.log import Bar, Sink
 from headway.train.planning import spread
 from headway.train.pool import keep_pool
 from headway.train.run import run_job
-from headway.verdict.afford import BATCH, LONGER, affordable_steps
+from headway.verdict.afford import BATCH, affordable
 from headway.verdict.contest import LINEAR, Contest, probe_frozen
 from headway.verdict.gain import TUNED, judge
 from headway.verdict.trial import SCRATCH, UNTRAINED, at_rate
 
 DRAWN, DRAWN_SIDE = 4500, 48
 """Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.55
+PRETRAINING = 0.45
 """Share of the budget that goes into pretraining."""
 DRAWN_CROP, DRAWN_GREY = (0.7, 1.0), 0.3
 """Area of a crop of drawn animals, whose scenery would tell small ones apart; how often they lose their colours."""
-PER_CLASS, LABEL_DRAWS, TESTED = 10, 4, 2000
+PER_CLASS, LABEL_DRAWS, TESTED = 5, 4, 2000
 """Labels a class, how often they are drawn, and test pictures looked at, at most."""
 LAST = 4.0
 """Seconds kept for sheets and files."""
@@ -135,11 +135,12 @@ def demo(
     def left() -> float:
         return seconds - LAST - (time.perf_counter() - started)
 
-    steps, quickest = affordable_steps(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
-    with counting("changing the head: training on labels") as progress, threads(quickest):
+    time_for = affordable(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
+    scratch, fine_tune = _short(FROM_SCRATCH, time_for.scratch), _short(FINE_TUNE, time_for.fine_tune)
+    with counting("changing the head: training on labels") as progress, threads(time_for.threads):
         verdict = judge(
             contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
-            scratch=_short(FROM_SCRATCH, LONGER * steps), fine_tune=_short(FINE_TUNE, steps),
+            scratch=scratch, fine_tune=fine_tune,
         )  # fmt: skip
     verdict.classifier.save(folder / "model")
     looks = {"untrained": frozen.tests[UNTRAINED], "pretrained": frozen.tests[LINEAR]}
@@ -150,12 +151,13 @@ def demo(
         "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
         "out": str(folder),
     }
+    labelled = PER_CLASS * len(store.classes)
     details = {
         "data": "drawn animals" if data is None else str(data), "generator": samples.VERSION if data is None else None,
         "task": chosen.task, "backbone": chosen.backbone, "contender": gain.contender, "labels_per_class": PER_CLASS,
-        "label_draws": verdict.draws, "test_pictures": len(test), "pool": len(pool), "rates_tried": verdict.rates,
-        "fine_tuning": {"steps": steps, "folds": str(verdict.choices[TUNED])},
-        "from_scratch": {"steps": LONGER * steps, "folds": str(verdict.choices[SCRATCH])},
+        "label_draws": verdict.draws, "test_pictures": len(test), "pool": len(pool),
+        "fine_tuning": {"steps": fine_tune.steps(labelled), "folds": str(verdict.choices[TUNED])},
+        "from_scratch": {"steps": scratch.steps(labelled), "folds": str(verdict.choices[SCRATCH])},
         "temperature": verdict.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
         "commands": commands(None if isinstance(data, Source) else data),
         "began_training": round(began[0], 1), "seconds": round(time.perf_counter() - started, 1),
@@ -197,8 +199,8 @@ def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
     return (
         f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch on the same "
         f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
-        f"run, not other pretrainings. From scratch had {steps} steps, as many as the time allows: with more it comes "
-        f"nearer (docs/results.md).{drawn}{shuffled}"
+        f"run, not other pretrainings. From scratch had {steps} steps, as many as the time allows (what more would "
+        f"bring: docs/results.md).{drawn}{shuffled}"
     )
 
 
@@ -210,9 +212,9 @@ def _precision() -> Literal["auto", "float32", "bf16"]:
     return "bf16" if known.get("amx_bf16") or known.get("avx512_bf16") else "float32"
 
 
-def _short(recipe: FineTune, steps: int) -> FineTune:
-    """So many small steps, at the rate that is in force with the recipe's own batch: a lower one would take longer."""
-    return at_rate(replace(recipe, epochs=0, least=steps, batch=BATCH), recipe.batch / BATCH)
+def _short(recipe: FineTune, passes: int) -> FineTune:
+    """So many passes in small steps, at the rate in force with the recipe's own batch: a lower one takes longer."""
+    return at_rate(replace(recipe, epochs=passes, least=1, batch=BATCH), recipe.batch / BATCH)
 
 
 def _free(out: Path) -> Path:

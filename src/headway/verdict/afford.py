@@ -14,12 +14,12 @@ from headway.threads import threads
 from headway.train.choices import measure_step
 from headway.train.plan import Plan
 from headway.verdict.contest import Contest
-from headway.verdict.gain import FACTORS, FOLDS, trials
+from headway.verdict.gain import FOLDS, trials
 
 BATCH = 16
 """Pictures a step: many small steps learn more from so few labels in the same time."""
-LONGER, LEAST, MOST = 4, 20, 400
-"""Steps of training from scratch / steps of fine-tuning (it has farther to go), and bounds on the latter."""
+LONGER, LEAST, MOST = 10, 5, 400
+"""Passes from scratch / passes of fine-tuning (which has hardly any way to go), and bounds on the former."""
 SPARE = 0.85
 """Share of the time that is planned with."""
 
@@ -28,16 +28,18 @@ class Affordable(NamedTuple):
     """What there is time for.
 
     Attributes:
-        steps: Of a fine-tuning.
+        scratch: Passes over the labelled pictures from scratch.
+        fine_tune: The same of fine-tuning.
         threads: Torch's, with which a step takes the least time.
     """
 
-    steps: int
+    scratch: int
+    fine_tune: int
     threads: int
 
 
-def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaining: float, seed: int) -> Affordable:
-    """Steps of a fine-tuning so that ``verdict.gain.judge``, trials and training from scratch included, takes so long.
+def affordable(contest: Contest, per_class_count: int, draws: int, remaining: float, seed: int) -> Affordable:
+    """Passes so many that ``verdict.gain.judge``, trials included, takes so long.
 
     Args:
         contest: Backbones and pictures.
@@ -59,12 +61,15 @@ def affordable_steps(contest: Contest, per_class_count: int, draws: int, remaini
     found = {}
     for count in sorted({1, torch.get_num_threads()}):  # steps of few pictures are often quicker on one
         with threads(count):
-            found[count] = step(FINE_TUNE)
+            found[count] = step(FROM_SCRATCH)
     fewest = min(found, key=found.__getitem__)
-    seconds = found[fewest]
     with threads(fewest):
-        pair = seconds + LONGER * step(FROM_SCRATCH)  # of one step of fine-tuning and those from scratch beside it
-    tried = len(FACTORS) * trials(labelled)
+        tuning = step(FINE_TUNE)
+    pair = found[fewest] + tuning / LONGER  # of a step from scratch and what there is of fine-tuning beside it
+    tried = trials(labelled)
     looked = 2 * (tried * CHECKS * (labelled // FOLDS + CHUNK) + draws * len(contest.test_images))
-    remaining -= looked * seconds / batch / 3  # a look has no backward pass
-    return Affordable(int(min(max(SPARE * remaining / (tried + draws) / pair, LEAST), MOST)), fewest)
+    remaining -= looked * tuning / batch / 3  # a look has no backward pass
+    apart = labelled * (FOLDS - 1) / FOLDS  # pictures that a trial learns from
+    steps = draws * labelled / batch + tried * apart / min(BATCH, apart)  # in which every training makes one pass
+    passes = int(min(max(SPARE * remaining / steps / pair, LEAST), MOST))
+    return Affordable(passes, max(passes // LONGER, 1), fewest)

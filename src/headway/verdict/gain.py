@@ -1,10 +1,9 @@
 """What a pretraining gained over training from scratch on the same few labels, with paired intervals.
 
 Labels are drawn several times. Each draw trains every contender on the same pictures, and all are tested on the same
-pictures, so that differences are paired. Both sides that are trained are tuned alike, with as many trials each:
-learning rate, strength of augmentation and when to stop are chosen on folds of the first draw's labels
-(``downstream.choose``). The test pictures choose nothing: where the folds ask for no step of fine-tuning, it is the
-linear probe that is compared.
+pictures, so that differences are paired. Both sides that are trained are tuned alike, with as many trials each: the
+strength of augmentation and when to stop are chosen on folds of the first draw's labels (``downstream.choose``). The
+test pictures choose nothing: where the folds ask for no step of fine-tuning, it is the linear probe that is compared.
 """
 
 import time
@@ -20,14 +19,12 @@ from headway.downstream.classifier import Classifier
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, new_head, supervise
 from headway.measure.metrics import paired_interval
 from headway.verdict.contest import LINEAR, Contest, Frozen, calibrated_probe
-from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, at_rate, features_of
+from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, features_of
 
 TUNED = "pretrained fine-tuned"
 NAMES = (PIXEL, UNTRAINED, SCRATCH, LINEAR, TUNED)
 FOLDS = 2
 """Parts into which the labels of the first draw are cut to tune both sides."""
-FACTORS = (1.0, 0.3)
-"""On the learning rate, of either side, to choose from."""
 FEWEST = 3
 """Draws of labels that are gone through whatever the time: one has no interval, and that of two says nothing."""
 
@@ -81,7 +78,6 @@ class Verdict(NamedTuple):
         gain: Of pretraining over training from scratch.
         classifier: The pretrained one that was compared, of the first draw; its probabilities are calibrated.
         choices: What the folds chose, by the name of the row that was trained.
-        rates: How many learning rates each side tried.
         draws: How many draws of labels were gone through.
     """
 
@@ -89,7 +85,6 @@ class Verdict(NamedTuple):
     gain: Gain
     classifier: Classifier
     choices: dict[str, Choice]
-    rates: int
     draws: int
 
 
@@ -113,8 +108,8 @@ def judge(
         seed: Of draws and training.
         scratch: How training from scratch is done, before it is tuned.
         fine_tune: How fine-tuning is done, before it is tuned.
-        left: Gives the seconds that remain. Where they run short, both sides try fewer rates and draws are left out.
-        progress: Told how many parts of how many are done: a side's trials at one rate, or its training on one draw.
+        left: Gives the seconds that remain. Where they run short, draws are left out.
+        progress: Told how many parts of how many are done: a side's trials, or its training on one draw.
     """
     c, draws = contest, [per_class(contest.labels, per_class_count, seed=seed + i) for i in range(len(frozen.heads))]
     first, classes = draws[0], len(c.classes)
@@ -126,7 +121,7 @@ def judge(
             features[slice(None) if rows is None else rows], c.labels[first][slice(None) if rows is None else rows],
             classes, seed), True),
     }  # fmt: skip
-    done, parts = 0, len(sides) * (len(FACTORS) + len(draws))
+    done, parts = 0, len(sides) * (1 + len(draws))
 
     def tick() -> None:
         nonlocal done
@@ -134,7 +129,13 @@ def judge(
         if progress:
             progress(done, parts)
 
-    choices, rates = _tune(c, sides, first, seed, left, tick)
+    choices = {}
+    for name, side in sides.items():
+        choices[name] = choose(
+            side.backbone, side.head, c.images[first], c.labels[first], c.classes, c.size,
+            recipe=side.recipe, folds=FOLDS, seed=seed, from_probe=side.from_probe,
+        )  # fmt: skip
+        tick()
     right: dict[str, list[Tensor]] = {SCRATCH: [], TUNED: []}
     kept: dict[str, Classifier] = {}
     for draw, chosen in enumerate(draws):
@@ -161,29 +162,9 @@ def judge(
     rows = [Row(name, *paired_interval(table[name], signed=False)) for name in NAMES]
     contender = TUNED if choices[TUNED].check else LINEAR
     gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
-    return Verdict(rows, gain, kept[TUNED], choices, rates, count)
-
-
-def _tune(
-    c: Contest, sides: dict[str, Side], first: Tensor, seed: int, left: Callable[[], float], tick: Callable[[], None]
-) -> tuple[dict[str, Choice], int]:
-    """What folds of the first draw choose for each side, and how many rates both have tried."""
-    found: dict[str, list[Choice]] = {name: [] for name in sides}
-    for factor in FACTORS:
-        began = time.perf_counter()
-        for name, side in sides.items():
-            choice = choose(
-                side.backbone, side.head, c.images[first], c.labels[first], c.classes, c.size,
-                recipe=at_rate(side.recipe, factor), folds=FOLDS, seed=seed, from_probe=side.from_probe,
-            )  # fmt: skip
-            found[name].append(choice)
-            tick()
-        took = time.perf_counter() - began  # a draw takes one training of each side
-        if left() < took + FEWEST * took / trials(len(first)):
-            break
-    return {name: min(tried, key=lambda choice: choice.loss) for name, tried in found.items()}, len(found[TUNED])
+    return Verdict(rows, gain, kept[TUNED], choices, count)
 
 
 def trials(labels: int) -> int:
-    """Trainings of one side at one rate with so many labels: on each fold, at two strengths of augmentation if few."""
+    """Trials of one side with so many labels: on each fold, at two strengths of augmentation where labels are few."""
     return FOLDS * (2 if labels <= FEW else 1)
