@@ -8,10 +8,12 @@ part of their name (``measure.health`` says what each means), so that a game in 
 from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple
 
-HALF = 0.5
-"""A spread below this share of the widest that the run has had is a sign."""
+HALF, FIFTH = 0.5, 0.2
+"""Shares of the widest that the run has had below which a spread is a sign: of what is to be foretold or found, and of
+features, which healthy games let point more and more one way. What all features share, a probe takes off.
+"""
 FILLED, LEAK = 0.95, 0.75
-"""Where projections have filled the sphere, as behind a batch norm, a spread below this share is one already."""
+"""Where projections have filled the sphere, as behind a batch norm, a spread below the second is a sign already."""
 NARROW = 0.05
 """So is a mean deviation below this one, where 1 is asked for."""
 SURE = 0.1
@@ -21,7 +23,7 @@ DULL, FEW = 0.01, 1.0
 second, a prototype or two take all; above, if they once told three times as much, all prototypes have become alike."""
 WORDY, MORE = 0.4, 1.5
 """And a correlation of different coordinates above the first, if it has risen by this factor from its lowest."""
-ONE, FLAT = 1.5, 0.1
+ONE, FLAT = 1.5, 0.02
 """And an effective rank of the features below the first, or a deviation below the second that was twice as much."""
 LASTING, LONG = 2, 5
 """Readings in a row that show a sign before it counts, for what passes is no collapse; more where answers have become
@@ -68,9 +70,9 @@ def _sign(
     if kind in ("spread", "target_spread"):
         widest = memory[name] = max(value, memory.get(name, 0.0))
         projected = kind == "target_spread" and beside.keys() & {"likeness", "agreement"}
-        if kind == "spread" and beside.keys() >= {"agreement", "target_spread"} and _holds(name, beside, memory):
+        if kind == "spread" and "target_spread" in beside and _holds(name, beside, memory):
             return None
-        if value < widest * (LEAK if projected and widest > FILLED else HALF):
+        if value < widest * (FIFTH if kind == "spread" else LEAK if projected and widest > FILLED else HALF):
             return Sign(f"{name} fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
     if kind == "deviation" and value < NARROW:
         return Sign(f"{name} is {value:.3f} where 1 is asked for; likely {_lost(beside)}")
