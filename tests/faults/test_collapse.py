@@ -176,11 +176,15 @@ def test_symptoms_name_their_cause_in_combinations_too():
     assert "negatives" in twice({"spread": 0.15, "agreement": 0.1}, {"spread": 0.9})
     apart = {"agreement": 0.1, "target_spread": 0.9}
     assert twice({"spread": 0.1, **apart}, {"spread": 0.9}) is None, "features may share what the projector takes off"
+    for told in ({"deviation": 0.5}, {"redundancy": 0.2}, {"prototype_entropy": 6.3, "answer_entropy": 6.1}):
+        assert twice({"spread": 0.1, **told}, {"spread": 0.9}) is None, "nor where pictures are told apart otherwise"
     assert "negatives" in twice({"spread": 0.4, **apart, "target_spread": 0.3}, {"spread": 0.9, "target_spread": 0.9})
     assert "rate" in twice({"spread": 0.15, "dino.agreement": 0.1}, {"spread": 0.9})
     assert twice({"spread": 0.2}, {"spread": 0.9}) is None, "what all features share, a probe takes off"
     assert twice({"target_spread": 0.5}, {"target_spread": 0.9}) is None
-    assert "predictor" in twice({"target_spread": 0.7, "likeness": 0.9}, {"target_spread": 0.99})
+    leaks, memory = {"target_spread": 0.55, "likeness": 0.9}, {"target_spread": 0.99}
+    assert [symptom(leaks, memory) for _ in range(4)] == [None] * 4, "SimSiam's may dip when it is young"
+    assert "predictor" in symptom(leaks, memory) and twice({"target_spread": 0.65, "likeness": 0.9}, memory) is None
     assert "variance term" in twice({"a.deviation": 0.01}) and "Gaussian" in twice({"deviation": 0.01, "gaussian": 4.0})
     assert "one way" in twice({"rank": 1.1}) and "rate" in twice({"rank": 1.1})
     assert "deviation of the features" in twice({"std": 0.015, "rank": 4.0}, {"std": 0.6})

@@ -5,6 +5,7 @@ part of their name (``measure.health`` says what each means), so that a game in 
 (``vicreg.deviation``).
 """
 
+import math
 from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ HALF, FIFTH = 0.5, 0.2
 """Shares of the widest that the run has had below which a spread is a sign: of what is to be foretold or found, and of
 features, which healthy games let point more and more one way. What all features share, a probe takes off.
 """
-FILLED, LEAK = 0.95, 0.75
+FILLED, LEAK = 0.95, 0.6
 """Where projections have filled the sphere, as behind a batch norm, a spread below the second is a sign already."""
 NARROW = 0.05
 """So is a mean deviation below this one, where 1 is asked for."""
@@ -27,7 +28,7 @@ ONE, FLAT = 1.5, 0.02
 """And an effective rank of the features below the first, or a deviation below the second that was twice as much."""
 LASTING, LONG = 2, 5
 """Readings in a row that show a sign before it counts, for what passes is no collapse; more where answers have become
-alike, as those of a young network may be for a while.
+alike, or projections leave a sphere that they had filled, as those of a young network may for a while.
 """
 SOFT = "labels are too soft: the teacher's temperature is too high beside the student's"
 """Why all prototypes become alike."""
@@ -69,11 +70,12 @@ def _sign(
     """What this number says by itself, with the likely cause."""
     if kind in ("spread", "target_spread"):
         widest = memory[name] = max(value, memory.get(name, 0.0))
-        projected = kind == "target_spread" and beside.keys() & {"likeness", "agreement"}
-        if kind == "spread" and "target_spread" in beside and _holds(name, beside, memory):
+        filled = kind == "target_spread" and widest > FILLED and beside.keys() & {"likeness", "agreement"}
+        if kind == "spread" and _tells(name, beside, memory):
             return None
-        if value < widest * (FIFTH if kind == "spread" else LEAK if projected and widest > FILLED else HALF):
-            return Sign(f"{name} fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}")
+        if value < widest * (FIFTH if kind == "spread" else LEAK if filled else HALF):
+            said = f"{name} fell from {widest:.2f} to {value:.2f}; likely {_lost(beside)}"
+            return Sign(said, LONG if filled else LASTING)
     if kind == "deviation" and value < NARROW:
         return Sign(f"{name} is {value:.3f} where 1 is asked for; likely {_lost(beside)}")
     if kind == "redundancy":
@@ -98,12 +100,15 @@ def _sign(
     return None
 
 
-def _holds(name: str, beside: Mapping[str, float], memory: Mapping[str, float]) -> bool:
-    """Whether projections still tell pictures apart: then features that point more and more one way merely share a
-    large part, which the projector takes off, as any probe does.
+def _tells(name: str, beside: Mapping[str, float], memory: Mapping[str, float]) -> bool:
+    """Whether the game's own numbers, which are made of the features, still tell pictures apart: then features that
+    point ever more one way merely share a large part, which projections take off, as any probe does.
     """
-    target = beside["target_spread"]
-    return target >= LEAK * max(target, memory.get(name.replace("spread", "target_spread"), 0.0))
+    target = beside.get("target_spread", 0.0)
+    apart = target > LEAK * memory.get(name.replace("spread", "target_spread"), target)
+    told = beside.get("prototype_entropy", 0.0) - beside.get("answer_entropy", math.inf)
+    asked = beside.get("deviation", 0.0) > 2 * NARROW or beside.get("redundancy", 1.0) < WORDY
+    return apart or told > DULL or asked
 
 
 def _lost(beside: Mapping[str, float]) -> str:
