@@ -83,7 +83,7 @@ class Advice(NamedTuple):
     notes: list[str]
 
 
-BATCH, RATE, LOW, TEMPERATURE = 128, 8e-3, 0.6, 0.1
+BATCH, RATE, LOW, TEMPERATURE = 128, 8e-3, 0.6, 0.2
 """Pictures a step; Muon's rate at batch 256; share of the run at low resolution; SimCLR's temperature."""
 CROP, JITTER, SHARP = 0.2, 0.5, 64
 """Least area of a crop; strength of colour jitter; pixels a side up to which views aren't blurred."""
@@ -131,7 +131,7 @@ def advise(known: Situation) -> Advice:
     views = replace(simclr(size, JITTER), scale=(CROP, 1.0), blur=0.0 if size <= SHARP else 0.5)
     recipe = replace(
         recipe,
-        task=replace(recipe.task, augment=views, low=LOW),
+        task=replace(recipe.task, augment=views, low=LOW, temperature=TEMPERATURE),
         batch=BATCH,
         optim=replace(recipe.optim, method="muon", lr=RATE),
     )
