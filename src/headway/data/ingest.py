@@ -48,6 +48,10 @@ class Record(NamedTuple):
     notes: list[tuple[str, str]]
 
 
+_Part = tuple[Tensor, list[tuple[int, tuple[str, ...]] | str]]
+"""The pictures (n C side side); and for each its content hash and notes, or the reason why it cannot be had."""
+
+
 def ingest(
     source: Source,
     indices: Sequence[int],
@@ -56,6 +60,7 @@ def ingest(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
     form: Form = RGB,
+    room: Tensor | None = None,
 ) -> Record:
     """Decode pictures and hand them on, n C side side at a time, in the order of ``indices``.
 
@@ -67,11 +72,19 @@ def ingest(
         progress: Told how many pictures of how many are done.
         workers: Threads; none: one a core.
         form: Channels and range.
+        room: len(indices) C side side, into which pictures are decoded at the places that they have in ``indices``,
+            rather than into memory of their own; whoever writes closes the gaps that skipped ones leave.
     """
     record, done = Record([], [], [], []), 0
-    parts = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
-    made = ahead(lambda some: _read(source, some, side, form), parts, workers)
-    for part, (pictures, results) in zip(parts, made, strict=True):
+    starts = range(0, len(indices), TOGETHER)
+
+    def work(start: int) -> _Part:
+        part = indices[start : start + TOGETHER]
+        own = torch.empty(len(part), form.channels, side, side, dtype=form.dtype) if room is None else room[start:]
+        return _read(source, part, form, own)
+
+    for start, (pictures, results) in zip(starts, ahead(work, starts, workers), strict=True):
+        part = indices[start : start + TOGETHER]
         for index, result in zip(part, results, strict=True):
             if isinstance(result, str):
                 record.skipped.append((source.name(index), result))
@@ -148,23 +161,21 @@ def content_hash(picture: Tensor) -> int:
     return int.from_bytes(digest.digest()[:8], "little", signed=True)
 
 
-def _read(
-    source: Source, indices: Sequence[int], side: int, form: Form
-) -> tuple[Tensor, list[tuple[int, tuple[str, ...]] | str]]:
-    """The pictures (n C side side); and for each its content hash and notes, or the reason why it cannot be had."""
-    pictures, read = torch.empty(len(indices), form.channels, side, side, dtype=form.dtype), 0
+def _read(source: Source, indices: Sequence[int], form: Form, room: Tensor) -> _Part:
+    """Pictures, decoded into the first places of ``room`` (m C side side)."""
+    side, read = room.shape[-1], 0
     results: list[tuple[int, tuple[str, ...]] | str] = []
     for index in indices:
         try:
             picture = load(source, index, form, side)
-            fit(picture.pixels, side, pictures[read])
+            fit(picture.pixels, side, room[read])
             results.append((content_hash(picture.same), picture.notes))
             read += 1
         except Unreadable as error:
             results.append(str(error))
         except MemoryError:
             results.append("too large for the memory of this machine")
-    return pictures[:read], results
+    return room[:read], results
 
 
 def cores() -> int:
