@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "headway"
-ROOT = {"errors", "files", "protocol", "config", "schedule", "draws", "distributed", "hashing", "threads"}
+ROOT = {"errors", "files", "protocol", "config", "plain", "schedule", "draws", "distributed", "hashing", "threads"}
 ORDER = ["data", "samples", "views", "nn", "backbones", "measure", "pretext", "train", "downstream", "verdict"]
 ORDER += ["reports", "cli"]
 

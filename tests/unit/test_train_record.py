@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import headway
-from headway.config import describe
 from headway.errors import HeadwayError
+from headway.plain import describe
 from headway.pretext import TASKS
 from headway.samples import DrawnAnimals
 from headway.train.checkpoint import WEIGHTS, latest, steps

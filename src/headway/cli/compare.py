@@ -13,7 +13,6 @@ from rich.console import Console
 from headway.backbones.load import build_backbone
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
-from headway.config import describe
 from headway.data.arrays import Arrays
 from headway.data.form import Form
 from headway.data.open import open_source
@@ -25,6 +24,7 @@ from headway.downstream.tune import RECIPES
 from headway.draws import hashed
 from headway.errors import HeadwayError
 from headway.files import write_json
+from headway.plain import describe
 from headway.pretext import find_recipe
 from headway.reports.leaderboard import conditions, leaderboard_table, remarks
 from headway.train.job import Job, main_size, seconds_of, stored_side

@@ -132,7 +132,7 @@ def _form(source: Source, allow_empty: bool) -> Form:
 
 
 def _in_memory(count: int, side: int, form: Form, fill: Callable[..., Record]) -> tuple[Tensor, Record]:
-    """Decoded where they stay, in memory of NumPy, which asks the system for large pages: far fewer of them to wait for."""
+    """Decoded where they stay, in memory of NumPy, which asks the system for large pages: fewer to wait for."""
     kind = np.uint8 if form.dtype == torch.uint8 else np.float32
     rows, written = torch.from_numpy(np.empty((count, form.channels, side, side), kind)), 0
 

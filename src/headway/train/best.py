@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from headway.backbones.weights import save_backbone
-from headway.config import misfit
 from headway.errors import HeadwayError
 from headway.files import read_json, write_json
+from headway.plain import misfit
 
 
 class Best:

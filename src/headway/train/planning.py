@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from headway.backbones.load import architecture, build_backbone, from_architecture, missing
-from headway.config import describe
 from headway.data.picked import Pictures
 from headway.data.source import evenly
 from headway.data.store import Store
 from headway.distributed import broadcast_object, world
 from headway.draws import seeded
 from headway.errors import HeadwayError
+from headway.plain import describe
 from headway.protocol import Facts, Inputs, Learner
 from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
 from headway.train.eye import PICTURES

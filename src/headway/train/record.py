@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from headway.backbones.load import architecture
-from headway.config import Recipe, describe, recall
+from headway.config import Recipe
 from headway.data.store import Store
 from headway.distributed import world
 from headway.errors import HeadwayError
 from headway.files import read_json
+from headway.plain import describe, recall
 from headway.protocol import Learner
 from headway.train.job import Job
 from headway.train.plan import Plan

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from headway.backbones.weights import load_backbone, save_backbone
-from headway.config import describe
 from headway.data.source import Source
 from headway.data.store import Store, build_store, natural_size
 from headway.distributed import barrier, broadcast_object, rank
 from headway.errors import HeadwayError
 from headway.files import is_temporary, sweep, write_json
+from headway.plain import describe
 from headway.protocol import Learner
 from headway.train.best import Best
 from headway.train.checkpoint import newest

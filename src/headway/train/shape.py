@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from headway.backbones.vit import ViTConfig
-from headway.config import misfit
 from headway.errors import HeadwayError
+from headway.plain import misfit
 from headway.protocol import Inputs
 from headway.train.job import Job
 from headway.train.plan import Plan
