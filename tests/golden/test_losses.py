@@ -128,11 +128,12 @@ def test_dino_whole_loss_centre_and_teacher():
     weight = task.teacher.network.norm.weight.clone()
     with torch.no_grad():
         backbone.norm.weight.add_(1.0)
-        task.after_step(backbone, [outcome.carry], Clock(50, 100, 0.0))
-    momentum = 1 - (1 - min(0.996, 1 - 1 / 2.5)) * (math.cos(math.pi * 0.5) + 1) / 2
+        task.after_step(backbone, [outcome.carry], Clock(500, 2000, 0.0))
+    momentum = 1 - (1 - min(0.996, 1 - 1 / 50)) * (math.cos(math.pi * 0.25) + 1) / 2
     assert torch.allclose(task.teacher.network.norm.weight, weight + (1 - momentum), atol=1e-12)
-    mean = torch.tensor(answers, dtype=torch.float64).mean(0)
-    assert torch.allclose(task.centre, 0.9 * torch.tensor(centre, dtype=torch.float64) + 0.1 * mean, atol=1e-9)
+    mean, keep = torch.tensor(answers, dtype=torch.float64).mean(0), 1 - 25 * (1 - momentum)  # of 0.9 at most
+    assert 0.5 < keep < 0.6
+    assert torch.allclose(task.centre, keep * torch.tensor(centre, dtype=torch.float64) + (1 - keep) * mean, atol=1e-9)
 
 
 def test_rotation_labels_are_the_turns():

@@ -10,7 +10,7 @@ from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.measure.health import spread
 from headway.nn.heads import PrototypeHead
-from headway.nn.teacher import teacher_momentum
+from headway.nn.teacher import centre_momentum, teacher_momentum
 from headway.pretext import TASKS
 from headway.protocol import Batch, Clock, Facts
 from tests.small import pictures, small_backbone, small_learner
@@ -102,6 +102,22 @@ def test_one_rule_says_how_slow_a_teacher_is(task):
         learner.backbone.norm.weight.add_(1.0)
         game.after_step(learner.backbone, [carry], clock)
     assert torch.allclose(game.teacher.network.norm.weight - before, torch.full((16,), 1 - expected).double())
+
+
+@pytest.mark.parametrize(
+    "teacher, most, expected",
+    [
+        (0.996, 0.9, 0.9),
+        (0.98, 0.9, 0.5),
+        (0.885, 0.9, 0.0),
+        (0.0, 0.9, 0.0),
+        (1.0, 0.9, 0.9),
+        (0.98, 0.3, 0.3),
+        (0, 1, 1),
+    ],
+)
+def test_a_centre_keeps_ahead_of_its_teacher(teacher, most, expected):
+    assert centre_momentum(teacher, most) == pytest.approx(expected)
 
 
 def test_redundancy_costs_the_same_whatever_the_width():

@@ -24,6 +24,9 @@ from torch import nn
 from headway.protocol import Clock
 from headway.schedule import cosine
 
+QUICKER = 25.0
+"""How much more quickly a centre of answers forgets than the teacher that gives them."""
+
 
 class Teacher(nn.Module):
     """The exponential moving average of a module, called like the module itself.
@@ -79,3 +82,16 @@ def teacher_momentum(clock: Clock, momentum: float, memory: float) -> float:
         memory: Share of the run; one step at least is remembered.
     """
     return cosine(clock.progress, min(momentum, 1 - 1 / max(memory * clock.total, 1.0)), 1.0)
+
+
+def centre_momentum(teacher: float, most: float) -> float:
+    """The momentum of a centre that is taken off a teacher's answers.
+
+    A centre that lags behind its teacher lets one prototype take all. In DINO's paper (0.9 beside 0.996) it forgets
+    QUICKER times as quickly; so it does here where short runs make the teacher quick.
+
+    Args:
+        teacher: The teacher's momentum in force.
+        most: What it may be at most; 1: the centre stands still.
+    """
+    return most if most == 1.0 else min(most, max(1.0 - QUICKER * (1.0 - teacher), 0.0))

@@ -25,7 +25,7 @@ from headway.draws import Draws
 from headway.measure.health import entropies, spread
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
-from headway.nn.teacher import Teacher, teacher_momentum
+from headway.nn.teacher import Teacher, centre_momentum, teacher_momentum
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.schedule import ramp
 from headway.views.crops import Crops, deal_crops, small_side
@@ -59,7 +59,7 @@ class DINO:
     memory: float = 1 / 40
     """Share of the run that the teacher remembers at the start, at most."""
     centre_momentum: float = 0.9
-    """Of the centre."""
+    """Of the centre, at most: it keeps ahead of the teacher (``nn.teacher``)."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
 
@@ -113,7 +113,8 @@ class DINOTask(PretextTask):
         momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
-        self.centre.lerp_(carried_mean(carries).to(self.centre.dtype), 1 - self.config.centre_momentum)
+        slow = centre_momentum(momentum, self.config.centre_momentum)
+        self.centre.lerp_(carried_mean(carries).to(self.centre.dtype), 1 - slow)
 
     def panels(self, batch: Batch, views: Crops, backbone: Backbone | None = None) -> list[Panel]:
         """The picture and its crops; with the network the likeliest prototype of each: the teacher's, the student's.
@@ -171,6 +172,6 @@ RECIPE = Recipe(
     task=DINO(),
     optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.4, betas=(0.9, 0.999), warmup=0.1),
     epochs=100,
-    batch=256,
+    batch=64,
     pool="class",
 )

@@ -26,7 +26,7 @@ from headway.draws import Draws
 from headway.measure.health import entropies, spread
 from headway.nn.heads import PrototypeHead
 from headway.nn.numerics import full_precision, wide
-from headway.nn.teacher import Teacher, teacher_momentum
+from headway.nn.teacher import Teacher, centre_momentum, teacher_momentum
 from headway.pretext.dino import cross_view_entropy, prototypes_for
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 from headway.schedule import ramp
@@ -65,7 +65,7 @@ class IBOT:
     memory: float = 1 / 40
     """Share of the run that the teacher remembers at the start, at most."""
     centre_momentum: float = 0.9
-    """Of both centres."""
+    """Of both centres, at most: they keep ahead of the teacher (``nn.teacher``)."""
     freeze: float = 0.01
     """Share of the run during which the prototypes stand still."""
 
@@ -134,8 +134,9 @@ class IBOTTask(PretextTask):
         momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
+        slow = centre_momentum(momentum, self.config.centre_momentum)
         for centre, sums in zip((self.centre, self.patch_centre), zip(*carries, strict=True), strict=True):
-            centre.lerp_(carried_mean(sums).to(centre.dtype), 1 - self.config.centre_momentum)
+            centre.lerp_(carried_mean(sums).to(centre.dtype), 1 - slow)
 
     def panels(self, batch: Batch, views: MaskedCrops, backbone: Backbone | None = None) -> list[Panel]:
         """The large crops as the student sees them, then the small ones; with the network, how it fares on patches."""
