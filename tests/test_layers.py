@@ -1,6 +1,7 @@
 """Imports flow one way: a folder of the house imports only what stands above it."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,25 @@ def test_nothing_pickled_is_loaded():
         calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         dotted = {ast.unparse(call) for call in calls}
         assert not dotted & {"torch.load", "pickle.load", "pickle.loads", "torch.save", "pickle.dump"}, path
+
+
+def test_every_constant_is_used():
+    """A rule that is written down and not applied is worse than none: auto had such a temperature once."""
+    trees = {path: ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")}
+    read = set[str]()
+    for node in itertools.chain.from_iterable(map(ast.walk, trees.values())):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            read.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            read.add(node.attr)
+    looked_up = {"RECIPE", "RECIPES"}  # by the registry, in each task's file
+    idle = [
+        f"{path.relative_to(SOURCE)}: {name.id}"
+        for path, tree in trees.items()
+        for line in tree.body
+        if isinstance(line, ast.Assign | ast.AnnAssign)
+        for target in (line.targets if isinstance(line, ast.Assign) else [line.target])
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and name.id.isupper() and name.id not in read | looked_up
+    ]
+    assert not idle, "constants that nothing reads: " + ", ".join(idle)
