@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parent
 CELLS = DOCS.parent / "benchmarks" / "cells"
 GAMES = {
     "rotation": 100, "relative_position": 400, "jigsaw": 300, "colorization": 400, "inpainting": 400, "mae": 400,
-    "simclr": 200, "dino": 100,
+    "simclr": 200, "dino": 400,
 }  # fmt: skip
 """Steps for which a network is trained, on drawn animals of 64 pixels, before it is asked."""
 PROBES = {"knn": "20-NN", "linear": "linear", "best": "best layer", "ten": "10 labels a class"}
