@@ -11,7 +11,7 @@ import headway
 from headway.backbones.load import build_backbone
 from headway.cli import main
 from headway.data.arrays import Arrays
-from headway.train.auto import BATCH, HOUR, NETWORKS, Situation, advise, cost
+from headway.train.auto import BATCH, CROP, HOUR, LOW, NETWORKS, RATE, TEMPERATURE, Situation, advise, cost
 from tests.small import pictures
 
 CIFAR = Situation(50_000, 32, 600.0, 2.0)
@@ -42,8 +42,23 @@ def test_more_time_never_chooses_a_smaller_network():
     assert places == sorted(places, reverse=True) and places[0] > places[-1]
 
 
-def test_cost_grows_with_the_view():
-    assert cost(NETWORKS[0], 64) > 2 * cost(NETWORKS[0], 32) > 4 * cost(NETWORKS[-1], 32)
+def test_cost_grows_with_patches_and_pixels():
+    tiny, micro, pico = NETWORKS
+    assert cost(pico, 32) == pytest.approx(0.069 * 16 + 7e-5 * 1024)
+    assert cost(pico, 224) == pytest.approx(0.069 * 49 + 7e-5 * 50_176)  # a grid of 7
+    assert cost(tiny, 64) > 2 * cost(micro, 64) > 6 * cost(pico, 64)
+
+
+@pytest.mark.parametrize("side, view", [(32, 32), (63, 32), (64, 64), (100, 64), (2000, 64)])
+def test_views_have_64_pixels_at_least_where_pictures_hold_them(side, view):
+    assert advise(Situation(50_000, side, 60.0, 1.0)).size == view
+
+
+def test_every_rule_is_in_the_recipe():
+    recipe = advise(CIFAR).recipe
+    assert (recipe.batch, recipe.optim.method, recipe.optim.lr) == (BATCH, "muon", RATE)
+    assert (recipe.task.low, recipe.task.temperature) == (LOW, TEMPERATURE)
+    assert recipe.task.augment.scale == (CROP, 1.0) and recipe.task.augment.blur == 0.0
 
 
 def test_little_is_called_little():

@@ -53,12 +53,12 @@ class Network(NamedTuple):
     Attributes:
         backbone: Its name.
         grid: Patches a side of the view.
-        cost: Milliseconds of one core that a picture of 32 pixels (two views, there and back) takes.
+        token: Milliseconds of one core that a patch takes (in two views, there and back).
     """
 
     backbone: str
     grid: int
-    cost: float
+    token: float
 
 
 class Advice(NamedTuple):
@@ -87,12 +87,14 @@ BATCH, RATE, LOW, TEMPERATURE = 128, 8e-3, 0.6, 0.2
 """Pictures a step; Muon's rate at batch 256; share of the run at low resolution; SimCLR's temperature."""
 CROP, JITTER, SHARP = 0.2, 0.5, 64
 """Least area of a crop; strength of colour jitter; pixels a side up to which views aren't blurred."""
-NETWORKS = (Network("vit_tiny", 8, 16.0), Network("vit_micro", 8, 7.0), Network("vit_pico", 4, 1.0))
+NETWORKS = (Network("vit_tiny", 8, 0.17), Network("vit_micro", 8, 0.066), Network("vit_pico", 4, 0.069))
 """From the one that learns most in the long run to the one that learns most in minutes."""
+PIXEL = 7e-5
+"""Milliseconds of one core that a pixel of the view takes, above all in the stem."""
 PASSES = 40.0
-"""Passes over the data that a network must be able to make for it to be chosen over a smaller one."""
+"""Passes over the data that a network and a view must be able to make to be chosen over smaller ones."""
 DETAILED = 64
-"""Pixels a side of a view below which larger networks have nothing to see, where the pictures hold more."""
+"""Pixels a side that a view has at least where the pictures hold them: they cost little more than fewer."""
 VIEWS = (224, 128, 96, 64, 32)
 """Sides of the view, from the one that shows most to the cheapest."""
 
@@ -121,11 +123,10 @@ def advise(known: Situation) -> Advice:
         )
     possible = [view for view in VIEWS if view <= min(known.side, LARGEST)] or [16]
     given = known.seconds * known.cores * 1e3 / known.count  # milliseconds of a core that each picture may take in all
-    smallest, least = NETWORKS[-1], min(possible[0], DETAILED)
-    pairs = [(n, v) for n in NETWORKS for v in possible if v >= least or n is smallest]
+    pairs = [(n, v) for n in NETWORKS for v in possible if v >= min(possible[0], DETAILED)]
     network, view = next((pair for pair in pairs if given >= PASSES * cost(*pair)), pairs[-1])
     passes = given / cost(network, view)
-    patch = 2 ** int(math.log2(view / network.grid))  # 224 pixels have patches of 32 in a grid of 7
+    patch = patch_of(network, view)
     size = view // patch * patch
     recipe = TASKS["simclr"]
     views = replace(simclr(size, JITTER), scale=(CROP, 1.0), blur=0.0 if size <= SHARP else 0.5)
@@ -172,6 +173,12 @@ def advice_of(run: Path) -> Advice | None:
     return Advice(task, job.recipe, job.backbone, job.stem, job.patch, job.size, [])
 
 
+def patch_of(network: Network, view: int) -> int:
+    """Pixels a side of a patch: a power of two, so that 224 pixels have patches of 32 in a grid of 7."""
+    return 2 ** int(math.log2(view / network.grid))
+
+
 def cost(network: Network, view: int) -> float:
-    """Milliseconds of a core for a picture: a stem's work grows with the pixels, and the blocks' does not."""
-    return network.cost * (0.5 + 0.5 * (view / 32) ** 2)
+    """Milliseconds of a core for a picture: blocks work on patches, and the stem on pixels."""
+    patches = view // patch_of(network, view)
+    return network.token * patches**2 + PIXEL * view**2
