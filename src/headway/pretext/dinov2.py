@@ -161,6 +161,6 @@ RECIPE = Recipe(
     task=DINOv2(),
     optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.2, betas=(0.9, 0.999), warmup=0.1),
     epochs=100,
-    batch=256,
+    batch=64,
     pool="class",
 )
