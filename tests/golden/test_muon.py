@@ -7,11 +7,10 @@ from torch import nn
 from headway.config import Optim, Rule
 from headway.downstream.layers import layer_rules
 from headway.errors import HeadwayError
-from headway.pretext import TASKS
-from headway.protocol import Clock, Facts, Learner
+from headway.protocol import Clock
 from headway.train.muon import QUINTIC, ROUNDS, fits, polar
 from headway.train.optim import make_optimizer, set_rates
-from tests.small import pictures, small_backbone, small_learner
+from tests.small import small_learner
 
 SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
 
@@ -109,13 +108,3 @@ def test_rest_is_moved_as_adamw_does():
 def test_methods_that_are_none():
     with pytest.raises(HeadwayError, match="muon"):
         Optim(method="moun")
-
-
-def test_a_row_for_each_picture_is_no_matrix_for_muon():
-    recipe, backbone = TASKS["diet"], small_backbone()
-    learner = Learner(backbone, recipe.task.build(backbone, Facts(40, 3, lambda n: pictures(n), 16)))
-    names = {id(parameter): name for name, parameter in learner.named_parameters()}
-    groups = make_optimizer(learner, recipe.optim).param_groups
-    by_muon = {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
-    assert fits(learner.task.head.weight) and "task.head.weight" not in by_muon
-    assert "backbone.blocks.0.attention.qkv.weight" in by_muon

@@ -172,17 +172,14 @@ def thumbnail(pixels: Tensor, side: int) -> Tensor:
 def _sums(pixels: Tensor) -> Tensor:
     """3 C: how many numbers, their sum and the sum of their squares, of a grid of pixels, in [0, 1]."""
     height, width = pixels.shape[1:]
-    grid = pixels[:, :: max(height // SAMPLED, 1), :: max(width // SAMPLED, 1)].flatten(1).float()  # C n
+    grid = pixels[:, :: max(height // SAMPLED, 1), :: max(width // SAMPLED, 1)].flatten(1).double()  # C n
     grid = grid / 255 if pixels.dtype == torch.uint8 else grid
     weight = 1 / grid.shape[1]  # every picture counts alike
     return torch.stack([torch.ones(len(grid)), grid.sum(1) * weight, grid.square().sum(1) * weight])
 
 
 def _lightness(pixels: Tensor) -> np.ndarray:
-    """GRID GRID, of 255; of so large a picture some rows tell enough, and take half of the time."""
-    rows = pixels[None, :, :: max(pixels.shape[1] // SIDE, 1)]  # 1 C h W
-    if pixels.stride(0) == 1:  # as decoders leave it: torch is faster where that is kept
-        rows = rows.contiguous(memory_format=torch.channels_last)
-    small = F.interpolate(rows, (GRID, GRID), mode="bilinear", antialias=True)[0]  # C GRID GRID
+    """GRID GRID, of 255."""
+    small = F.interpolate(pixels[None], (GRID, GRID), mode="bilinear", antialias=True)[0]  # C GRID GRID
     values = small.numpy().astype(np.float32) * (1 if pixels.dtype == torch.uint8 else 255)
     return np.tensordot(LUMA, values, 1) if len(values) == 3 else values.mean(0)  # GRID GRID

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headway.config import NO_DECAY, Optim, Recipe, Rule, bound
+from headway.config import Optim, Recipe, bound
 from headway.draws import Draws
 from headway.measure.health import spread
 from headway.nn.numerics import full_precision, wide
@@ -117,11 +117,4 @@ def logits_of(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return logits.logsumexp(1), logits.detach().amax(1)
 
 
-_NUMBERS = Rule(r"^task\.head\.weight$")
-"""A row a picture, each asked for once an epoch: no matrix for Muon, whose authors leave output layers to AdamW."""
-RECIPE = Recipe(
-    task=DIET(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, rules=(*NO_DECAY, _NUMBERS)),
-    epochs=400,
-    batch=256,
-)
+RECIPE = Recipe(task=DIET(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=400, batch=256)
