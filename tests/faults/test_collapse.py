@@ -86,7 +86,7 @@ FAULTS = {
     "no centring in DINO": Fault("dino", 60, "same prototype; likely the centring", {"centre_momentum": 1.0}),
     "no centring in iBOT": Fault("ibot", 60, "same prototype; likely the centring", {"centre_momentum": 1.0}, (), 0.02),
     "labels without an opinion": Fault(
-        "dino", 80, "temperature is too high", {"teacher_temperature": (0.5, 0.5)}, (), 0.02
+        "dino", 160, "temperature is too high", {"teacher_temperature": (0.5, 0.5)}, (), 0.03
     ),
     "no teacher in data2vec": Fault(
         "data2vec", 50, "teacher is no slow one", {}, (foretell_yourself(data2vec.Data2VecTask),)
