@@ -90,7 +90,7 @@ def table(cells: list[dict[str, Any]]) -> Table:
     for cell in sorted(cells, key=lambda one: (one["data"], one["budget"], one["choice"])):
         seen, found = cell["passes"] * cell["pictures"], cell["probes"]
         other = f"temperature {cell['temperature']}" if cell["temperature"] else ""
-        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{1e3 * cell['budget'] / seen:.2f}"]
+        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{1e3 * cell['processor_seconds'] / seen:.2f}"]
         made.add_row(cell["data"], cell["choice"], *map(str, row), *(str(found[k]) for k in ("knn", "linear", "ten")))
     return made
 
