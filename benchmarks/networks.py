@@ -55,7 +55,7 @@ def main() -> None:
             words = [str(value) for value in cell.values() if value != ""]
             work = partial(measure, choice, pictures, budget / a.cores, seed, a.temperature)
             make(a.cells / f"{'_'.join(words)}.json", cell, work, "probes")
-    Console(width=110).print(table(read(a.cells)))
+    Console(width=130).print(table(read(a.cells)))
 
 
 def measure(choice: str, pictures: str, seconds: float, seed: int, temperature: str) -> dict[str, Any]:
@@ -86,11 +86,11 @@ def table(cells: list[dict[str, Any]]) -> Table:
     """A row a cell."""
     made = Table(title="networks for equal processor seconds")
     for column in ("data", "network", "seconds", "seed", "other", "passes", "ms a picture", "20-NN", "linear", "ten"):
-        made.add_column(column)
+        made.add_column(column, no_wrap=True)
     for cell in sorted(cells, key=lambda one: (one["data"], one["budget"], one["choice"])):
-        seen, found = cell["passes"] * cell["pictures"], cell["probes"]
+        found, each = cell["probes"], 1e3 * cell["processor_seconds"] / (cell["passes"] * cell["pictures"])
         other = f"temperature {cell['temperature']}" if cell["temperature"] else ""
-        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{1e3 * cell['processor_seconds'] / seen:.2f}"]
+        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{each:.2f}"]
         made.add_row(cell["data"], cell["choice"], *map(str, row), *(str(found[k]) for k in ("knn", "linear", "ten")))
     return made
 
