@@ -47,12 +47,12 @@ def ordered(rows: Rows, key: str) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def probe_of(found: list[dict[str, Any]], key: str) -> str:
-    """Mean and, of several, deviation of a probe over the seeds of a row."""
+    """Mean and, of several, deviation of a probe over the seeds of a row; nothing where it wasn't made."""
     return mean_of([cell["probes"] for cell in found], key)
 
 
 def mean_of(found: list[dict[str, Any]], key: str, digits: int = 1) -> str:
-    """Mean and, of several, deviation of a number that all have; else nothing."""
+    """Mean and, of several, deviation of a number; nothing where one of them lacks it."""
     if not all(key in cell for cell in found):
         return ""
     values = [cell[key] for cell in found]

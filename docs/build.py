@@ -3,19 +3,18 @@
     python docs/build.py            # tables from benchmarks/cells, the contact sheet
     python docs/build.py --games    # also the sheets of the games, with answers of networks trained for them (minutes)
 
-In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced; in README.md the last
-column of the tasks that have been measured.
+In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced, in docs/leaderboard.md
+what follows ``<!-- measured: DATA BUDGET -->``; in README.md the last column of the tasks that have been measured.
 """
 
 import argparse
-import json
 import os
 import re
 import runpy
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import headway
@@ -23,7 +22,10 @@ from headway.pretext import TASKS
 from headway.samples import write_folder
 
 DOCS = Path(__file__).resolve().parent
-CELLS = DOCS.parent / "benchmarks" / "cells"
+sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+from kept import FOLDER, read  # noqa: E402
+from standings import Rows, grouped, mean_of, ordered, probe_of  # noqa: E402
+
 GAMES = {
     "rotation": 100, "relative_position": 400, "jigsaw": 300, "colorization": 400, "inpainting": 400, "mae": 400,
     "simclr": 200, "dino": 400,
@@ -40,7 +42,9 @@ def main() -> None:
     if parser.parse_args().games:
         draw_games()
     draw_animals()
-    cells = [json.loads(file.read_text()) for file in sorted(CELLS.glob("*.json"))]
+    cells = read(FOLDER)
+    for (data, budget), rows in grouped(cells).items():
+        fill(DOCS / "leaderboard.md", f"<!-- measured: {data} {budget:g} -->", leaderboard(rows))
     for page in sorted((DOCS / "tasks").glob("*.md")):
         fill(page, rf"<!-- measured: {page.stem} -->", measured(page.stem, cells))
     overview(DOCS.parent / "README.md", cells)
@@ -88,12 +92,14 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
         played = list(dict.fromkeys(cell["task"] for cell in found))  # rotation+mae, say
         if any(TASKS[game].grey for name in played for game in name.split("+") if game in TASKS):
             base += [cell for cell in cells if cell["data"] == data and cell["task"] in GREY]
-        probes, minutes = found[0]["probes"], budget / 120
+        probes, cores = found[0]["probes"], found[0]["machine"]["cores"]
+        seeds = " ".join(map(str, sorted({cell["seed"] for cell in found})))
         command = f"python benchmarks/leaderboard.py --run {' '.join(played)} --data {data}=FOLDER --budget {budget:g}"
         parts.append(
-            f"{data}, {budget:g} processor seconds ({minutes:g} minutes on two cores), `vit_micro` with a\n"
+            f"{data}, {budget:g} processor seconds ({minutes(budget, cores)}), `vit_micro` with a\n"
             f"convolutional stem, patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} to test on.\n"
-            f"Per cent right, mean and deviation over seeds:\n\n{table([*found, *base])}\n`{command} --seeds 0 1 2`\n"
+            f"Per cent right, mean and deviation over seeds:\n\n{table([*found, *base])}\n"
+            f"`{command} --cores {cores} --seeds {seeds}`\n"
         )
     return "\n".join(parts)
 
@@ -103,33 +109,54 @@ def page_of(task: str) -> str:
     return "combined" if "+" in task else task
 
 
+def minutes(budget: float, cores: int) -> str:
+    """What processor seconds are by the clock."""
+    return f"{budget / 60 / cores:g} minutes of {'one core' if cores == 1 else f'{cores} cores'}"
+
+
 def table(cells: list[dict[str, Any]]) -> str:
     """Rows by name: mean and deviation of each probe over seeds."""
-    names = list(dict.fromkeys(f"{cell['task']} {cell['variant']}".strip() for cell in cells))
-    lines = ["| | seeds | " + " | ".join(PROBES.values()) + " |", "|---" * (2 + len(PROBES)) + "|"]
-    for name in names:
-        rows = [cell for cell in cells if f"{cell['task']} {cell['variant']}".strip() == name]
-        numbers = [spread([cell["probes"][key] for cell in rows]) for key in PROBES]
-        lines.append(f"| {name} | {len(rows)} | " + " | ".join(numbers) + " |")
-    return "\n".join(lines) + "\n"
+    rows: Rows = defaultdict(list)
+    for cell in cells:
+        rows[f"{cell['task']} {cell['variant']}".strip()].append(cell)
+    return markdown(
+        ["", "seeds", *PROBES.values()],
+        [[name, str(len(found)), *(probe_of(found, key) for key in PROBES)] for name, found in rows.items()],
+    )
+
+
+def leaderboard(rows: Rows) -> str:
+    """Every row of a data set and budget: the best linear probe first, what has none (from scratch) last."""
+    first = ordered(rows, "linear")
+    names = [name for name, _ in first]
+    found = [*first, *((name, cells) for name, cells in rows.items() if name not in names)]
+    heads = ["task", "seeds", "processor", "steps", *PROBES.values()]
+    return markdown(heads, [
+        [
+            name, str(len(cells)), ", ".join(sorted({cell["machine"]["processor"] for cell in cells})),
+            mean_of(cells, "steps", 0), *(probe_of(cells, key) for key in PROBES),
+        ]
+        for name, cells in found
+    ])  # fmt: skip
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table as Markdown writes it."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]]) + "\n"
 
 
 def overview(readme: Path, cells: list[dict[str, Any]]) -> None:
-    """Write 20-NN and linear probe on CIFAR-10, after three minutes on two cores, behind every task measured so."""
+    """Write 20-NN and linear probe on CIFAR-10, after 360 processor seconds, behind every task measured so."""
     lines = readme.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines):
         task = line.split("`")[1] if line.startswith("| [`") else ""
         key = (task, "cifar10", 360, "")
-        rows = [c["probes"] for c in cells if (c["task"], c["data"], c["budget"], c["variant"]) == key]
+        rows = [c for c in cells if (c["task"], c["data"], c["budget"], c["variant"]) == key]
         if rows:
-            numbers = " / ".join(spread([row[name] for row in rows]) for name in ("knn", "linear"))
+            numbers = " / ".join(probe_of(rows, name) for name in ("knn", "linear"))
             lines[number] = f"{line.rstrip('| ').rpartition(' |')[0]} | {numbers} |"
     readme.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def spread(values: list[float]) -> str:
-    """Mean and, of several, deviation."""
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -13,18 +13,26 @@ def cell(task, seed=0, data="cifar10", **more):
     probes = {
         name: value + seed if name in ("knn", "linear", "best", "ten") else value for name, value in PROBES.items()
     }
-    return {"task": task, "data": data, "budget": 360.0, "variant": "", "seed": seed, "probes": probes} | more
+    machine = {"processor": "Fast", "cores": 1}
+    made = {"task": task, "data": data, "budget": 360.0, "variant": "", "seed": seed, "probes": probes}
+    return made | {"machine": machine} | more
 
 
 @pytest.fixture(scope="module")
-def measured():
-    return runpy.run_path(str(BUILD))["measured"]
+def build():
+    return runpy.run_path(str(BUILD))
+
+
+@pytest.fixture(scope="module")
+def measured(build):
+    return build["measured"]
 
 
 def test_a_page_shows_its_own_task_beside_the_baselines(measured):
     text = measured("mae", [cell("mae"), cell("mae", 1), cell("rotation"), cell("untrained"), cell("mae", 0, "x-dev")])
     assert "| mae | 2 | 40.5 ± 0.7 |" in text and "| untrained | 1 | 40.0 |" in text
     assert "rotation" not in text and "x-dev" not in text and "--run mae --data cifar10=FOLDER" in text
+    assert "(6 minutes of one core)" in text and "--budget 360 --cores 1 --seeds 0 1`" in text
 
 
 def test_the_page_of_combinations_shows_all_of_them(measured):
@@ -37,3 +45,13 @@ def test_the_page_of_combinations_shows_all_of_them(measured):
 
 def test_what_was_not_measured_is_said_so(measured):
     assert "has not been measured yet" in measured("combined", [cell("mae")])
+
+
+def test_a_leaderboard_has_the_best_first_and_training_from_scratch_last(build):
+    scratch = cell("from scratch", probes={"ten": 20.0, "test": 10000})
+    rows = {"from scratch": [scratch], "mae": [cell("mae", steps=900)], "dino": [cell("dino", 1), cell("dino", 2)]}
+    head, _, *lines = build["leaderboard"](rows).splitlines()
+    assert head == "| task | seeds | processor | steps | 20-NN | linear | best layer | 10 labels a class |"
+    assert lines[0] == "| dino | 2 | Fast |  | 41.5 ± 0.7 | 51.5 ± 0.7 | 52.5 ± 0.7 | 31.5 ± 0.7 |"
+    assert lines[1] == "| mae | 1 | Fast | 900 | 40.0 | 50.0 | 51.0 | 30.0 |"
+    assert lines[2] == "| from scratch | 1 | Fast |  |  |  |  | 20.0 |"
