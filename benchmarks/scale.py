@@ -2,7 +2,8 @@
 
 Learners are built as a run builds them and two pictures go forward, on the processor. Counted are the bytes of weights,
 gradients and moments, those that autograd keeps for the backward pass, those of a checkpoint, and those that cross
-between devices in a step. GB are 10^9 bytes. What a device's own libraries take (about 1 GB) comes on top.
+between devices in a step, by the optimizer of each recipe. GB are 10^9 bytes. What a device's own libraries take
+(about 1 GB) comes on top.
 """
 
 import argparse
@@ -11,10 +12,12 @@ import math
 import torch
 
 from headway.backbones.load import build_backbone
+from headway.config import Recipe
 from headway.draws import Draws, seeded
 from headway.pretext import find_recipe
 from headway.protocol import Batch, Clock, Facts, Inputs, Learner
 from headway.train.memory import recompute_blocks
+from headway.train.optim import make_optimizer
 
 GB = 1e9
 FLOAT = 4
@@ -52,6 +55,12 @@ def kept_for_backward(learner: Learner, stored: int) -> float:
     return sum(seen.values()) / 2
 
 
+def muon_moves(learner: Learner, recipe: Recipe) -> int:
+    """How many numbers Muon moves: it keeps one moment of each, and wants their whole matrices."""
+    groups = make_optimizer(learner, recipe.optim).param_groups
+    return sum(p.numel() for group in groups if group["orthogonal"] for p in group["params"])
+
+
 def main() -> None:
     """Print one line a task."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,12 +83,14 @@ def main() -> None:
         stored = math.ceil(arguments.size * find_recipe(task).detail)
         trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         still = sum(p.numel() for p in learner.parameters() if not p.requires_grad)
-        whole = FLOAT * (4 * trained + still)  # weight, gradient, two moments; a teacher is weights alone
+        turned = muon_moves(learner, find_recipe(task))  # these have one moment, the others two
+        kept = 3 * trained - turned + still  # weights and moments; a teacher is weights alone
+        whole = FLOAT * (kept + trained)  # and gradients
         ring = (n - 1) / n
-        ddp, fsdp = 2 * ring * FLOAT * trained, ring * FLOAT * (3 * trained + still)
+        ddp, fsdp = 2 * ring * FLOAT * trained, ring * FLOAT * (3 * trained + turned + still)
         cells = [
             f"{trained / 1e6:.0f} M", f"{still / 1e6:.0f} M", f"{whole / GB:.2f} GB", f"{whole / n / GB:.2f} GB",
-            f"{kept_for_backward(learner, stored) / 1e6:.0f} MB", f"{FLOAT * (3 * trained + still) / GB:.2f} GB",
+            f"{kept_for_backward(learner, stored) / 1e6:.0f} MB", f"{FLOAT * kept / GB:.2f} GB",
             f"{ddp / GB:.2f} GB", f"{fsdp / GB:.2f} GB",
         ]  # fmt: skip
         print(f"| {task} | {' | '.join(cells)} |", flush=True)

@@ -33,10 +33,8 @@ from headway.downstream.swap import load_run, view_size
 from headway.downstream.tune import FINE_TUNE, FROM_SCRATCH
 from headway.measure.metrics import accuracy
 from headway.samples import DrawnAnimals
-from headway.train.planning import spread
 from headway.verdict.trial import SCRATCH, for_steps, fresh, trained
 
-TESTED = 900
 SIDES = {"scratch": FROM_SCRATCH, "tuned": FINE_TUNE}
 
 
@@ -73,12 +71,12 @@ def main() -> None:
 
 
 def pool_of(seed: int) -> Labelled:
-    """The pool of the demo of this seed: TESTED of it stand for test pictures, labels are drawn of the rest."""
+    """The pool of the demo of this seed: a fifth of it stands for test pictures, labels are drawn of the rest."""
     store = build_store(DrawnAnimals(DRAWN, DRAWN_SIDE, seed), DRAWN_SIDE)
     assert store.labels is not None
     pool, _ = stratified_split(store.labels, seed=seed)
     learn, held = stratified_split(store.labels[pool], seed=seed)
-    learn, held = pool[learn], pool[spread(held, TESTED)]
+    learn, held = pool[learn], pool[held]
     return Labelled(
         store.images[learn], store.labels[learn], store.images[held], store.labels[held], store.classes, False, [],
         store.hashes[held], None,

@@ -1,6 +1,6 @@
 """What the hash of look-alikes finds of pictures that are encoded again or made smaller, and what it takes for alike.
 
-python benchmarks/twins.py shared/cifar10/test.tar.gz
+python benchmarks/twins.py cifar10/test.tar.gz
 """
 
 import argparse

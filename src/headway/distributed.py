@@ -1,19 +1,52 @@
-"""Batch statistics over all processes. Every one of them goes through here; on one process each is the identity.
+"""The processes of a run, and batch statistics over all of them: every one goes through here, on one process unchanged.
 
 The gradient of a sum over processes is again a sum over processes: the engine weighs each process's loss by its share
 of the batch and DDP averages, so that what comes out is the gradient of the whole batch's loss.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from headway.errors import HeadwayError
+
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+class Announced(NamedTuple):
+    """The processes that a launcher says there are.
+
+    Attributes:
+        processes: Over all machines.
+        local: On this one.
+    """
+
+    processes: int
+    local: int
+
+
+def announced() -> Announced:
+    """What torchrun, or SLURM's srun, says in the environment; one process where neither does.
+
+    Raises:
+        HeadwayError: srun with tasks that it does not count by machine, which Fabric needs.
+    """
+    given = os.environ
+    if "WORLD_SIZE" in given:  # torchrun goes before SLURM, since it may run inside of it
+        processes = int(given["WORLD_SIZE"])
+        return Announced(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
+    if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        processes = int(given.get("SLURM_NTASKS", 1))
+        if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
+            raise HeadwayError(f"srun starts {processes} tasks but not so many a machine; give --ntasks-per-node")
+        return Announced(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
+    return Announced(1, 1)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import pytest
 from safetensors.torch import load_file
 
 import headway
+from headway.data import store
+from headway.distributed import announced
 from headway.pretext import TASKS
 from headway.samples import write_folder
-from headway.train.engine import announced
 
 RECIPE = """
     import os, signal
@@ -110,3 +111,5 @@ def test_who_announces_how_many(given, found, monkeypatch):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert announced() == found
+    monkeypatch.setattr(store, "_container_memory", lambda: 1 << 20)
+    assert store.quarter_of_memory() == (1 << 18) // found[1], "each process of a machine holds pictures of its own"

@@ -11,12 +11,11 @@ from typing import Annotated, Any, get_args, get_origin
 import tyro
 
 from headway.config import Recipe
-from headway.distributed import rank
+from headway.distributed import announced, rank
 from headway.errors import HeadwayError
 from headway.files import to_json
 from headway.pretext import find_recipe
 from headway.train.auto import AUTO
-from headway.train.engine import announced
 from headway.train.record import recipe_for
 
 

@@ -19,6 +19,7 @@ from headway.data.ingest import Record, ingest
 from headway.data.source import Source, group_of
 from headway.data.survey import natural_size as natural_size
 from headway.data.survey import reasons, surveyed
+from headway.distributed import announced
 from headway.errors import HeadwayError
 
 
@@ -187,10 +188,9 @@ def _container_memory() -> int:
 
 
 def quarter_of_memory() -> int:
-    """Bytes that pictures may take in memory."""
+    """Bytes that pictures may take in memory: each process of a machine holds pictures of its own."""
     try:
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each holds pictures of its own
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return min(physical, _container_memory()) // 4 // processes
+        return min(physical, _container_memory()) // 4 // announced().local
     except (AttributeError, ValueError, OSError):  # not POSIX
         return 2 << 30

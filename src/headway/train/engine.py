@@ -3,49 +3,16 @@
 import logging
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import distributed as dist
 from torch import nn
 
-from headway.distributed import is_alone, world
-from headway.errors import HeadwayError
+from headway.distributed import Announced, announced, is_alone, world
 
 PRECISIONS = {"float32": "32-true", "bf16": "bf16-mixed", "float64": "32-true"}
 """Fabric's names. Its float64 would change torch's default, and with it every view; the loop widens weights itself."""
-
-
-class Announced(NamedTuple):
-    """The processes that a launcher says there are.
-
-    Attributes:
-        processes: Over all machines.
-        local: On this one.
-    """
-
-    processes: int
-    local: int
-
-
-def announced() -> Announced:
-    """What torchrun, or SLURM's srun, says in the environment; one process where neither does.
-
-    Raises:
-        HeadwayError: srun with tasks that it does not count by machine, which Fabric needs.
-    """
-    given = os.environ
-    if is_alone():
-        return Announced(1, 1)
-    if "WORLD_SIZE" in given:  # torchrun goes before SLURM, since it may run inside of it
-        processes = int(given["WORLD_SIZE"])
-        return Announced(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
-    if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        processes = int(given.get("SLURM_NTASKS", 1))
-        if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
-            raise HeadwayError(f"srun starts {processes} tasks but not so many a machine; give --ntasks-per-node")
-        return Announced(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
-    return Announced(1, 1)
 
 
 def make_fabric(precision: str = "float32", accelerator: str = "auto", *, shard: bool = False) -> Any:
@@ -60,7 +27,7 @@ def make_fabric(precision: str = "float32", accelerator: str = "auto", *, shard:
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would announce the precision of every trial
-    processes, local = announced()
+    processes, local = Announced(1, 1) if is_alone() else announced()
     strategy: Any = "auto"
     if processes > 1 and shard:
         strategy = ModelParallelStrategy(cut_over_processes, data_parallel_size=processes, tensor_parallel_size=1)
