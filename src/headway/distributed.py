@@ -137,6 +137,24 @@ def all_rows(x: Tensor) -> tuple[Tensor, int]:
     return _Gather.apply(x, counts), sum(counts[: rank()])
 
 
+def repeated(index: Tensor) -> Tensor:
+    """Which rows of all processes show a row's picture once more.
+
+    A batch that runs across the end of a pass may hold a picture twice, which is no stranger to itself.
+
+    Args:
+        index: B, int64: the picture of each row of this process.
+
+    Returns:
+        B A, bool, A rows over all processes; False where a row meets itself.
+    """
+    everyone, start = all_rows(index)  # A
+    here = torch.arange(len(index), device=index.device)  # B
+    same = index[:, None] == everyone  # B A
+    same[here, start + here] = False
+    return same
+
+
 def all_mean(x: Tensor) -> Tensor:
     """The mean over the rows of all processes, differentiable: B *rest -> *rest."""
     total = all_sum(x.sum(0))

@@ -62,6 +62,16 @@ def test_more_pictures_may_be_added(run, tmp_path):
     assert any("task.head.weight among them" in note or "task.head.bias among them" in note for note in noted(other))
 
 
+@pytest.mark.parametrize("task", ["data2vec", "byol"])
+def test_a_teacher_begins_as_the_student_that_goes_on(run, task, tmp_path):
+    headway.pretrain(task, data=FEW, out=tmp_path / "e", steps=2, extend=str(run), precision="float32")
+    began, its = load_file(checkpoint.steps(tmp_path / "e")[0] / checkpoint.WEIGHTS), latest(run)[0].weights
+    copied = [name for name in began if name.startswith("task.teacher.network.")]
+    assert copied and all(
+        torch.equal(began[name], its[name.replace("task.teacher.network.", "backbone.")]) for name in copied
+    )
+
+
 def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
     write_folder(tmp_path / "photos", 20, 32)
     words = ["simclr", "--data", str(tmp_path / "photos"), "--steps", "2", "--precision", "float32", "--json"]

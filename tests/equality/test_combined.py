@@ -78,6 +78,19 @@ def test_scales_are_means_over_the_first_hundredth_and_then_stand():
     assert torch.allclose(learner.task.scales, torch.stack(seen[:10]).mean(0), rtol=1e-12)
 
 
+def test_a_step_that_was_skipped_does_not_count():
+    learner = combined("rotation+mae").double()
+    with torch.no_grad():
+        outcome = learner(*deal(), CLOCK)
+        for step in (2, 3):  # the first was skipped: a run of 20 steps measures but one
+            learner.task.after_step(learner.backbone, [outcome.carry], Clock(step, 20, 0.0))
+            learner.task.games["mae"].decoder.say.weight.mul_(3.0)
+            outcome = learner(*deal(), CLOCK)
+    found = learner(*deal(), CLOCK).metrics  # rotation's loss is what it was
+    assert float(learner.task.scales[0]) == pytest.approx(float(found["rotation.loss"]), rel=1e-12)
+    assert float(learner.task.scales[1]) != pytest.approx(float(found["mae.loss"]), rel=1e-3)
+
+
 def test_every_game_is_what_it_is_alone():
     pair = combined("rotation+dino")
     assert pair.task.couples_batch is False and pair.task.needs == frozenset()

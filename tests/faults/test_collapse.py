@@ -38,7 +38,7 @@ def unstopped(predictions, projections):
     return -likeness(predictions, projections).mean()
 
 
-def no_strangers(first, second, temperature):
+def no_strangers(first, second, temperature, index):
     """Only pull together; nobody is pushed away."""
     return -likeness(first, second).mean(), torch.tensor(0.0)
 

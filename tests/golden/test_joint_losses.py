@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from headway.draws import Draws
+from headway.nn.heads import cosines
 from headway.nn.numerics import unit
 from headway.pretext.barlow_twins import cross_correlation, twin_terms
 from headway.pretext.byol import bootstrap
 from headway.pretext.diet import index_loss
 from headway.pretext.moco_v3 import contrast
+from headway.pretext.simclr import nt_xent
 from headway.pretext.simsiam import apart
 from headway.pretext.vicreg import regularity
 from headway.protocol import Batch, Clock
@@ -69,6 +71,25 @@ def test_simsiam_pulls_predictions_alone():
     assert projections.grad is None and predictions.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("loss", [nt_xent, contrast])
+def test_a_picture_that_is_there_twice_is_no_stranger_to_itself(loss):
+    first, second = two(7)
+    second[4] = first[1]  # a view that would be the nearest stranger of all
+    index = torch.tensor([7, 3, 9, 0, 3, 5])  # rows 1 and 4 are one picture
+    total = 0.0
+    for i in range(PICTURES):
+        strangers = [k for k in range(PICTURES) if index[k] != index[i]]
+        for mine, other in ((first, second), (second, first)) if loss is nt_xent else ((first, second),):
+            rows = [other[i], *other[strangers]] + ([*mine[strangers]] if loss is nt_xent else [])
+            scores = [cosine(mine[i].tolist(), row.tolist()) / 0.5 for row in rows]
+            total += math.log(sum(map(math.exp, scores))) - scores[0]
+    expected = total / (2 * PICTURES) if loss is nt_xent else 2 * 0.5 * total / PICTURES
+    assert float(loss(first, second, 0.5, index)[0]) == pytest.approx(expected, abs=1e-12)
+    others = torch.arange(PICTURES)
+    assert torch.equal(loss(first, second, 0.5, others)[0], loss(first, second, 0.5)[0])
+    assert math.isfinite(loss(first, second, 0.5, torch.zeros(PICTURES, dtype=torch.int64))[0])
+
+
 @pytest.mark.parametrize("task", ["byol", "moco_v3"])
 def test_each_view_asks_the_teacher_about_the_other(task):
     learner, views = dealt(task)
@@ -82,6 +103,42 @@ def test_each_view_asks_the_teacher_about_the_other(task):
         total += float(part.detach())
     found = game(backbone, views._replace(images=views.images.double()), Clock(0, 10, 0.0)).loss
     assert float(found.detach()) == pytest.approx(total, abs=1e-9)
+
+
+def test_simsiam_asks_each_view_about_the_other():
+    learner, views = dealt("simsiam")
+    game, images = learner.task, views.images.double()
+    first, second = (game.projector(learner.backbone(view).pooled) for view in images.chunk(2))
+    total = 0.0
+    for asking, answering in ((first, second), (second, first)):
+        for p, z in zip(game.predictor(asking).tolist(), answering.tolist(), strict=True):
+            total -= cosine(p, z)
+    found = game(learner.backbone, views._replace(images=images), Clock(0, 10, 0.0)).loss
+    assert float(found.detach()) == pytest.approx(total / (2 * PICTURES), abs=1e-9)
+
+
+def test_simclr_and_diet_play_with_what_they_dealt():
+    learner, views = dealt("simclr")
+    images = views.images.double()
+    first, second = learner.task.projector(learner.backbone(images).pooled).chunk(2)
+    found = learner.task(learner.backbone, views._replace(images=images), Clock(9, 10, 0.0)).loss
+    assert torch.allclose(found, nt_xent(first, second, learner.task.temperature)[0], atol=1e-12)
+    learner, views = dealt("diet")
+    images = views.images.double()
+    logits = learner.backbone(images).pooled @ learner.task.head.weight.T
+    expected = torch.nn.functional.cross_entropy(logits, torch.arange(PICTURES), label_smoothing=learner.task.smoothing)
+    found = learner.task(learner.backbone, views._replace(images=images), Clock(0, 10, 0.0)).loss
+    assert torch.allclose(found, expected, atol=1e-9)
+
+
+def test_barlow_twins_weighs_what_repeats():
+    learner, views = dealt("barlow_twins")
+    images, game = views.images.double(), learner.task
+    first, second = (game.projector(learner.backbone(view).pooled) for view in images.chunk(2))
+    same, repeated = twin_terms(cross_correlation(first, second))
+    found = game(learner.backbone, views._replace(images=images), Clock(0, 10, 0.0)).loss
+    assert game.redundancy == pytest.approx(0.0051 * 8192 / 16)  # the paper's, for its width of 8192
+    assert float(found.detach()) == pytest.approx(float((same + game.redundancy * repeated).detach()), abs=1e-9)
 
 
 def test_barlow_twins_coordinate_by_coordinate():
@@ -170,10 +227,25 @@ def test_swavs_queue_holds_the_newest_and_counts_when_it_is_full():
     game.after_step(learner.backbone, [outcome.carry], Clock(1, 10, 0.0))
     assert torch.equal(game.queue[:, :PICTURES], outcome.carry.transpose(0, 1))
     assert torch.equal(game.queue[:, PICTURES:], before[:, :-PICTURES])
-    late = Clock(9, 10, 0.0)
-    waiting = game(learner.backbone, views, late).loss
-    game.queue.copy_(-game.queue.flip(1))
-    assert not torch.equal(waiting, game(learner.backbone, views, late).loss)
+    assert torch.equal(*(game(learner.backbone, views, Clock(step, 10, 0.0)).loss for step in (0, 9))), "not full yet"
+    waiting = torch.randn(game.queue.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    game.queue.copy_(unit(waiting))
+    assert torch.equal(game(learner.backbone, views, Clock(0, 10, 0.0)).loss, outcome.loss), "too early"
+
+    prototypes, config = unit(game.prototypes.detach()), game.config
+    pooled = torch.cat([learner.backbone(views.large).pooled, learner.backbone(views.small).pooled]).detach()
+    scores = (unit(game.projector(pooled)) @ prototypes.T).detach().unflatten(0, (-1, PICTURES))  # crops B K
+    total, pairs = 0.0, 0
+    for asked in range(2):
+        rows = torch.cat([scores[asked], game.queue[asked] @ prototypes.T]).tolist()
+        codes = slow_codes(rows, config.epsilon, config.iterations)[:PICTURES]
+        for answering in range(len(scores)):
+            if answering != asked:
+                pairs += PICTURES
+                answers = (scores[answering] / config.temperature).log_softmax(-1)
+                total -= float((torch.tensor(codes, dtype=torch.float64) * answers).sum())
+    found = game(learner.backbone, views, Clock(9, 10, 0.0)).loss
+    assert float(found.detach()) == pytest.approx(total / pairs, abs=1e-6)
 
 
 @pytest.mark.parametrize("cells", [1 << 20, 2 * PICTURES, PICTURES])
@@ -191,3 +263,21 @@ def test_diet_is_smoothed_cross_entropy_however_it_is_sliced(cells):
     assert float(loss.detach()) == pytest.approx(total / PICTURES) and float(accuracy) == pytest.approx(right / 6)
     plain = torch.nn.functional.cross_entropy(features @ weight.T, index, label_smoothing=smoothing)
     assert torch.allclose(*(torch.autograd.grad(value, weight)[0] for value in (loss, plain)), atol=1e-12)
+
+
+def test_losses_are_not_rounded_by_autocast():
+    first, second = (x.float() for x in two(8, 12))
+    index = torch.arange(12)
+    losses = {
+        "contrast": lambda: contrast(first, second, 0.2)[0],
+        "cross_correlation": lambda: cross_correlation(first, second),
+        "regularity": lambda: torch.stack(regularity(first)),
+        "cosines": lambda: cosines(first, second),
+        "index_loss": lambda: index_loss(first, second.repeat(2, 1), index, 0.1)[0],
+        "bootstrap": lambda: bootstrap(first, second),
+        "apart": lambda: apart(first, second),
+    }
+    for name, loss in losses.items():
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = loss()
+        assert torch.equal(rounded, loss()), name

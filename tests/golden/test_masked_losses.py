@@ -189,6 +189,12 @@ def test_dinov2_whole_loss():
 def test_koleo_and_equal_pictures():
     rows = torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert float(koleo(rows)) == pytest.approx(slow_koleo(rows.tolist()), abs=1e-9)
+    index = torch.tensor([4, 0, 1, 4, 2, 3, 5])  # rows 0 and 3 are one picture: no neighbours
+    nearer = rows.clone()
+    nearer[3] = rows[0] * 1.01
+    unit = torch.nn.functional.normalize(nearer, dim=1).tolist()
+    nearest = [min(distance(a, b) for j, b in enumerate(unit) if index[j] != index[i]) for i, a in enumerate(unit)]
+    assert float(koleo(nearer, index)) == pytest.approx(-sum(map(math.log, nearest)) / 7, abs=1e-9)
     twins = rows.float()[[0, 0, 1]].requires_grad_()
     koleo(twins).backward()
     assert torch.isfinite(twins.grad).all()

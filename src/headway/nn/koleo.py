@@ -11,7 +11,7 @@ Sablayrolles, Douze, Schmid and Jegou, "Spreading vectors for similarity search"
 import torch
 from torch import Tensor
 
-from headway.distributed import all_rows
+from headway.distributed import all_rows, repeated
 from headway.nn.numerics import full_precision, unit
 
 NEAREST = 1e-8
@@ -19,16 +19,20 @@ NEAREST = 1e-8
 
 
 @full_precision
-def koleo(features: Tensor) -> Tensor:
+def koleo(features: Tensor, index: Tensor | None = None) -> Tensor:
     """The mean over this process's rows; neighbours are looked for on all processes.
 
     Args:
         features: B D, of any length; over all processes two rows at least.
+        index: B, int64, the picture of each row, which is no neighbour of itself; none: all differ.
     """
     mine = unit(features)  # B D
     everyone, start = all_rows(mine)  # A D
     itself = torch.arange(start, start + len(mine), device=mine.device)[:, None]  # B 1
     with torch.no_grad():
-        nearest = (mine @ everyone.T).scatter(1, itself, float("-inf")).argmax(1)  # B
+        close = (mine @ everyone.T).scatter(1, itself, float("-inf"))  # B A
+        if index is not None:
+            close = close.masked_fill(repeated(index), float("-inf"))
+        nearest = close.argmax(1)  # B
     squared = (mine - everyone[nearest]).square().sum(1)  # B
     return -(squared + NEAREST**2).log().mean() / 2  # log of the root; its slope at 0 is 0, not infinite

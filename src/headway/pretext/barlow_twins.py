@@ -68,7 +68,7 @@ class BarlowTwinsTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two crops of each picture, one of each kind."""
-        return deal_pair(batch.images, draws, self.size, *self.augments)
+        return deal_pair(batch, draws, self.size, *self.augments)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """Bring the cross-correlation of the two views near the identity."""

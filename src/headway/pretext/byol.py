@@ -69,7 +69,7 @@ class BYOLTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two crops of each picture, one of each kind."""
-        return deal_pair(batch.images, draws, self.size, *self.augments)
+        return deal_pair(batch, draws, self.size, *self.augments)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """Each view foretells the teacher's projection of the other."""

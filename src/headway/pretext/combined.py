@@ -23,7 +23,7 @@ from headway.errors import HeadwayError
 from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
 
 BEGINNING = 0.01
-"""Share of the run over which losses are measured; one step at least."""
+"""Share of the run over which losses are measured; one step that was taken at least."""
 TINY = 1e-3
 """A loss that begins below this one counts as this one."""
 
@@ -67,6 +67,8 @@ class CombinedTask(PretextTask):
         self.games = nn.ModuleDict(games)
         self.scales: Tensor
         self.register_buffer("scales", torch.ones(len(games)))
+        self.measured: Tensor  # how often: steps that were skipped don't count
+        self.register_buffer("measured", torch.zeros((), dtype=torch.int64))
         # What other games say of their kind, a combination can only say of itself.
         self.needs = frozenset().union(*(game.needs for game in games.values()))  # type: ignore[misc]
         self.couples_batch = any(game.couples_batch for game in games.values())  # type: ignore[misc]
@@ -95,9 +97,10 @@ class CombinedTask(PretextTask):
         """Let each game do what it does after a step, and measure its loss while the run begins."""
         for number, (_, game) in enumerate(self._games()):
             game.after_step(backbone, [parts[number] for parts, _ in carries], clock)
-        if clock.step <= max(clock.total * BEGINNING, 1):
+        if clock.step <= clock.total * BEGINNING or not self.measured:
             size = carried_mean([sums for _, sums in carries]).abs().clamp_min(TINY)  # one a game
-            self.scales.lerp_(size.to(self.scales.dtype), 1 / clock.step)  # the mean of all steps so far
+            self.measured += 1
+            self.scales.lerp_(size.to(self.scales.dtype), 1 / float(self.measured))  # the mean of all steps so far
 
     def panels(self, batch: Batch, views: Hands, backbone: Backbone | None = None) -> list[Panel]:
         """The panels of every game, under its name."""

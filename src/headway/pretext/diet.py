@@ -48,7 +48,7 @@ class DIET:
         bound(self, "smoothing", at_least=0, below=1)
 
     def build(self, backbone: Backbone, facts: Facts) -> "DIETTask":
-        """Make the task: a linear layer with one output a picture, N x D numbers, the same for the optimiser twice."""
+        """Make the task: a linear layer with one output a picture, N x D numbers, and the same for Muon's momentum."""
         return DIETTask(self, backbone.embed_dim, facts)
 
 

@@ -110,7 +110,7 @@ class DINOv2Task(PretextTask):
         """Two large crops, one of them with holes, and several small ones of each picture."""
         config = self.config
         scales = (config.large_scale, config.small_scale)
-        return masked_crops(batch.images, draws, self.sides, self.grid, config.small_crops, scales, config.ratio)
+        return masked_crops(batch, draws, self.sides, self.grid, config.small_crops, scales, config.ratio)
 
     def forward(self, backbone: Backbone, views: MaskedCrops, clock: Clock) -> Outcome:
         """The three losses; assignments and neighbours are those of all processes."""
@@ -129,7 +129,7 @@ class DINOv2Task(PretextTask):
         patch_logits = wide(self.patch_head(large.patches[views.mask], freeze=frozen)) / config.student_temperature
         crops = cross_view_entropy(torch.stack(crop_labels), logits.log_softmax(-1).unflatten(0, (-1, count)))
         patches = token_entropy(labels, patch_logits.log_softmax(-1))
-        apart = koleo(large.pooled[:count])
+        apart = koleo(large.pooled[:count], views.number)
         parts = {"crops": crops.detach(), "patches": patches.detach(), "koleo": apart.detach()}
         unbalanced = (answers / temperature).softmax(-1), (patch_answers / temperature).softmax(-1)
         balanced = {

@@ -105,7 +105,7 @@ class IBOTTask(PretextTask):
         """Two large crops, one of them with holes, and several small ones of each picture."""
         config = self.config
         scales = (config.large_scale, config.small_scale)
-        return masked_crops(batch.images, draws, self.sides, self.grid, config.small_crops, scales, config.ratio)
+        return masked_crops(batch, draws, self.sides, self.grid, config.small_crops, scales, config.ratio)
 
     def forward(self, backbone: Backbone, views: MaskedCrops, clock: Clock) -> Outcome:
         """Cross-entropy under the teacher: over pairs of different crops, and over hidden patches."""

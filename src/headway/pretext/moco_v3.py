@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.config import Optim, Recipe, bound
-from headway.distributed import all_rows
+from headway.distributed import all_rows, repeated
 from headway.draws import Draws
 from headway.measure.health import spread
 from headway.nn.heads import projector
@@ -75,15 +75,15 @@ class MoCoV3Task(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two crops of each picture, one of each kind."""
-        return deal_pair(batch.images, draws, self.size, *self.augments)
+        return deal_pair(batch, draws, self.size, *self.augments)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """Both views ask; the teacher's other view of the same picture is the answer."""
         features = backbone(views.images).pooled.chunk(2)  # B D each; batch norms see one view at a time
         queries = [self.predictor(self.projector(view)) for view in features]  # B E each
         keys = [self.teacher_projector(view) for view in self.teacher(views.images).pooled.chunk(2)]  # B E each
-        first, agreement = contrast(queries[0], keys[1], self.config.temperature)
-        second, _ = contrast(queries[1], keys[0], self.config.temperature)
+        first, agreement = contrast(queries[0], keys[1], self.config.temperature, views.number)
+        second, _ = contrast(queries[1], keys[0], self.config.temperature, views.number)
         metrics = {"agreement": agreement, "spread": spread(features[0]), "target_spread": spread(keys[1])}
         return Outcome(first + second, metrics)
 
@@ -96,19 +96,24 @@ class MoCoV3Task(PretextTask):
 
 
 @full_precision
-def contrast(queries: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def contrast(
+    queries: Tensor, keys: Tensor, temperature: float, index: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The ctr above: the cross-entropy of naming one's own key among those of all processes, times 2 t.
 
     Args:
         queries: B E, of this process's pictures; not normalised.
         keys: B E, of the same pictures, without gradient.
         temperature: t > 0.
+        index: B, int64, the picture of each row: one that is there twice is no stranger to itself; none: all differ.
 
     Returns:
         The mean loss over this process's queries, and the share of queries whose own key is the nearest.
     """
     everyone, start = all_rows(unit(keys))  # A E, A pictures over all processes
     logits = unit(queries) @ everyone.T / temperature  # B A
+    if index is not None:
+        logits = logits.masked_fill(repeated(index), float("-inf"))
     own = torch.arange(start, start + len(queries), device=queries.device)  # B
     agreement = (logits.argmax(1) == own).float().mean()
     return 2 * temperature * F.cross_entropy(logits, own), agreement

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headway.config import Optim, Recipe, bound
-from headway.distributed import all_rows
+from headway.distributed import all_rows, repeated
 from headway.draws import Draws
 from headway.measure.health import spread
 from headway.nn.heads import projector
@@ -68,14 +68,14 @@ class SimCLRTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two independent crops of each picture."""
-        return deal_pair(batch.images, draws, self.size, self.augment, self.augment)
+        return deal_pair(batch, draws, self.size, self.augment, self.augment)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """NT-Xent over the views of all processes."""
         images = views.images if clock.progress >= self.low else smaller(views.images, backbone.patch_size)
         features = backbone(images).pooled  # 2*B D
         first, second = self.projector(features).chunk(2)  # B D each
-        loss, agreement = nt_xent(first, second, self.temperature)
+        loss, agreement = nt_xent(first, second, self.temperature, views.number)
         metrics = {
             "agreement": agreement,
             "spread": spread(features[: len(first)]),
@@ -113,13 +113,16 @@ def smaller(images: Tensor, patch: int) -> Tensor:
 
 
 @full_precision
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def nt_xent(
+    first: Tensor, second: Tensor, temperature: float, index: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The normalised, temperature-scaled cross-entropy of the paper's equation 1.
 
     Args:
         first: B D, projections of one view of each of this process's pictures; not normalised.
         second: B D, those of the other view.
         temperature: t > 0.
+        index: B, int64, the picture of each row: one that is there twice is no stranger to itself; none: all differ.
 
     Returns:
         The mean loss over this process's 2B views against those of all processes, and the share of views whose other
@@ -133,6 +136,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
     anchors, positives = torch.cat([here, here + total]), torch.cat([here + total, here])  # 2*B each
     logits = everyone[anchors] @ everyone.T / temperature  # 2*B 2*A
     logits = logits.scatter(1, anchors[:, None], float("-inf"))  # a view is no stranger to itself
+    if index is not None:
+        logits = logits.masked_fill(repeated(index).repeat(2, 2), float("-inf"))
     agreement = (logits.argmax(1) == positives).float().mean()
     return F.cross_entropy(logits, positives), agreement
 

@@ -59,7 +59,7 @@ class SimSiamTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two independent crops of each picture."""
-        return deal_pair(batch.images, draws, self.size, self.augment, self.augment)
+        return deal_pair(batch, draws, self.size, self.augment, self.augment)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """Each view foretells the other's projection."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.config import Optim, Recipe, bound
-from headway.distributed import all_counts, all_rows, rank, world
+from headway.distributed import all_rows, rank, world
 from headway.draws import Draws
 from headway.measure.health import entropies, spread
 from headway.nn.heads import cosines, held, projector
@@ -93,6 +93,7 @@ class SwAVTask(PretextTask):
         self.queue: Tensor
         length = count if config.queue is None else config.queue
         self.register_buffer("queue", torch.zeros(2, length, config.projection))  # 2 L E, one for each large crop
+        self.phases = (0.0, config.queue_from) if length and 0 < config.queue_from < 1 else (0.0,)
 
     def views(self, batch: Batch, draws: Draws) -> Crops:
         """Two large crops and several small ones of each picture."""
@@ -108,7 +109,7 @@ class SwAVTask(PretextTask):
         prototypes = held(self.prototypes) if clock.progress < config.freeze else self.prototypes
         scores = cosines(projected, prototypes)  # V*B K
         large = scores[: 2 * count].reshape(2, count, -1)  # 2 B K
-        codes = self._codes(large, cosines(self._waiting(count, clock), prototypes))  # 2 B K
+        codes = self._codes(large, cosines(self._waiting(clock), prototypes))  # 2 B K
         answers = (scores / config.temperature).log_softmax(-1).reshape(-1, count, scores.shape[-1])  # V B K
         metrics = {
             "label_entropy": entropies(codes)["answer_entropy"],
@@ -130,10 +131,10 @@ class SwAVTask(PretextTask):
         codes = [sinkhorn(view, self.config.epsilon, self.config.iterations) for view in rows]
         return torch.stack(codes)[:, : scores.shape[1]]
 
-    def _waiting(self, count: int, clock: Clock) -> Tensor:
+    def _waiting(self, clock: Clock) -> Tensor:
         """This process's part of the queue, 2 W E; none of it before the queue is full, and early in the run."""
-        arrived = clock.step * sum(all_counts(count, self.queue.device))
-        ready = clock.progress >= self.config.queue_from and arrived >= self.queue.shape[1]
+        full = self.queue.abs().sum(-1).all()  # a row is 0 until a projection, of length 1, takes its place
+        ready = clock.progress >= self.config.queue_from and bool(full)
         return self.queue[:, rank() :: world()] if ready else self.queue[:, :0]
 
 

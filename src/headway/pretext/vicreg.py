@@ -70,7 +70,7 @@ class VICRegTask(PretextTask):
 
     def views(self, batch: Batch, draws: Draws) -> Pair:
         """Two crops of each picture, one of each kind."""
-        return deal_pair(batch.images, draws, self.size, *self.augments)
+        return deal_pair(batch, draws, self.size, *self.augments)
 
     def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
         """The weighted sum of the three terms."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from headway.backbones.load import architecture, build_backbone, from_architecture, missing
+from headway.backbones.load import architecture, build_backbone, missing
 from headway.data.picked import Pictures
 from headway.data.source import evenly
 from headway.data.store import Store
@@ -23,7 +23,7 @@ from headway.train.eye import PICTURES
 from headway.train.job import Job
 from headway.train.memory import most_memory, smaller_parts
 from headway.train.plan import Plan
-from headway.train.start import Origin, check_backbone, initial_backbone
+from headway.train.start import Origin, backbone_of, check_backbone, initial_backbone
 from headway.train.step import couples_batch
 
 EVERY = 120.0
@@ -65,7 +65,7 @@ def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin |
     inputs = channel_statistics(images)._replace(grey=grey, span=store.form.span)
     with seeded(job.seed):
         backbone: Any = (
-            from_architecture(origin.record["architecture"]) if origin
+            backbone_of(origin) if origin
             else initial_backbone(job, size) if job.weights
             else build_backbone(
                 job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool

@@ -186,7 +186,7 @@ def _origin(job: Job, out: Path, resume: bool, begun: bool) -> Origin | None:
 
 def _begin_from(learner: Learner, origin: Origin) -> str:
     """Take over the weights of the run that is extended; gives what to say of it."""
-    anew = [name for name in take_over(learner, origin) if name.startswith("task.")]
+    anew = take_over(learner, origin)
     rest = f"; of the task {len(anew)} tensors begin anew ({anew[0]} among them)" if anew else ""
     return f"goes on from {origin.folder} with a new warm-up and a new cosine{rest}"
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from headway.backbones.load import architecture, build_backbone
+from headway.backbones.load import architecture, build_backbone, from_architecture
 from headway.backbones.vit import SIZES
 from headway.backbones.weights import KEY, load_backbone
 from headway.data.store import Store
@@ -65,24 +65,31 @@ def read_origin(folder: Path) -> Origin:
     return Origin(folder, record, found)
 
 
-def take_over(learner: Learner, origin: Origin) -> list[str]:
-    """Give a learner the weights of the run that it extends: all that has the same name and shape.
-
-    The backbone must fit; a task of other shapes, or another task, begins anew where it differs.
-
-    Returns:
-        The names of what began anew.
+def backbone_of(origin: Origin) -> nn.Module:
+    """The backbone of the run that is extended, with its weights: a teacher that copies it begins where it stands.
 
     Raises:
-        HeadwayError: Another backbone.
+        HeadwayError: Weights that are not of the backbone in run.json.
+    """
+    backbone, its = from_architecture(origin.record["architecture"]), origin.checkpoint.weights
+    own = {name.removeprefix("backbone."): tensor for name, tensor in its.items() if name.startswith("backbone.")}
+    try:
+        backbone.load_state_dict(own)
+    except RuntimeError as error:
+        raise HeadwayError(f"'{origin.folder}': its weights are of another backbone than its run.json says") from error
+    return backbone
+
+
+def take_over(learner: Learner, origin: Origin) -> list[str]:
+    """Give a learner, whose backbone is ``backbone_of`` the run, what its task has in common with that run's.
+
+    Returns:
+        The names of the task's tensors that began anew, being of another shape or of another task.
     """
     mine, its = learner.state_dict(), origin.checkpoint.weights
     fits = {name: tensor for name, tensor in its.items() if name in mine and mine[name].shape == tensor.shape}
-    anew = sorted(mine.keys() - fits.keys())
-    if odd := next((name for name in anew if name.startswith("backbone.")), None):
-        raise HeadwayError(f"{origin.folder} is of another backbone ({odd} differs); leave out what changes it")
     learner.load_state_dict(fits, strict=False)
-    return anew
+    return sorted(mine.keys() - fits.keys())
 
 
 def initial_backbone(job: Job, size: int) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headway.draws import Draws
+from headway.protocol import Batch
 from headway.views.augment import Augment, byol
 from headway.views.masks import block_masks, hidden_count
 from headway.views.pixels import to_unit
@@ -114,15 +115,17 @@ class MaskedCrops(NamedTuple):
         large: 2*B C S S.
         small: V*B C s s; V may be 0.
         mask: 2*B N, bool: the patches of the large crops that are hidden.
+        number: B, the pictures' positions in the data.
     """
 
     large: Tensor
     small: Tensor
     mask: Tensor
+    number: Tensor
 
 
 def masked_crops(
-    images: Tensor, draws: Draws, sides: tuple[int, int], grid: tuple[int, int], small_crops: int,
+    batch: Batch, draws: Draws, sides: tuple[int, int], grid: tuple[int, int], small_crops: int,
     scales: tuple[tuple[float, float], tuple[float, float]], ratio: tuple[float, float],
 ) -> MaskedCrops:  # fmt: skip
     """Deal crops, and hide patches in one large crop of each picture.
@@ -131,7 +134,7 @@ def masked_crops(
     number of patches is drawn once a step: so every picture hides equally many, and batches can be split.
 
     Args:
-        images: B C H W.
+        batch: B pictures.
         draws: Chance: how many patches from ``draws.step``, which crop and which patches per picture.
         sides: Of large and of small crops, in pixels.
         grid: Rows and columns of patches in a large crop.
@@ -139,9 +142,9 @@ def masked_crops(
         scales: Share of the area in a large and in a small crop.
         ratio: Share of the patches to hide, uniform in this range.
     """
-    crops = deal_crops(images, draws, sides, small_crops, scales)
+    crops = deal_crops(batch.images, draws, sides, small_crops, scales)
     patches = grid[0] * grid[1]
     hidden = hidden_count(patches, draws.step.uniform(*ratio))
     mask = block_masks(draws, grid, hidden / patches)  # B N
     first = draws.chance(0.5)[:, None]  # B 1
-    return MaskedCrops(*crops, torch.cat([mask & first, mask & ~first]))
+    return MaskedCrops(*crops, torch.cat([mask & first, mask & ~first]), batch.index)
