@@ -96,9 +96,7 @@ class MoCoV3Task(PretextTask):
 
 
 @full_precision
-def contrast(
-    queries: Tensor, keys: Tensor, temperature: float, index: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def contrast(queries: Tensor, keys: Tensor, temperature: float, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The ctr above: the cross-entropy of naming one's own key among those of all processes, times 2 t.
 
     Args:

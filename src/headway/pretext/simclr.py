@@ -113,9 +113,7 @@ def smaller(images: Tensor, patch: int) -> Tensor:
 
 
 @full_precision
-def nt_xent(
-    first: Tensor, second: Tensor, temperature: float, index: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def nt_xent(first: Tensor, second: Tensor, temperature: float, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The normalised, temperature-scaled cross-entropy of the paper's equation 1.
 
     Args:
