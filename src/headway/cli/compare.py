@@ -14,9 +14,8 @@ from headway.backbones.load import build_backbone
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
 from headway.data.arrays import Arrays
-from headway.data.form import Form
 from headway.data.open import open_source
-from headway.data.source import Chosen, Source
+from headway.data.source import Source, in_form
 from headway.data.store import build_store, natural_size
 from headway.data.survey import surveyed
 from headway.downstream.labelled import Labelled, gather_labelled
@@ -143,7 +142,7 @@ def compare(
         pool = build_store(source, side, progress=progress)
     with counting("decoding labelled pictures") as progress:
         pictures = gather_labelled(
-            _alike(labelled, pool.form), None if held is None else _alike(held, pool.form), side, seed=seed,
+            in_form(labelled, pool.form), None if held is None else in_form(held, pool.form), side, seed=seed,
             progress=progress,
         )  # fmt: skip
     name_skipped([*pool.skipped, *pictures.skipped])
@@ -213,11 +212,6 @@ def _said(found: Claim, baseline: str, held_for: str) -> dict[str, Any]:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
-def _alike(source: Source, form: Form) -> Source:
-    """The same pictures in the form of the pool: one number means one brightness everywhere."""
-    return Chosen(source, range(len(source)), form=form)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from headway.data.form import form_of
 from headway.data.groups import grouped
 from headway.data.hub import Hub, is_hub
 from headway.data.items import PREFIX, open_items, open_torchvision
-from headway.data.source import Chosen, Source
+from headway.data.source import Chosen, Source, in_form
 from headway.data.survey import remember, survey
 from headway.data.table import TABLES, columns_of, open_table, with_labels
 from headway.data.tar import Tar
@@ -67,7 +67,7 @@ def open_source(
         source = grouped(source, group_by)
     source = _labelled(source, labels or data) if labelled else source
     if like is not None:
-        return Chosen(source, range(len(source)), form=form_of(like.inputs))
+        return in_form(source, form_of(like.inputs))
     if not channels and not span:
         return source
     found = survey(source, channels, span)

@@ -2,7 +2,10 @@
 
 import errno
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
+
+from headway.hashing import hashed
 
 
 class Unreadable(Exception):
@@ -135,7 +138,17 @@ class Chosen:
         return stamp_of(self.source)
 
 
+def in_form(source: Source, form: object) -> Chosen:
+    """All pictures of a source in a ``Form`` of another's: one number means one brightness everywhere."""
+    return Chosen(source, range(len(source)), form=form)
+
+
 def evenly(count: int, most: int) -> list[int]:
-    """At most so many of the positions 0..count-1, spread evenly over them, ascending."""
+    """At most so many of the positions 0..count-1, spread evenly over them, ascending.
+
+    One of each of ``most`` stretches of equal length, by a hash: where classes take turns, a fixed stride would meet
+    the same ones always.
+    """
     some = min(count, most)
-    return [place * count // some for place in range(some)]
+    ends = [place * count // some for place in range(some + 1)] if some else []
+    return [low + hashed("evenly", low) % (high - low) for low, high in pairwise(ends)]

@@ -103,7 +103,7 @@ def build_store(
     if side < 1:
         raise ValueError(f"side must be 1 or more, got {side}")
     chosen = range(len(source)) if indices is None else indices
-    form = form or _form(source, allow_empty)
+    form = form or form_wanted(source, allow_empty)
 
     def fill(write: Write, room: Tensor | None = None) -> Record:
         return ingest(source, chosen, side, write, progress, workers, form, room)
@@ -119,7 +119,7 @@ def build_store(
     return _describe(source, images, record, form)
 
 
-def _form(source: Source, allow_empty: bool) -> Form:
+def form_wanted(source: Source, allow_empty: bool = False) -> Form:
     """The source's own form, or the one that a sample of its pictures has."""
     own: Form | None = getattr(source, "form", None)
     if own:
