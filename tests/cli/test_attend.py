@@ -236,3 +236,25 @@ def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
     (tmp_path / "pointed.html").write_text(page.replace("</html>", f"<script>{hand}</script></html>"), encoding="utf-8")
     said = SAID.search(drawn((tmp_path / "pointed.html").as_uri()))[1]
     assert said.startswith("The patch in row 4, column 3 gives most to") and "layer 2, attention head 2" in said
+
+
+def test_a_classifier_is_judged_on_what_transfer_set_aside(photos, run, picture, tmp_path, capsys):
+    by = r"(\d)\."
+    headway.transfer(run, data=photos, out=tmp_path / "m", group_by=by)
+    words = ["attend", tmp_path / "m", picture, "--data", photos]
+    capsys.readouterr()
+    said = refused(capsys, *words, "--out", tmp_path / "a.html")
+    assert "not those that transfer set aside" in said and "--group-by" in said
+    answer = headway.attend(str(tmp_path / "m"), (str(picture),), data=photos, group_by=by, out=tmp_path / "b.html")
+    assert answer["held_out"] >= 2 and 0 <= answer["accuracy"] <= 100
+
+
+def test_a_classifier_of_several_labels_is_judged_by_all_of_them(photos, run, picture, tmp_path):
+    files = sorted(path.relative_to(photos) for path in photos.rglob("*.png"))
+    rows = [f"{file},{'even;pet' if i % 2 == 0 else 'pet' if i % 3 else ';'}" for i, file in enumerate(files)]
+    (tmp_path / "l.csv").write_text("file,label\n" + "\n".join(rows))
+    made = headway.transfer(run, data=photos, labels=tmp_path / "l.csv", several=True, out=tmp_path / "m")
+    answer = headway.attend(
+        str(tmp_path / "m"), (str(picture),), data=photos, labels=tmp_path / "l.csv", out=tmp_path / "a.html"
+    )
+    assert answer["accuracy"] == pytest.approx(made["accuracy"], abs=0.01)

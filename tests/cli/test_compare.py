@@ -102,6 +102,28 @@ def borrow_runs(monkeypatch, out):
         monkeypatch.setattr(module, "run_folder", lambda cells, task, seed: out / "runs" / f"{task}-{seed}")
 
 
+def test_nothing_is_claimed_of_the_best_where_nothing_can_choose_it(tmp_path):
+    with pytest.raises(HeadwayError, match="nothing can choose among tasks and heads; give --per-class 2"):
+        compare(tmp_path / "cmp", per_class=1)
+    one = compare(tmp_path / "one", per_class=1, tasks="rotation", heads="linear", seeds=1)
+    assert one["gain"]["contender"] == "rotation linear"
+
+
+def test_two_rows_never_share_a_name(tmp_path):
+    with pytest.raises(HeadwayError, match=r"--public mae has the name of another row; write \./mae"):
+        compare(tmp_path / "cmp", public="mae")
+
+
+def test_a_run_of_another_recipe_is_not_taken_for_this_one(finished, tmp_path, monkeypatch):
+    out = tmp_path / "cmp"
+    shutil.copytree(finished[0], out)
+    record = json.loads((out / "runs" / "mae-0" / "run.json").read_text())
+    record["job"]["recipe"]["task"]["ratio"] = 0.5
+    (out / "runs" / "mae-0" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(HeadwayError, match="mae-0 was trained by another recipe than mae has now"):
+        compare(out, resume=True)
+
+
 def test_it_grows_by_a_draw_and_keeps_what_is_finished(finished, tmp_path, monkeypatch):
     out = tmp_path / "cmp"
     shutil.copytree(finished[0], out)

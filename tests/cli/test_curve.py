@@ -65,9 +65,16 @@ def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):
     out, answer = drawn
     asked, honest = [], curve_module.score
     monkeypatch.setattr(curve_module, "score", lambda *given, **how: asked.append(given) or honest(*given, **how))
-    more = curve(run, out=out, resume=True, per_class="2,5,8,all")
+    more = curve(run, out=out, resume=True, per_class="2,4,5,all")
     assert len(asked) == 3 * 2
-    assert [row for row in more["rows"] if row["per_class"] != 8] == answer["rows"]
+    assert [row for row in more["rows"] if row["per_class"] != 4] == answer["rows"]
+
+
+def test_rates_follow_the_numbers_that_are_asked_for(run, tmp_path):
+    few, whole = {"per_class": "2", "head": "finetune"}, {"per_class": "2,5", "head": "finetune"}
+    curve(run, out=tmp_path / "grown", **few)
+    grown = curve(run, out=tmp_path / "grown", resume=True, **whole)
+    assert grown["rows"] == curve(run, **whole)["rows"], "no point mixes rates of two beginnings"
 
 
 def test_permuted_test_labels_change_no_choice(run, tmp_path):

@@ -76,3 +76,9 @@ def test_means_over_classes_equal_scikit_learn():
     ours = several_labels(said, has)
     precision = average_precision_score(has[:, ::2].numpy(), said[:, ::2].numpy(), average="macro")
     assert ours["mean_average_precision"] == pytest.approx(100 * precision)
+
+
+def test_one_label_that_occurs_is_no_pair_of_classes():
+    said = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.1], [0.7, 0.4]])
+    has = torch.tensor([[1, 0], [1, 0], [1, 0], [0, 0.0]])
+    assert several_labels(said, has)["f1"] == pytest.approx(100 * 2 * 2 / (2 * 2 + 1 + 1))  # 2 found, 1 missed, 1 wrong

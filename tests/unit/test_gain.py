@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +11,10 @@ from headway.downstream.classifier import load_classifier
 from headway.downstream.labelled import Labelled
 from headway.downstream.swap import swap
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transfer
+from headway.downstream.tune import calibrated_head
 from headway.draws import seeded
 from headway.verdict import afford, gain
+from headway.verdict import contest as contest_module
 from headway.verdict.contest import Contest, probe_frozen
 from headway.verdict.gain import FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
@@ -172,3 +175,16 @@ def test_the_demo_keeps_the_rate_in_force_in_small_batches():
         short = _short(recipe, 8)
         assert short.optim.peak(afford.BATCH) == pytest.approx(recipe.optim.peak(recipe.batch))
         assert short.batch == afford.BATCH and short.steps(120) == 60 and short.steps(60) == 30
+
+
+def test_folds_of_the_demo_part_no_group(monkeypatch):
+    asked = []
+
+    def noted(*given, groups=None, **options):
+        asked.append(groups)
+        return calibrated_head(*given, groups=groups, **options)
+
+    monkeypatch.setattr(contest_module, "calibrated_head", noted)
+    pairs = torch.arange(24) // 2 % 6
+    judged(contest(torch.arange(30) % 2)._replace(groups=pairs, test_groups=np.arange(30) // 2))
+    assert asked and all(groups is not None and len(groups.unique()) <= 6 for groups in asked)

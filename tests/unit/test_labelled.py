@@ -5,14 +5,17 @@ import torch
 from PIL import Image
 
 from headway.data import store
-from headway.data.open import open_source
+from headway.data.arrays import Arrays
+from headway.data.open import open_source, open_test
 from headway.data.picked import Picked, pick
+from headway.data.source import evenly
 from headway.data.split import strata
 from headway.downstream.labelled import gather_labelled
 from headway.downstream.transfer import transfer
 from headway.errors import HeadwayError
 from headway.measure.metrics import accuracy
-from tests.small import SIDE, small_backbone
+from headway.verdict.trial import remembering
+from tests.small import SIDE, pictures, small_backbone
 
 
 @pytest.fixture
@@ -74,3 +77,54 @@ def test_picked_reads_like_a_tensor():
     assert torch.equal(some.index_select(0, torch.tensor([3])), there[3:4])
     assert [part.tolist() for part in some.split(2)] == [part.tolist() for part in there.split(2)]
     assert torch.equal(pick(some, torch.tensor([3, 0]))[:], there[[3, 0]])
+
+
+def arrays(labels, seed=0):
+    return Arrays(pictures(len(labels), seed=seed), labels)
+
+
+class Listed(Arrays):
+    """Pictures whose source lists more classes than occur, as a classes.txt may."""
+
+    classes = ("a", "b", "c", "d")
+
+
+def test_a_test_set_may_be_of_one_class_and_list_others():
+    train = arrays(["a", "b"] * 6)
+    assert gather_labelled(train, arrays(["b"] * 4, 1), SIDE).test_labels.tolist() == [1] * 4
+    found = gather_labelled(train, Listed(pictures(3, seed=1), ["b", "a", "b"]), SIDE)
+    assert found.classes == ("a", "b") and found.test_labels.tolist() == [1, 0, 1]
+    with pytest.raises(HeadwayError, match="classes that no training picture has: c"):
+        gather_labelled(Listed(pictures(6), ["a", "b"] * 3), Listed(pictures(2, seed=1), ["a", "c"]), SIDE)
+    assert len(open_test(arrays(["b"] * 4))) == 4 and open_test(None) is None
+
+
+def test_test_pictures_know_what_belongs_together():
+    same = pictures(12)
+    same[3] = same[7]
+    pictured = gather_labelled(arrays(["a", "b"] * 6, 1), Arrays(same, ["a", "b"] * 6), SIDE)
+    groups = pictured.tested_together()
+    assert groups[3] == groups[7] and len(set(groups.tolist())) == 11
+    assert gather_labelled(arrays(["a", "b"] * 6, 1), arrays(["a", "b"] * 6, 2), SIDE).tested_together() is None
+    aside = gather_labelled(arrays(["a", "b"] * 6, 1), None, SIDE)
+    assert aside.mark() == gather_labelled(arrays(["a", "b"] * 6, 1), None, SIDE).mark() != ""
+    assert aside.mark() != gather_labelled(arrays(["a", "b"] * 6, 1), None, SIDE, seed=1).mark()
+    assert pictured.mark() == "", "nothing was set aside"
+
+
+def test_what_is_learnt_from_is_not_copied_before():
+    store = pick(pictures(40), torch.arange(40))
+    seen = []
+    features = remembering(lambda images: seen.append(images) or torch.zeros(len(images), 2), store)
+    assert features(torch.tensor([3, 1])).shape == (2, 2) and features(torch.tensor([1, 7])).shape == (2, 2)
+    assert all(isinstance(images, Picked) for images in seen) and [len(images) for images in seen] == [2, 1]
+
+
+def test_samples_of_classes_that_take_turns_have_all_of_them():
+    for count, most in ((20000, 2000), (50000, 5000), (3000, 300)):
+        places = evenly(count, most)
+        assert len(places) == most and places == sorted(set(places)) and places[-1] < count
+        kinds = torch.tensor(places).remainder(10).bincount(minlength=10)
+        assert kinds.min() > 0.5 * most / 10
+        assert all(low <= place < low + 10 for low, place in zip(range(0, count, 10), places, strict=True))
+    assert evenly(5, 9) == [0, 1, 2, 3, 4] and evenly(0, 3) == []

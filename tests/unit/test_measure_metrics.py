@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from headway.measure.collapse import alignment, effective_rank, feature_std, uniformity
 from headway.measure.knn import knn_scores
-from headway.measure.metrics import accuracy, paired_interval, wilson
+from headway.measure.metrics import accuracy, accuracy_interval, paired_interval, wilson
 
 
 def test_accuracy_is_in_per_cent():
@@ -89,3 +89,31 @@ def test_knn_refuses_what_means_nothing():
         knn_scores(x[:0], y[:0], x, 2)
     with pytest.raises(ValueError, match="must be positive"):
         knn_scores(x, y, x, 2, k=0)
+
+
+def test_pictures_that_belong_together_are_one_piece_of_evidence():
+    animals = np.repeat(np.arange(8), 50)
+    right = (np.random.default_rng(3).random(8) < 0.6)[animals]  # an animal is known, or it is not
+    of_animals = paired_interval(right[::50][None].astype(float), signed=False)
+    assert paired_interval(right[None].astype(float), signed=False, groups=animals) == pytest.approx(of_animals)
+    assert accuracy_interval(torch.from_numpy(right), animals) == pytest.approx(of_animals[1:])
+    apart = np.arange(400)
+    values = np.random.default_rng(4).integers(-1, 2, (3, 400)).astype(float)
+    assert paired_interval(values, groups=apart[::-1]) == pytest.approx(paired_interval(values))
+    assert accuracy_interval(torch.from_numpy(right), apart) == wilson(int(right.sum()), 400)
+    assert paired_interval(values, groups=np.zeros(400))[1:] == (-100, 100), "one animal says nothing of others"
+
+
+def test_intervals_over_groups_of_unequal_size_hold_the_truth():
+    """Thirty animals of 2 to 40 pictures, three draws: 95 % intervals hold the truth in 92 % of 300 experiments."""
+    rng, covered, blind, truth = np.random.default_rng(5), 0, 0, 0.05
+    for _ in range(300):
+        animals = np.repeat(np.arange(30), rng.integers(2, 41, 30))
+        values = truth + 0.02 * rng.normal(size=(3, 1)) + 0.3 * rng.normal(size=30)[animals]
+        values = values + 0.3 * rng.normal(size=(3, len(animals)))
+        mean, low, high = paired_interval(values, groups=animals)
+        assert mean == pytest.approx(100 * values.mean())
+        covered += low <= 100 * truth <= high
+        _, low, high = paired_interval(values)
+        blind += low <= 100 * truth <= high
+    assert covered >= 0.92 * 300 and blind < 0.8 * 300, "who doesn't know of the animals claims too much"

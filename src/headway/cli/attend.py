@@ -48,6 +48,8 @@ def attend(
     layer: int | None = None,
     data: str | Path | Source | None = None,
     test: str | Path | Source | None = None,
+    labels: str | Path | None = None,
+    group_by: str = "",
     seed: int = 0,
     pretrained: bool = True,
 ) -> dict[str, Any]:
@@ -71,7 +73,11 @@ def attend(
         layer: With --explain, which layer, counted from 1; none: one in the middle.
         data: Labelled pictures; given, each attention head is silenced in turn, and what the main task loses is counted
             on held-out pictures: by the classifier, or by k-NN where there is none.
-        test: Held-out pictures; none: the fifth of the labelled ones that ``transfer`` sets aside with the same seed.
+        test: Held-out pictures; none: the fifth of the labelled ones that ``transfer`` sets aside with the same data,
+            labels, group_by and seed (of a classifier it is checked that it is the same fifth).
+        labels: A CSV with file,label that labels the pictures of ``data`` by name.
+        group_by: What keeps pictures of one animal, patient or camera on one side of the split: a column of the table,
+            or a regular expression on names, whose first parentheses are the group.
         seed: Of that split.
         pretrained: Fetch timm's weights for timm:NAME; without, it has fresh ones.
 
@@ -101,10 +107,10 @@ def attend(
     held = worth = None
     if data is not None:
         with counting("decoding") as progress:
-            held = held_out(network, data, test, seed, progress)
+            held = held_out(network, data, test, seed, progress, labels=labels, group_by=group_by)
         name_skipped(held.skipped)
         with counting("silencing attention heads") as progress:
-            worth = importance(network.backbone, recogniser(network, held), progress)
+            worth = importance(network.backbone, recogniser(network, held), progress, held.tested_together())
     over = to_unit(spread(held.test_images, PROFILED)) if held else views
     attended = Attended(
         title=f"Attention of {network.name}", claim=_claim(network, shown[0].seen.grid), tokens=network.tokens,

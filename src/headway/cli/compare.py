@@ -14,8 +14,9 @@ from headway.backbones.load import build_backbone
 from headway.cli import command_started
 from headway.cli.screen import counting, errors, name_skipped, note
 from headway.data.arrays import Arrays
-from headway.data.open import open_source
-from headway.data.source import Source, in_form
+from headway.data.open import open_source, open_test
+from headway.data.picked import pick
+from headway.data.source import Chosen, Source, in_form
 from headway.data.store import build_store, natural_size
 from headway.data.survey import surveyed
 from headway.downstream.labelled import Labelled, gather_labelled
@@ -36,7 +37,7 @@ from headway.verdict.compare import compare as run_comparison
 from headway.verdict.cost import preview as preview_of
 from headway.verdict.heads import check_heads
 from headway.verdict.public import public_backbone
-from headway.verdict.trial import SCRATCH, SCRATCH_LONG
+from headway.verdict.trial import PIXEL, SCRATCH, SCRATCH_LONG, UNTRAINED, can_hold_out, draw_labels
 
 TESTED = 5000
 """Test pictures looked at, at most, evenly spread: beyond them seeds and draws decide how much can be told."""
@@ -117,6 +118,8 @@ def compare(
     ):  # fmt: skip
         if value < least:
             raise HeadwayError(f"--{option} must be {least} or more, got {value}")
+    if clash := next((name for name in others if name in (*names, PIXEL, UNTRAINED, SCRATCH)), None):
+        raise HeadwayError(f"--public {clash} has the name of another row; write ./{clash}, or its whole path")
     folder = Path(out)
     check_free(folder, resume)
     seconds = seconds_of(budget) if budget else None if steps is not None else seconds_of("3m")
@@ -126,7 +129,7 @@ def compare(
         for name in names
     ]  # fmt: skip
     source, labelled = open_source(data), open_source(labels, labelled=True, group_by=group_by)
-    held = None if test is None else open_source(test, labelled=True)
+    held = open_test(test, group_by=group_by)
     natural = natural_size(source)[0]
     size, patch = main_size(natural, jobs[0])
     channels = surveyed(source).form.channels
@@ -146,14 +149,20 @@ def compare(
             progress=progress,
         )  # fmt: skip
     name_skipped([*pool.skipped, *pictures.skipped])
-    kept = ~torch.isin(pool.hashes, pictures.test_hashes)  # N
-    left_out = len(kept) - int(kept.sum())
+    kept = (~torch.isin(pool.hashes, pictures.test_hashes)).nonzero().flatten()  # N
+    left_out = len(pool.images) - len(kept)
     pictures = _tested(pictures, seed, shuffle_labels)
-    images = pool.images[kept] if left_out else pool.images
+    images = pick(pool.images, kept)  # not copied: they may lie on the disk
     if len(images) < 2 or len(pictures.test_labels) < 2:
         raise HeadwayError(
             f"{len(images)} pictures to pretrain on (without {left_out} that are in the test set) and "
             f"{len(pictures.test_labels)} to test on are too few; give more, or another --test"
+        )
+    drawn = draw_labels(pictures.labels, per_class, seed, 0)
+    if len(jobs) * len(chosen_heads) > 1 and not can_hold_out(pictures, drawn):
+        raise HeadwayError(
+            "no class has a second label (of another group) to hold out, so nothing can choose among tasks and heads; "
+            "give --per-class 2 or more, or one task and one head"
         )
     terms = Terms(
         jobs=tuple(jobs), heads=chosen_heads, public=others, continued=continued, per_class=per_class, seeds=seeds,
@@ -164,7 +173,8 @@ def compare(
         f"{len(images):,} pictures to pretrain on ({left_out:,} that are in the test set left out), "
         f"{len(pictures.labels):,} labelled, {len(pictures.test_labels):,} to test on, {len(pictures.classes)} classes"
     )
-    arena = Arena(terms, Arrays(images, form=pool.form), pool.hashes[kept], pictures, cells, _bar, note)
+    unlabelled = Chosen(Arrays(pool.images, form=pool.form), kept.tolist())
+    arena = Arena(terms, unlabelled, images, pool.hashes[kept], pictures, cells, _bar, note)
     for found in arena.continued.values():
         for reason in found.refused:
             note(reason)
@@ -240,6 +250,7 @@ def _tested(pictures: Labelled, seed: int, shuffle: bool) -> Labelled:
     pictures = pictures._replace(
         test_images=spread(pictures.test_images, TESTED), test_labels=spread(pictures.test_labels, TESTED),
         test_hashes=spread(pictures.test_hashes, TESTED),
+        test_groups=None if pictures.test_groups is None else spread(pictures.test_groups, TESTED),
     )  # fmt: skip
     if not shuffle:
         return pictures

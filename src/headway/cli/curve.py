@@ -11,7 +11,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped, note
-from headway.data.open import open_source
+from headway.data.open import open_source, open_test
 from headway.data.source import Source
 from headway.data.store import natural_size
 from headway.downstream.labelled import Labelled, gather_labelled
@@ -80,7 +80,7 @@ def curve(
     check_heads([head], [backbone])
     size = view_size(backbone)
     source = open_source(data, labelled=True, group_by=group_by, like=backbone)
-    held = None if test is None else open_source(test, labelled=True, like=backbone)
+    held = open_test(test, group_by=group_by, like=backbone)
     with counting("decoding") as progress:
         side = stored_side(natural_size(source)[0], size, DETAIL)
         pictures = gather_labelled(source, held, side, seed=seed, progress=progress)

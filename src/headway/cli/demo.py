@@ -103,7 +103,8 @@ def demo(
         raise HeadwayError(
             f"{int((labels < 0).sum())} of {len(labels)} pictures have no label; the demo needs all of them"
         )
-    pool, test = stratified_split(labels, seed=seed, groups=groups_of(store))
+    groups = groups_of(store)
+    pool, test = stratified_split(labels, seed=seed, groups=groups)
     if min(len(pool), len(test)) < 2 or len(store.classes) < 2:
         raise HeadwayError(
             f"{len(images)} pictures of {len(store.classes)} classes are too few to learn and to test on"
@@ -128,7 +129,10 @@ def demo(
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
     learnt: Any = pick(images, pool)  # reads like a tensor
-    contest = Contest(pretrained, untrained, learnt, labels[pool], images[test], labels[test], store.classes, size)
+    contest = Contest(
+        pretrained, untrained, learnt, labels[pool], images[test], labels[test], store.classes, size, groups[pool],
+        groups[test].numpy() if len(groups[test].unique()) < len(test) else None,
+    )  # fmt: skip
     with counting("changing the head: linear probes") as progress:
         frozen = probe_frozen(contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress)
 

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped, note
 from headway.data.form import Form, form_of
-from headway.data.open import open_source
+from headway.data.open import open_source, open_test
 from headway.data.source import Source, evenly
 from headway.data.store import build_store, natural_size
 from headway.downstream.features import extract
@@ -21,7 +21,7 @@ from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.swap import load_run, view_size
 from headway.downstream.transfer import linear_head
 from headway.errors import HeadwayError
-from headway.measure.metrics import accuracy, wilson
+from headway.measure.metrics import accuracy, accuracy_interval
 from headway.train.job import DETAIL, stored_side
 from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, measured, order
 
@@ -141,7 +141,7 @@ def _probes(
             asked = size, form_of(backbone.inputs)
             if asked not in gathered:
                 source = open_source(labels, labelled=True, like=backbone)
-                held = None if test is None else open_source(test, labelled=True, like=backbone)
+                held = open_test(test, like=backbone)
                 gathered[asked] = gather_labelled(source, held, size, seed=seed)
                 name_skipped(gathered[asked].skipped)
             p = gathered[asked]
@@ -150,7 +150,7 @@ def _probes(
             head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed, p.groups)
             with torch.no_grad():
                 right = head(extract(backbone, p.test_images, size)).argmax(1) == p.test_labels
-            low, high = wilson(int(right.sum()), len(right))
+            low, high = accuracy_interval(right, p.tested_together())
             answers.append({"accuracy": accuracy(right), "low": low, "high": high})
             progress(done, len(backbones))
     return answers

@@ -8,7 +8,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from headway.cli.screen import counting, name_skipped, note
-from headway.data.open import open_source
+from headway.data.open import open_source, open_test
 from headway.data.source import Source
 from headway.data.store import natural_size
 from headway.downstream.classifier import refuse_existing
@@ -81,7 +81,7 @@ def transfer(
     backbone, cut = load_run(Path(run))
     size = view_size(backbone)
     source = open_source(data, labelled=True, labels=labels, group_by=group_by, like=backbone)
-    held = open_source(test, labelled=True, like=backbone) if test is not None else None
+    held = open_test(test, group_by=group_by, like=backbone)
     choices = RECIPES.get(head, FineTune())
     choices = replace(choices, task=replace(choices.task, balance=balance), rank=rank, blocks=blocks)
     if head == "finetune":
@@ -112,8 +112,8 @@ def transfer(
             progress=progress, say=note,
         )  # fmt: skip
     note(str(Swap(classifier.backbone, classifier.head, cut)))
-    verdict = judge(classifier, pictures.test_images, pictures.test_labels)
-    classifier.save(model)
+    verdict = judge(classifier, pictures.test_images, pictures.test_labels, pictures.tested_together())
+    classifier._replace(aside=pictures.mark()).save(model)
     return {
         "head": head, **verdict, "labels": len(pictures.labels), "test_images": len(pictures.test_labels),
         "temperature": round(classifier.temperature, 4), "model": str(model),

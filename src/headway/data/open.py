@@ -78,6 +78,25 @@ def open_source(
     return chosen
 
 
+def open_test(data: object, *, group_by: str = "", like: Any = None) -> Source | None:
+    """Pictures to test on, of one class or more; none: None.
+
+    Args:
+        data: As for ``open_source``; pictures without a label are passed over later.
+        group_by: The same; where it ties none of these pictures together, each stands for itself.
+        like: The same.
+
+    Raises:
+        HeadwayError: The path is missing or holds no pictures.
+    """
+    if data is None:
+        return None
+    if group_by:
+        with contextlib.suppress(HeadwayError):  # what else is wrong is wrong without it too
+            return open_source(data, labelled=None, group_by=group_by, like=like)
+    return open_source(data, labelled=None, like=like)
+
+
 def _open_object(data: object, labelled: bool) -> Source:
     if isinstance(data, Source):
         return data

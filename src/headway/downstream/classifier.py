@@ -31,6 +31,7 @@ class Classifier(NamedTuple):
         kind: How the head was made: knn, linear, attentive, mlp, finetune or lora.
         temperature: Logits are divided by it, so that probabilities mean what they say.
         several: Whether a picture may have several labels (or none), each with a probability of its own.
+        aside: ``Labelled.mark`` of the pictures that were set aside to test on; empty where others were given.
     """
 
     backbone: nn.Module
@@ -40,6 +41,7 @@ class Classifier(NamedTuple):
     kind: str
     temperature: float = 1.0
     several: bool = False
+    aside: str = ""
 
     def probabilities(self, images: Pictures) -> Tensor:
         """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K; rows sum to one unless ``several``."""
@@ -63,7 +65,7 @@ class Classifier(NamedTuple):
             )
             record = {
                 "schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size,
-                "temperature": self.temperature, "several": self.several,
+                "temperature": self.temperature, "several": self.several, "aside": self.aside,
             }  # fmt: skip
             write_json(temporary / RECORD, record)
 
@@ -89,8 +91,9 @@ def load_classifier(folder: Path) -> Classifier:
         head = head_from(kind, load_file(folder / HEAD), len(classes))
         size, several = int(record["size"]), bool(record.get("several", False))
         temperature = float(record.get("temperature", 1.0))  # schema 1 knew of neither
+        aside = str(record.get("aside", ""))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
         ) from error
-    return Classifier(load_backbone(folder / BACKBONE), head, classes, size, kind, temperature, several)
+    return Classifier(load_backbone(folder / BACKBONE), head, classes, size, kind, temperature, several, aside)

@@ -1,12 +1,13 @@
 """Held-out pictures, and which of them a network recognises: by its own output layer, or by its nearest neighbours."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from headway.data.open import open_source
+from headway.data.open import open_source, open_test
 from headway.downstream.features import extract
 from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.network import Network
@@ -19,33 +20,51 @@ MOST = 1000
 
 
 def held_out(
-    network: Network, data: Any, test: Any, seed: int, progress: Callable[[int, int], None] | None = None
+    network: Network,
+    data: Any,
+    test: Any,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    labels: str | Path | None = None,
+    group_by: str = "",
 ) -> Labelled:
     """Labelled pictures to vote and pictures held out, at most MOST each, spread evenly over all that there are.
 
     Args:
         network: Who will be judged; a classifier must know the classes.
         data: Labelled pictures, as ``open_source`` takes them.
-        test: Held-out pictures; none: the stratified fifth that ``transfer`` sets aside with the same seed.
+        test: Held-out pictures; none: the stratified fifth that ``transfer`` sets aside with the same choices.
         seed: Of that split.
         progress: Told how many pictures of how many are decoded.
+        labels: As for ``open_source``.
+        group_by: The same.
 
     Raises:
-        HeadwayError: No labels, unknown classes, or fewer than two pictures held out.
+        HeadwayError: No labels, unknown classes, fewer than two pictures held out, or others than those that
+            ``transfer`` set aside when it made the classifier.
     """
-    source = open_source(data, labelled=True, like=network.backbone)
-    held = open_source(test, labelled=True, like=network.backbone) if test is not None else None
-    pictures = gather_labelled(source, held, network.size, seed=seed, progress=progress)
+    source = open_source(data, labelled=True, labels=labels, group_by=group_by, like=network.backbone)
+    held = open_test(test, group_by=group_by, like=network.backbone)
+    classifier = network.classifier
+    several = classifier is not None and classifier.several
+    pictures = gather_labelled(source, held, network.size, several=several, seed=seed, progress=progress)
     if len(pictures.test_labels) < 2:
         raise HeadwayError("fewer than two pictures are left to test on; label more, or give --test")
-    if network.classifier is not None:
-        strange = sorted(set(pictures.classes) - set(network.classifier.classes))
+    if classifier is not None:
+        strange = sorted(set(pictures.classes) - set(classifier.classes))
         if strange:
             raise HeadwayError(f"the classifier does not know the classes {', '.join(strange[:5])}; "
-                               f"it knows {', '.join(network.classifier.classes[:10])}")  # fmt: skip
+                               f"it knows {', '.join(classifier.classes[:10])}")  # fmt: skip
+        if classifier.aside and test is None and classifier.aside != pictures.mark():
+            raise HeadwayError(
+                "these held-out pictures are not those that transfer set aside for this classifier: it may have been "
+                "trained on some of them; give --data, --labels, --group-by and --seed as transfer had them, or --test"
+            )
     return pictures._replace(
         images=spread(pictures.images, MOST), labels=spread(pictures.labels, MOST),
         test_images=spread(pictures.test_images, MOST), test_labels=spread(pictures.test_labels, MOST),
+        test_groups=None if pictures.test_groups is None else spread(pictures.test_groups, MOST),
     )  # fmt: skip
 
 
@@ -59,6 +78,10 @@ def recogniser(network: Network, held: Labelled) -> Callable[[], Tensor]:
     if classifier is not None:
         known = torch.tensor([classifier.classes.index(name) for name in held.classes])
         whole = classifier._replace(size=network.size)
+        if classifier.several:
+            truth = torch.zeros(len(held.test_labels), len(classifier.classes))  # N K
+            truth[:, known] = held.test_labels
+            return lambda: ((whole.probabilities(held.test_images) >= 0.5) == (truth > 0)).all(1)
         return lambda: whole.probabilities(held.test_images).argmax(1) == known[held.test_labels]
 
     def neighbours() -> Tensor:

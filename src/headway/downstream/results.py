@@ -7,16 +7,19 @@ from torch import Tensor
 from headway.data.picked import Pictures
 from headway.downstream.classifier import Classifier
 from headway.measure.calibration import calibration_error
-from headway.measure.metrics import accuracy, balanced_accuracy, wilson
+from headway.measure.metrics import accuracy, accuracy_interval, balanced_accuracy
 
 
-def judge(classifier: Classifier, images: Pictures, labels: Tensor) -> dict[str, float]:
+def judge(
+    classifier: Classifier, images: Pictures, labels: Tensor, groups: np.ndarray | None = None
+) -> dict[str, float]:
     """Test.
 
     Args:
         classifier: What is tested.
         images: N C S S.
         labels: N, int64; or N K of 0 and 1.
+        groups: N, equal where pictures belong together and are one piece of evidence; none: no two do.
 
     Returns:
         accuracy, low, high: per cent of pictures named rightly and its 95 % interval (with several labels a picture: of
@@ -30,7 +33,7 @@ def judge(classifier: Classifier, images: Pictures, labels: Tensor) -> dict[str,
     else:
         named = said.argmax(1)  # N
         right, further = named == labels, {"balanced_accuracy": balanced_accuracy(named, labels)}
-    low, high = wilson(int(right.sum()), len(right))
+    low, high = accuracy_interval(right, groups)
     numbers = {"accuracy": accuracy(right), "low": low, "high": high, **further}
     return {
         name: round(value, 2)
@@ -50,7 +53,8 @@ def several_labels(said: Tensor, labels: Tensor) -> dict[str, float]:
     if not occurs.any():
         return {"mean_average_precision": 0.0, "f1": 0.0}
     truth, scores = truth[:, occurs], scores[:, occurs]
+    pairs = zip(truth.T, scores.T >= 0.5, strict=True)  # class by class: one column alone sklearn takes for two classes
     return {
         "mean_average_precision": 100.0 * float(np.mean(average_precision_score(truth, scores, average=None))),
-        "f1": 100.0 * float(f1_score(truth, scores >= 0.5, average="macro", zero_division=0.0)),
+        "f1": 100.0 * float(np.mean([f1_score(*pair, zero_division=0.0) for pair in pairs])),
     }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,14 +111,16 @@ def profile(backbone: Any, images: Tensor) -> Profile:
 
 
 def importance(
-    backbone: nn.Module, recognise: Callable[[], Tensor], progress: Callable[[int, int], None] | None = None
-) -> Importance:
+    backbone: nn.Module, recognise: Callable[[], Tensor], progress: Callable[[int, int], None] | None = None,
+    groups: np.ndarray | None = None,
+) -> Importance:  # fmt: skip
     """What each attention head is worth to the main task, by silencing one after the other.
 
     Args:
         backbone: A ViT, of ours or of timm.
         recognise: Which held-out pictures are recognised, N bool, by the network as it is when this is called.
         progress: Told how many attention heads of how many are done.
+        groups: N, equal where held-out pictures belong together, as for ``paired_interval``.
     """
     attentions = attentions_of(backbone)
     places = [(attention, head) for attention in attentions for head in range(heads_of(attention))]
@@ -126,7 +129,7 @@ def importance(
     for done, (attention, head) in enumerate(places, 1):
         with silenced(attention, head):
             lost = whole.double() - recognise().double()  # N, each in {-1, 0, 1}
-        losses.append(paired_interval(lost[None].numpy()))
+        losses.append(paired_interval(lost[None].numpy(), groups=groups))
         if progress:
             progress(done, len(places))
     ordered = iter(losses)

@@ -40,7 +40,23 @@ def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
-def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: bool = True) -> Interval:
+def accuracy_interval(right: Tensor, groups: np.ndarray | None = None, level: float = 0.95) -> tuple[float, float]:
+    """Low and high, in per cent, of the accuracy of one recogniser over test pictures.
+
+    Args:
+        right: N, bool.
+        groups: N, equal where pictures belong together, as for ``paired_interval``; none, or no two: ``wilson``.
+        level: How often such intervals shall hold the truth.
+    """
+    if groups is None or len(np.unique(groups)) == len(right):
+        return wilson(int(right.sum()), len(right), level)
+    _, low, high = paired_interval(right[None].double().numpy(), level, signed=False, groups=groups)
+    return low, high
+
+
+def paired_interval(
+    differences: np.ndarray, level: float = 0.95, *, signed: bool = True, groups: np.ndarray | None = None
+) -> Interval:
     """Interval of a mean over label draws *and* test pictures, each a sample of those that might have been drawn.
 
     Entry r i belongs to label draw r and test picture i: draws and pictures are crossed, so that entries which share a
@@ -60,11 +76,16 @@ def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: boo
     92 % of the time instead of 95; a bootstrap of five rows (Owen 2007, https://doi.org/10.1214/07-AOAS122) knows
     nothing of t's tails. With one draw the interval is over pictures alone.
 
+    Pictures that belong together (of one animal, or equal in every pixel) are one piece of evidence: what is sampled
+    are groups then, and a group's entry is the mean and what it adds to it, G (sum of its deviations) / n, by which the
+    mean stays what it was (Cochran, "Sampling techniques", 1977, section 6.2: the linearised ratio).
+
     Args:
         differences: R n, per label draw and test picture: right (1) or not (0) of one contender minus that of another,
             in {-1, 0, 1}; or plainly right or not, in {0, 1}.
         level: How often such intervals shall hold the truth.
         signed: Whether the mean may be negative: differences may, accuracies may not.
+        groups: n, equal where test pictures belong together; none: each stands for itself.
 
     Returns:
         Mean, low and high in points, cut off at what is possible: -100 (0 unless ``signed``) and 100.
@@ -77,11 +98,23 @@ def paired_interval(differences: np.ndarray, level: float = 0.95, *, signed: boo
         raise ValueError(
             f"differences must be label draws x test pictures (1 or more x 2 or more), got {entries.shape}"
         )
+    if groups is not None:
+        entries = _by_group(entries, groups)
+    if entries.shape[1] < 2:
+        return Interval(float(entries.mean()), -100.0 if signed else 0.0, 100.0)  # one animal says nothing of others
     mean, half = float(entries.mean()), _half_width(entries, 0.5 + level / 2)
     if half < 1e-9:  # all alike: as unsure as Wilson is of so many pictures that were all right
         half = 100.0 - wilson(entries.shape[1], entries.shape[1], level)[0]
     floor = -100.0 if signed else 0.0
     return Interval(mean, max(mean - half, floor), min(mean + half, 100.0))
+
+
+def _by_group(entries: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """R n -> R G: an entry a group, with the mean of each row as it was."""
+    _, group = np.unique(groups, return_inverse=True)  # n, in 0..G-1
+    mean = entries.mean()
+    added = np.stack([np.bincount(group, row - mean) for row in entries])  # R G
+    return mean + added * added.shape[1] / entries.shape[1]
 
 
 def _half_width(entries: np.ndarray, quantile: float) -> float:

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from headway.backbones.load import build_backbone
 from headway.backbones.weights import load_backbone
-from headway.data.arrays import Arrays
+from headway.data.picked import Pictures
+from headway.data.source import Source
 from headway.downstream.labelled import Labelled
 from headway.downstream.tune import FineTune
 from headway.draws import hashed, seeded
+from headway.errors import HeadwayError
 from headway.files import read_json
+from headway.plain import describe
 from headway.train.job import Job
 from headway.train.log import Sink
 from headway.train.planning import channel_statistics
@@ -107,7 +110,8 @@ class Arena:
 
     Args:
         terms: What is compared.
-        pool: Stored pictures to pretrain on.
+        pool: Pictures to pretrain on.
+        images: The same as stored, N C H W.
         hashes: N, int64, the contents of the pool's pictures.
         pictures: To pass on and to test with.
         cells: Where results are kept.
@@ -116,16 +120,16 @@ class Arena:
     """
 
     def __init__(
-        self, terms: Terms, pool: Arrays, hashes: Tensor, pictures: Labelled, cells: Cells,
+        self, terms: Terms, pool: Source, images: Pictures, hashes: Tensor, pictures: Labelled, cells: Cells,
         watch: Callable[[str], AbstractContextManager[Sequence[Sink]]] = lambda name: nullcontext(()),
         say: Callable[[str], None] = lambda text: None,
     ):  # fmt: skip
-        self.terms, self.pool, self.hashes, self.pictures, self.cells = terms, pool, hashes, pictures, cells
-        self.watch, self.say = watch, say
+        self.terms, self.pool, self.images, self.hashes = terms, pool, images, hashes
+        self.pictures, self.cells, self.watch, self.say = pictures, cells, watch, say
         self.size = terms.jobs[0].size
         self.public = {name: cache(partial(public_backbone, name, terms.jobs[0])) for name in terms.public}
         known = self.public.items() if terms.continued else ()
-        self.continued = {name: continued(name, backbone(), terms.jobs, pool) for name, backbone in known}
+        self.continued = {name: continued(name, backbone(), terms.jobs, images) for name, backbone in known}
 
     @property
     def jobs(self) -> list[Job]:
@@ -133,7 +137,11 @@ class Arena:
         return [*self.terms.jobs, *(job for found in self.continued.values() for job in found.jobs)]
 
     def pretrained(self, job: Job, number: int) -> nn.Module:
-        """The backbone of one task and seed, trained if it isn't yet."""
+        """The backbone of one task and seed, trained if it isn't yet.
+
+        Raises:
+            HeadwayError: It was trained by another recipe than the task has now.
+        """
         job, name = replace(job, seed=self.terms.seed + number), title(job)
         run = run_folder(self.cells, name, job.seed)
         if not finished(run):
@@ -141,6 +149,8 @@ class Arena:
                 answer = run_job(job, self.pool, run, resume=True, sinks=sinks)
             keep_pool(run, self.hashes)
             self.say(f"{name}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
+        elif read_json(run / "run.json")["job"]["recipe"] != describe(job.recipe):
+            raise HeadwayError(f"{run} was trained by another recipe than {name} has now; choose another --out")
         return load_backbone(run).float()
 
     def untrained(self, number: int) -> nn.Module:
@@ -150,7 +160,7 @@ class Arena:
             return build_backbone(
                 job.backbone,
                 size=self.size,
-                inputs=channel_statistics(self.pool.images),
+                inputs=channel_statistics(self.images),
                 stem=job.stem,
                 patch_size=job.patch,
             )

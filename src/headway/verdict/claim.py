@@ -83,7 +83,7 @@ def cross_fitted(right: Table, folds: Table) -> tuple[tuple[str, ...], np.ndarra
     return chosen, np.stack([right[name][r] for r, name in enumerate(chosen)])
 
 
-def claim(right: Table, folds: Table, baseline: str, level: float = 0.95) -> Claim:
+def claim(right: Table, folds: Table, baseline: str, level: float = 0.95, groups: np.ndarray | None = None) -> Claim:
     """The one claim that a comparison may end in.
 
     Args:
@@ -91,26 +91,29 @@ def claim(right: Table, folds: Table, baseline: str, level: float = 0.95) -> Cla
         folds: For each contender that may be chosen R: the share that was right on held-out folds of training labels.
         baseline: The name in ``right`` that gains are counted from.
         level: How often such intervals shall hold the truth.
+        groups: n, equal where test pictures belong together, as for ``paired_interval``.
     """
     chosen, best = cross_fitted(right, folds)
-    mean, low, high = paired_interval(best - right[baseline], level)
+    mean, low, high = paired_interval(best - right[baseline], level, groups=groups)
     winner = best_on_folds(folds, range(len(chosen)))
     return Claim(mean, low, high, verdict_of(low, high), max(mean - low, high - mean), winner, chosen)
 
 
-def leaderboard(right: Table, baseline: str, level: float = 0.95) -> list[dict[str, Any]]:
+def leaderboard(
+    right: Table, baseline: str, level: float = 0.95, groups: np.ndarray | None = None
+) -> list[dict[str, Any]]:
     """A row for every contender, best first: name, accuracy, low, high, and its gain over the baseline, paired.
 
     These intervals are each contender's own; the best of them is no claim (see ``claim``).
     """
     rows = []
     for name, table in right.items():
-        accuracy = paired_interval(table, level, signed=False)
+        accuracy = paired_interval(table, level, signed=False, groups=groups)
         row: dict[str, Any] = {"name": name, "accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
         if name == baseline:
             row["gain"] = None
         else:
-            points, low, high = paired_interval(table - right[baseline], level)
+            points, low, high = paired_interval(table - right[baseline], level, groups=groups)
             row["gain"] = {"points": points, "low": low, "high": high}
         rows.append(row)
     return sorted(rows, key=lambda row: -row["accuracy"])

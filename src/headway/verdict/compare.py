@@ -41,6 +41,7 @@ def compare(arena: Arena) -> Comparison:
             table, shown = arena.scored(contender, number)
             right[contender.name].append(table)
             folds[contender.name].append(shown)
+    groups = arena.pictures.tested_together()
     tables = {name: replicates(np.stack(table)) for name, table in right.items()}  # R n each
     shares: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for contender in contenders:
@@ -50,5 +51,6 @@ def compare(arena: Arena) -> Comparison:
     found = {}
     for name in (name for name, further in arena.continued.items() if further.jobs):
         _, as_it_comes = cross_fitted(tables, shares[name])  # whichever head, the other half of the folds chooses it
-        found[name] = claim(tables | {name: as_it_comes}, shares[f"from {name}"], name)
-    return Comparison(leaderboard(tables, SCRATCH), claim(tables, shares[TASKS], SCRATCH), found)
+        found[name] = claim(tables | {name: as_it_comes}, shares[f"from {name}"], name, groups=groups)
+    rows, best = leaderboard(tables, SCRATCH, groups=groups), claim(tables, shares[TASKS], SCRATCH, groups=groups)
+    return Comparison(rows, best, found)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ class Contest(NamedTuple):
         test_labels: N', int64.
         classes: K names.
         size: Side of the view in pixels.
+        groups: N, int64: pictures of equal group are never parted by a fold; none: each stands for itself.
+        test_groups: N', equal where test pictures belong together, as for ``paired_interval``; none: no two do.
     """
 
     pretrained: nn.Module
@@ -36,6 +39,12 @@ class Contest(NamedTuple):
     test_labels: Tensor
     classes: tuple[str, ...]
     size: int
+    groups: Tensor | None = None
+    test_groups: np.ndarray | None = None
+
+    def together(self, chosen: Tensor) -> Tensor | None:
+        """The groups of chosen pictures."""
+        return None if self.groups is None else self.groups[chosen]
 
 
 class Frozen(NamedTuple):
@@ -81,7 +90,9 @@ def probe_frozen(
     for draw in range(draws):
         chosen = per_class(c.labels, per_class_count, seed=seed + draw)
         for name, features in describe.items():
-            head = calibrated_probe(features(c.images[chosen]), c.labels[chosen], len(c.classes), seed)
+            head = calibrated_probe(
+                features(c.images[chosen]), c.labels[chosen], len(c.classes), seed, c.together(chosen)
+            )
             right[name].append(right_of(head, tests[name], c.test_labels))
         heads.append(head)  # of the last name, LINEAR
         if progress:
@@ -89,9 +100,11 @@ def probe_frozen(
     return Frozen({name: torch.stack(rows) for name, rows in right.items()}, heads, tests)
 
 
-def calibrated_probe(features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
+def calibrated_probe(
+    features: Tensor, labels: Tensor, classes: int, seed: int, groups: Tensor | None = None
+) -> nn.Linear:
     """The linear probe of n D features, its logits brought to the temperature at which they are calibrated."""
-    head, temperature = calibrated_head(features, labels, classes, seed)
+    head, temperature = calibrated_head(features, labels, classes, seed, groups=groups)
     with torch.no_grad():
         for part in head.parameters():
             part.div_(temperature)

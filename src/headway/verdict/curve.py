@@ -155,8 +155,9 @@ class Curve:
             trial = make(count)
             tables = [self._right(name, trial, count, draw) for draw in range(self.draws_at(count))]
             right[name] = np.stack(tables).astype(float)  # R n
-        rows = {name: paired_interval(table, signed=False) for name, table in right.items()}
-        gain = paired_interval(right[PRETRAINED] - right[SCRATCH])
+        groups = self.pictures.tested_together()
+        rows = {name: paired_interval(table, signed=False, groups=groups) for name, table in right.items()}
+        gain = paired_interval(right[PRETRAINED] - right[SCRATCH], groups=groups)
         return Point(count, self._labels(count), self.draws_at(count), rows, gain)
 
     def _right(self, name: str, trial: Trial, count: Count, draw: int) -> np.ndarray:
@@ -167,7 +168,9 @@ class Curve:
             found = score(trial, self.pictures, chosen, hashed("training", self.seed, draw), by_folds=False)
             return {"right": pack(found.right.numpy())}
 
-        cell = self.keep(f"{name}, {count or 'all'} a class, draw {draw}", compute)
+        tuned = name == SCRATCH or (name == PRETRAINED and self.recipe)
+        rate = f", rate of {self._tuned_at() or 'all'} a class" if tuned else ""
+        cell = self.keep(f"{name}, {count or 'all'} a class, draw {draw}{rate}", compute)
         self.done += 1
         self.progress(self.done, self.results())
         return unpack(cell["right"])

@@ -115,12 +115,15 @@ def judge(
     first, classes = draws[0], len(c.classes)
     features = features_of(c.pretrained, c.size)(c.images[first])  # n D
     width = features.shape[1]
+
+    def probe(rows: Tensor | None) -> nn.Module:
+        rows = torch.arange(len(first)) if rows is None else rows
+        return calibrated_probe(features[rows], c.labels[first[rows]], classes, seed, c.together(first[rows]))
+
     sides = {
         SCRATCH: Side(c.untrained, scratch, lambda rows: new_head(width, classes, seed), False),
-        TUNED: Side(c.pretrained, fine_tune, lambda rows: calibrated_probe(
-            features[slice(None) if rows is None else rows], c.labels[first][slice(None) if rows is None else rows],
-            classes, seed), True),
-    }  # fmt: skip
+        TUNED: Side(c.pretrained, fine_tune, probe, True),
+    }
     done, parts = 0, len(sides) * (1 + len(draws))
 
     def tick() -> None:
@@ -133,7 +136,7 @@ def judge(
     for name, side in sides.items():
         choices[name] = choose(
             side.backbone, side.head, c.images[first], c.labels[first], c.classes, c.size,
-            recipe=side.recipe, folds=FOLDS, seed=seed, from_probe=side.from_probe,
+            recipe=side.recipe, folds=FOLDS, seed=seed, from_probe=side.from_probe, groups=c.together(first),
         )  # fmt: skip
         tick()
     right: dict[str, list[Tensor]] = {SCRATCH: [], TUNED: []}
@@ -159,9 +162,9 @@ def judge(
     every = {name: rows[:count] for name, rows in frozen.right.items()}
     every |= {name: torch.stack(rows) for name, rows in right.items()}
     table = {name: rows.float().numpy() for name, rows in every.items()}  # draws n
-    rows = [Row(name, *paired_interval(table[name], signed=False)) for name in NAMES]
+    rows = [Row(name, *paired_interval(table[name], signed=False, groups=c.test_groups)) for name in NAMES]
     contender = TUNED if choices[TUNED].check else LINEAR
-    gain = Gain(*paired_interval(table[contender] - table[SCRATCH]), contender=contender)
+    gain = Gain(*paired_interval(table[contender] - table[SCRATCH], groups=c.test_groups), contender=contender)
     return Verdict(rows, gain, kept[TUNED], choices, count)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headway.backbones.load import build_backbone, missing
-from headway.data.arrays import Arrays
+from headway.data.picked import Pictures
 from headway.draws import seeded
 from headway.errors import HeadwayError
 from headway.protocol import Facts
@@ -86,17 +86,16 @@ def public_backbone(name: str, job: Job) -> Any:
         raise HeadwayError(f"the weights of {name} are not on this machine; {advice}") from error
 
 
-def continued(name: str, backbone: Any, jobs: Sequence[Job], pool: Arrays) -> Continued:
+def continued(name: str, backbone: Any, jobs: Sequence[Job], images: Pictures) -> Continued:
     """Which tasks can train a public backbone on, and why the others can't.
 
     Args:
         name: As for ``as_first_weights``.
         backbone: With its weights.
         jobs: The tasks, as they train from chance.
-        pool: The pictures.
+        images: N C H W, stored pictures to train it on.
     """
     able, refused = list[Job](), list[str]()
-    images = pool.images
     for job in jobs:
         facts = Facts(len(images), images.shape[1], partial(spread, images), job.size)
         try:

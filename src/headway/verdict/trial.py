@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from headway.backbones.load import architecture, from_architecture
-from headway.data.picked import Pictures
-from headway.data.split import folds, per_class
+from headway.data.picked import Pictures, pick
+from headway.data.split import folds, per_class, some_folds
 from headway.downstream.features import extract
 from headway.downstream.heads import FRESH, NearestNeighbours, fresh_head
 from headway.downstream.labelled import Labelled
@@ -95,7 +95,7 @@ def remembering(describe: Describe, images: Pictures) -> Callable[[Tensor], Tens
         nonlocal known
         new = places[row[places] < 0]
         if len(new):
-            found = describe(images[new])
+            found = describe(pick(images, new))
             row[new] = len(known) + torch.arange(len(new))
             known = torch.cat([known, found]) if len(known) else found
         return known[row[places]]
@@ -120,7 +120,7 @@ def trained(pictures: Labelled, start: Start, size: int, choices: FineTune, head
     """
 
     def trial(chosen: Tensor, held: Tensor | None, seed: int) -> Tensor:
-        images, labels, classes = pictures.images[chosen], pictures.labels[chosen], pictures.classes
+        images, labels, classes = pick(pictures.images, chosen), pictures.labels[chosen], pictures.classes
         backbone: Any = start(seed)
         if head == SCRATCH or head in FRESH:
             first = fresh_head(head, backbone.embed_dim, len(classes), seed)
@@ -128,7 +128,7 @@ def trained(pictures: Labelled, start: Start, size: int, choices: FineTune, head
             features = extract(backbone, images, size)  # n D
             first = scaled_head(features, labels, len(classes), seed, groups=together(pictures, chosen))
         classifier = supervise(backbone, first, images, labels, classes, size, seed=seed, choices=choices)
-        tested = pictures.test_images if held is None else pictures.images[held]
+        tested = pictures.test_images if held is None else pick(pictures.images, held)
         return classifier.probabilities(tested).argmax(1) == _truth(pictures, held)
 
     return trial
@@ -150,6 +150,11 @@ def on_folds(trial: Trial, pictures: Labelled, chosen: Tensor, seed: int) -> flo
     parts = folds(pictures.labels[chosen], FOLDS, seed, together(pictures, chosen))
     right = [trial(chosen[train], chosen[held], seed) for train, held in parts]
     return float(torch.cat(right).double().mean()) if right else 0.0  # all of one group: nothing can be held out
+
+
+def can_hold_out(pictures: Labelled, chosen: Tensor) -> bool:
+    """Whether some class of the chosen pictures has a second one, of another group, that folds can hold out."""
+    return bool(some_folds(pictures.labels[chosen], FOLDS, 1, groups=together(pictures, chosen)))
 
 
 def tune(make: Callable[[FineTune], Trial], start: FineTune, pictures: Labelled, chosen: Tensor, seed: int) -> float:
