@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,39 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def sweep(*folders: Path) -> None:
-    """Remove what earlier kills left behind in folders that nobody else writes to; missing ones are passed over."""
+def sweep(*folders: Path, of: str = "") -> None:
+    """Remove what earlier kills left behind; missing folders are passed over.
+
+    Args:
+        folders: Where.
+        of: How the names begin of the files that nobody else writes to; empty: nobody writes to the folders at all.
+    """
     for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
-        if is_temporary(path.name):
+        if is_temporary(path.name) and path.name.startswith(f".{of}"):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Let one process of the machine at a time into the block; the lock goes with the process, however that ends.
+
+    Args:
+        lock: A file for this alone, made where it is missing.
+
+    Yields:
+        Whether nobody else is in. Where there are no such locks (Windows, some file systems) and where the file can't
+        be made everybody is let in.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            fcntl.flock(stack.enter_context(lock.open("wb")), fcntl.LOCK_EX)
+            held = True
+        except (ImportError, OSError):
+            held = False
+        yield held
 
 
 def to_json(content: Any, indent: int | None = None) -> str:
@@ -98,8 +125,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all. Raises HeadwayError as ``write_whole`` does."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write text as UTF-8, whole or not at all. Raises HeadwayError as ``write_whole`` does.
+
+    Bytes of a file's name that are no text, which Python carries along, are written as escapes.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

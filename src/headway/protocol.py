@@ -100,6 +100,7 @@ class Inputs(NamedTuple):
         channels: How many channels go in.
         grey: True where the network sees lightness alone (it was trained to guess the colours, say).
         span: The values in the files that became 0 and 1, where they have more than 8 bits; None: 0 and 255.
+        pages: True where so many channels were asked for, so that as many equal pages of a TIFF are one picture.
     """
 
     mean: tuple[float, ...]
@@ -107,6 +108,7 @@ class Inputs(NamedTuple):
     channels: int = 3
     grey: bool = False
     span: tuple[float, float] | None = None
+    pages: bool = False
 
 
 class Facts(NamedTuple):

@@ -6,11 +6,14 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import headway
 from headway.backbones.weights import load_backbone
 from headway.cli import attend as attending
 from headway.cli import main
+from headway.data.open import open_source
+from headway.data.store import build_store
 
 FAST = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32", "steps": 2}
 
@@ -53,11 +56,17 @@ def test_a_task_that_needs_colour_says_so(bands, tmp_path, capsys):
     assert "colorization needs pictures in colour, got 5 channel(s)" in capsys.readouterr().err
 
 
-def test_pages_become_channels_where_that_is_asked_for(tmp_path, capsys):
-    (tmp_path / "stacks").mkdir()
+def stacks(folder, count):
+    """Four pictures of so many grey pages."""
+    folder.mkdir()
     for number in range(4):
-        pages = np.random.default_rng(number).integers(0, 256, (4, 20, 20), dtype=np.uint8)
-        tifffile.imwrite(tmp_path / "stacks" / f"{number}.tif", pages, photometric="minisblack")
+        pages = np.random.default_rng(number).integers(0, 256, (count, 20, 20), dtype=np.uint8)
+        tifffile.imwrite(folder / f"{number}.tif", pages, photometric="minisblack")
+    return folder
+
+
+def test_pages_become_channels_where_that_is_asked_for(tmp_path, capsys):
+    stacks(tmp_path / "stacks", 4)
     assert main(["check", str(tmp_path / "stacks"), "--json"]) in (0, 1)
     first = json.loads(capsys.readouterr().out)
     assert first["stored"]["channels"] == 3 and {row["note"] for row in first["notes"]} == {
@@ -68,7 +77,20 @@ def test_pages_become_channels_where_that_is_asked_for(tmp_path, capsys):
     assert asked["stored"]["channels"] == 4 and len(asked["mean"]) == 4
     assert {row["note"] for row in asked["notes"]} == {"its 4 pages became channels"}
     headway.pretrain("rotation", data=tmp_path / "stacks", out=tmp_path / "run", channels=4, **FAST)
-    assert load_backbone(tmp_path / "run").inputs.channels == 4
+    backbone = load_backbone(tmp_path / "run")
+    assert backbone.inputs.channels == 4
+    assert build_store(open_source(tmp_path / "stacks", like=backbone), 20).skipped == []
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_three_pages_are_no_colours_unless_that_is_asked_for(tmp_path, capsys, channels):
+    folder = stacks(tmp_path / "stacks", 3)
+    assert main(["check", str(folder), "--channels", str(channels), "--json"]) in (0, 1)
+    note = "its 3 pages became channels" if channels else "the first of several pages"
+    assert {row["note"] for row in json.loads(capsys.readouterr().out)["notes"]} == {note}
+    store = build_store(open_source(folder, channels=channels), 20)
+    pages = torch.from_numpy(tifffile.imread(folder / "0.tif"))  # 3 H W
+    assert store.images[0].equal(pages if channels else pages[:1].expand(3, -1, -1))
 
 
 def test_attention_is_of_the_picture_as_the_backbone_was_shown_it(bands, tmp_path, monkeypatch):
@@ -79,3 +101,12 @@ def test_attention_is_of_the_picture_as_the_backbone_was_shown_it(bands, tmp_pat
     headway.attend(run, bands / "a" / "00.tif", out=tmp_path / "page.html")
     values = tifffile.imread(bands / "a" / "00.tif").astype(np.float32) / 4095
     assert np.allclose(shown[0].permute(1, 2, 0).numpy(), values, atol=1e-6)
+
+
+def test_a_backbone_remembers_that_its_channels_were_pages(tmp_path):
+    folder = stacks(tmp_path / "stacks", 3)
+    for channels, pages in ((0, False), (3, True)):
+        run = tmp_path / f"run{channels}"
+        headway.pretrain("rotation", data=folder, out=run, channels=channels, **FAST)
+        backbone = load_backbone(run)
+        assert backbone.inputs.pages == pages and open_source(folder, like=backbone).form.pages == pages

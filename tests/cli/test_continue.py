@@ -1,6 +1,7 @@
 """Going on from a run, from weights, and repeating a run."""
 
 import json
+import shutil
 
 import pytest
 import timm
@@ -219,6 +220,12 @@ def test_weights_that_are_none(weights, backbone, says, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_weights_that_say_half_of_what_they_are(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"headway": '{"size": 32}'})
+    with pytest.raises(HeadwayError, match=r"cannot read weights from .*w\.safetensors': inputs is missing"):
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", weights=str(tmp_path / "w.safetensors"), steps=1)
+
+
 def test_the_view_is_the_one_that_weights_are_used_to(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, size=16, **{**WORDS, "patch": 4})
     words = {"data": FEW, "steps": 1, "weights": str(tmp_path / "a"), "precision": "float32"}
@@ -319,6 +326,81 @@ def test_what_was_done_again_does_not_count(tmp_path, monkeypatch):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(out))
     one, two = ((folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "again"))
     assert one == two and not any("last bits" in note for note in noted(tmp_path / "again"))
+
+
+def everything_in(run):
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("state", ["there", "gone", "damaged"])
+def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
+    origin, out = tmp_path / "origin", tmp_path / "r"
+    headway.pretrain("rotation", data=FEW, out=origin, steps=1, **WORDS)
+    words = {"data": FEW, "extend": str(origin), "steps": 3, "precision": "float32"}
+    answer = headway.pretrain("rotation", out=out, **words)
+    if state == "gone":
+        shutil.rmtree(out / "state")
+        shutil.rmtree(origin)
+    for folder in checkpoint.steps(out) if state == "damaged" else ():
+        (folder / checkpoint.WEIGHTS).write_bytes(b"rubbish")
+    before = everything_in(out)
+    assert headway.pretrain("rotation", out=out, resume=True, **words) == answer
+    assert everything_in(out) == before and "stays as it is" in capsys.readouterr().err
+
+
+def test_the_best_that_a_finished_run_kept_is_not_lost_without_its_probe(kinds, tmp_path, monkeypatch):
+    headway.pretrain("rotation", data=kinds, out=tmp_path / "a", steps=1, **WORDS)
+    answers = iter([80.0, 60.0])
+    words = {"data": kinds, "weights": str(tmp_path / "a"), "steps": 2, "precision": "float32", "out": tmp_path / "b"}
+    with monkeypatch.context() as patch:
+        patch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: next(answers))
+        answer = headway.pretrain("rotation", probe=kinds, **words)
+    before = everything_in(tmp_path / "b")
+    assert headway.pretrain("rotation", resume=True, **words) == answer
+    assert everything_in(tmp_path / "b") == before
+
+
+def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatch):
+    def fails(backbone):
+        raise RuntimeError("no answer")
+
+    asked = []
+    words = {"data": kinds, "out": tmp_path / "r", "steps": 3, "probe": kinds, **WORDS}
+    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: fails)
+    with pytest.raises(RuntimeError, match="no answer"):
+        headway.pretrain("rotation", **words)
+    assert latest(tmp_path / "r")[0].state["step"] == 3
+    monkeypatch.setattr("headway.train.loop.take_step", lambda *_: pytest.fail("a step was taken again"))
+    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: asked.append(1) or 50.0)
+    assert headway.pretrain("rotation", resume=True, **words)["steps"] == 3
+    assert asked == [1] and (tmp_path / "r" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("word", "odd", "says"),
+    [
+        ("extend", {"size": 16}, "see 32 pixels a side, not 16; leave out --size"),
+        ("extend", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
+        ("weights", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
+        ("extend", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
+        ("weights", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
+    ],
+)
+def test_what_the_weights_cannot_give_is_refused(run, word, odd, says, tmp_path):
+    words = {"data": FEW, "steps": 1, "precision": "float32", word: str(run)}
+    with pytest.raises(HeadwayError, match=says):
+        headway.pretrain("diet", out=tmp_path / "x", **words, **odd)
+    assert not (tmp_path / "x").exists()
+    headway.pretrain("diet", out=tmp_path / "y", size=32, stem="conv", patch=8, **words)
+
+
+def test_a_stem_for_weights_that_have_their_own_is_refused(tmp_path):
+    save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(HeadwayError, match="stem is its own, not conv; leave out --stem"):
+        headway.pretrain(
+            "rotation", data=FEW, out=tmp_path / "x", backbone="timm:resnet10t", stem="conv", steps=1,
+            weights=str(tmp_path / "w.safetensors"),
+        )  # fmt: skip
 
 
 def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):

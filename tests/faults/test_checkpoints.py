@@ -18,9 +18,9 @@ from headway.train.log import Jsonl, Note, Step
 from tests.small import farthest, train
 
 
-def make(step, value=0.0):
+def make(step, value=0.0, **state):
     tensors = {"backbone.x": torch.full((4,), value)}
-    return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total": 9})
+    return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total": 9, **state})
 
 
 def test_the_last_two_are_kept_and_read_back(tmp_path):
@@ -29,6 +29,24 @@ def test_the_last_two_are_kept_and_read_back(tmp_path):
     assert [folder.name for folder in checkpoint.steps(tmp_path)] == ["00000002", "00000003"]
     found, faults = checkpoint.latest(tmp_path)
     assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not faults
+
+
+def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
+    def kept():
+        return [int(folder.name) for folder in checkpoint.steps(tmp_path)]
+
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, make(step, sound=step < 3))
+    assert kept() == [2, 4, 5]
+    assert latest(tmp_path)[0].state["step"] == 5 and latest(tmp_path, sound=True)[0].state["step"] == 2
+    (tmp_path / "state" / "00000005" / checkpoint.WEIGHTS).write_bytes(b"rubbish")
+    found, (fault,) = latest(tmp_path, sound=True)
+    assert found.state["step"] == 2 and fault.startswith("00000005")
+    checkpoint.save(tmp_path, make(6, sound=True))  # the trouble has passed
+    assert kept() == [5, 6]
+    checkpoint.save(tmp_path, make(7, sound=False))
+    checkpoint.forget(tmp_path, 6)
+    assert kept() == [6]
 
 
 @pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.MOMENTS, checkpoint.STATE])

@@ -15,17 +15,18 @@ import torch
 from headway.config import Optim
 from headway.draws import seeded
 from headway.errors import HeadwayError
-from headway.measure.symptoms import symptom
+from headway.measure.symptoms import pending, symptom
 from headway.nn.numerics import likeness
 from headway.pretext import TASKS, byol, data2vec, ijepa, moco_v3, simclr, simsiam
 from headway.protocol import Facts, Learner
 from headway.samples import DrawnAnimals
-from headway.train.checkpoint import latest
+from headway.train import loop
+from headway.train.checkpoint import latest, steps
 from headway.train.eye import make_eye
 from headway.train.log import Look, Note
 from headway.train.loop import fit
 from headway.train.plan import Plan
-from tests.small import SIDE, SMALLER, small_backbone
+from tests.small import SIDE, SMALLER, farthest, pictures, small_backbone, small_learner
 
 COUNT = 64
 RATES = {"dino": 0.005, "ibot": 0.005, "dinov2": 0.005, "swav": 0.01}
@@ -161,6 +162,82 @@ def test_it_may_go_back_and_at_last_give_up(animals, tmp_path):
     assert latest(tmp_path)[0].state["step"] < 80
 
 
+@pytest.fixture
+def collapsing(monkeypatch):
+    """Runs of 20 steps, saved every 2nd and looked at every 4th, whose looks from step 8 on show a sign.
+
+    Once a run has gone back they show none. ``collapsing(folder, kill=(step, rate))`` gives the weights and the notes.
+    """
+    now, honest = {}, loop._step
+
+    def step(bench, course, *rest):
+        now.update(course=course)
+        if (course.step, course.rate) == now["kill"]:
+            raise KeyboardInterrupt
+        return honest(bench, course, *rest)
+
+    def eye(backbone):
+        course = now.get("course")
+        return {"rank": 1.0 if course and course.step >= 8 and course.rate == 1.0 else 4.0}
+
+    def collapsing(folder, kill=None, resume=False, stop_after=None):
+        now.clear()
+        now.update(kill=kill)
+        learner, events = small_learner("rotation"), []
+        plan = Plan(steps=20, batch=12, save_every=2, log_every=2, watch_every=4, on_collapse="rollback")
+        fit(
+            learner, pictures(), plan, Optim(lr=0.02, warmup=0.1), run=folder, resume=resume, sinks=[events.append],
+            eye=eye, stop_after=stop_after,
+        )  # fmt: skip
+        notes = [event.text for event in events if isinstance(event, Note)]
+        return {name: tensor.clone() for name, tensor in learner.state_dict().items()}, notes
+
+    monkeypatch.setattr(loop, "_step", step)
+    return collapsing
+
+
+BACK = "collapse at step 12: the effective rank of the features is 1.00"
+
+
+def test_it_goes_back_behind_the_first_sign(collapsing, tmp_path):
+    (note,) = collapsing(tmp_path)[1]
+    assert BACK in note and "back to step 6, at 0.5 times" in note, "those of 8 and 10 hold the first sign"
+    assert [folder.name for folder in steps(tmp_path)] == ["00000018", "00000020"]
+    assert latest(tmp_path)[0].state["setbacks"] == 1
+
+
+@pytest.mark.parametrize("kill", [(7, 1.0), (9, 1.0), (11, 1.0), (6, 0.5), (7, 0.5), (13, 0.5)])
+def test_a_kill_around_the_return_ends_in_the_same_bits(kill, collapsing, tmp_path):
+    whole, said = collapsing(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        collapsing(tmp_path / "cut", kill=kill)
+    weights, notes = collapsing(tmp_path / "cut", resume=True)
+    assert farthest(whole, weights) == 0.0 and notes == ([] if kill == (13, 0.5) else said)
+    assert latest(tmp_path / "cut")[0].state == latest(tmp_path / "whole")[0].state
+
+
+def test_nor_does_it_go_back_to_where_it_was_asked_to_stop_amid_signs(collapsing, tmp_path):
+    whole, said = collapsing(tmp_path / "whole")
+    collapsing(tmp_path / "cut", stop_after=9)
+    assert latest(tmp_path / "cut")[0].state["step"] == 9
+    weights, notes = collapsing(tmp_path / "cut", resume=True)
+    assert notes == said and farthest(whole, weights) == 0.0
+
+
+def test_after_a_return_nothing_of_what_was_undone_is_left(collapsing, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        collapsing(tmp_path, kill=(6, 0.5))
+    assert [folder.name for folder in steps(tmp_path)] == ["00000006"]
+
+
+def test_a_run_whose_readings_flicker_is_saved_all_the_same(tmp_path):
+    ranks = iter([1.0, 4.0] * 10)  # whenever it is saved
+    plan = Plan(steps=18, batch=12, save_every=2, watch_every=1, on_collapse="rollback")
+    fit(small_learner("rotation"), pictures(), plan, Optim(), run=tmp_path, eye=lambda backbone: {"rank": next(ranks)})
+    assert [folder.name for folder in steps(tmp_path)] == ["00000000", "00000016", "00000018"]
+    assert latest(tmp_path)[0].state["setbacks"] == 0
+
+
 def test_looking_changes_nothing(animals):
     def weights(eye):
         with seeded(0):
@@ -223,5 +300,5 @@ def test_two_collapses_of_answers_are_told_apart():
 
 def test_a_sign_that_passes_is_no_collapse():
     memory = {}
-    for value in (1.0, 0.1, 0.9, 0.15, 1.1):
-        assert symptom({"spread": value}, memory) is None
+    for value, sign in ((1.0, False), (0.1, True), (0.9, False), (0.15, True), (1.1, False)):
+        assert symptom({"spread": value}, memory) is None and pending(memory) == sign

@@ -33,12 +33,13 @@ def spoil(patch, task, when, how="loss"):
     patch.setattr(task, "forward", forward)
 
 
-def fitted(task="rotation", sinks=(), lr=0.02, **plan):
+def fitted(task="rotation", sinks=(), lr=0.02, stop_after=None, **plan):
     learner = small_learner(task)
     run = plan.pop("run", None)
     resume = plan.pop("resume", False)
     plan = Plan(**{"steps": 12, "batch": 12, "log_every": 1, **plan})
-    report = fit(learner, pictures(), plan, Optim(lr=lr, warmup=0.1), run=run, resume=resume, sinks=sinks)
+    optim, words = Optim(lr=lr, warmup=0.1), {"resume": resume, "sinks": sinks, "stop_after": stop_after}
+    report = fit(learner, pictures(), plan, optim, run=run, **words)
     return {name: tensor.clone() for name, tensor in learner.state_dict().items()}, report
 
 
@@ -147,6 +148,8 @@ def test_a_kill_after_the_return_ends_in_the_same_bits(tmp_path, monkeypatch):
             fitted(run=run, steps=24, save_every=5)
         cut[0] = None
         assert farthest(whole, fitted(run=run, steps=24, save_every=5, resume=True)[0]) == 0.0
+    fitted(run=tmp_path / "asked", steps=24, save_every=5, stop_after=12)  # with a checkpoint amid bad steps
+    assert farthest(whole, fitted(run=tmp_path / "asked", steps=24, save_every=5, resume=True)[0]) == 0.0
 
 
 def test_a_rate_far_too_high_ends_in_a_line_not_in_rubbish(tmp_path):
@@ -191,6 +194,25 @@ def test_a_resumed_run_keeps_to_the_smaller_parts(tmp_path, monkeypatch):
     hungry.seen.clear()
     assert farthest(whole, train("rotation", **words, run=str(tmp_path / "cut"), resume=True)) == 0.0
     assert set(hungry.seen) == {6}
+
+
+def resumed(run, accumulate):
+    """The rest of a run of 13 pictures a step."""
+    return train("rotation", steps=6, batch=13, run=run, resume=True, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("accumulate", [1, 8])
+def test_parts_that_memory_forced_are_never_empty_on_more_processes(accumulate, tmp_path, monkeypatch, workers):
+    whole = train("rotation", steps=6, batch=13)
+    hungry = Hungry(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(RotationTask, "forward", lambda *words: hungry(*words))
+        train("rotation", steps=6, batch=13, run=str(tmp_path), stop_after=3)
+    assert latest(tmp_path)[0].state["accumulate"] == 8
+    for weights in workers(3).run(resumed, str(tmp_path), accumulate):  # of 5, 4 and 4 pictures
+        assert farthest(whole, weights) < 1e-12
+    state = latest(tmp_path)[0].state
+    assert state["skipped"] == 0 and state["accumulate"] == 8, "which fewer processes may want again"
 
 
 def test_where_halves_would_change_the_loss_memory_is_a_matter_for_the_user(monkeypatch):

@@ -12,12 +12,16 @@ import pytest
 import headway
 from headway import files
 from headway.cli import main
+from headway.config import Optim
 from headway.errors import HeadwayError
 from headway.samples import DrawnAnimals
 from headway.train import checkpoint, loop
 from headway.train.interrupt import Interrupted, listening
 from headway.train.lock import held
-from tests.small import farthest, train
+from headway.train.log import Probe
+from headway.train.loop import fit
+from headway.train.plan import Plan
+from tests.small import farthest, pictures, small_learner, train
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -108,6 +112,27 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
         other.wait()
     other.stdout.close()
     assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1  # the lock went with its process
+
+
+def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
+    def probes(run, fails_at=None):
+        events, asked = [], iter(range(9))
+
+        def probe(backbone):
+            if next(asked) == fails_at:
+                raise KeyboardInterrupt
+            return float(next(backbone.parameters()).detach().abs().sum())
+
+        learner, plan = small_learner("rotation"), Plan(steps=6, batch=12, save_every=2, probe_every=2)
+        fit(learner, pictures(), plan, Optim(), run=run, resume=True, sinks=[events.append], probe=probe)
+        return [(event.step, event.value) for event in events if isinstance(event, Probe)]
+
+    whole = probes(tmp_path / "whole")
+    assert [step for step, _ in whole] == [2, 4, 6]
+    for fails_at in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            probes(tmp_path / str(fails_at), fails_at)
+        assert probes(tmp_path / str(fails_at)) == whole[fails_at:]
 
 
 def test_a_lock_leaves_no_trace(tmp_path):

@@ -296,6 +296,10 @@ READ = {
                                                outputMode="LAB"), "TIFF"), SCENE),
     "TIFF with its thumbnail first": (lambda: pages((SCENE[::4, ::4], True), (SCENE, False)), SCENE),
     "TIFF with smaller versions behind": (lambda: pages((SCENE, False), (SCENE[::2, ::2], True)), SCENE),
+    "TIFF of three grey pages": (
+        lambda: tiff(np.stack([RAMP, 255 - RAMP, RAMP // 2]), photometric="minisblack"), RAMP),
+    "TIFF of three deep grey pages": (
+        lambda: tiff(np.stack([RAMP, 255 - RAMP, RAMP // 2]).astype(np.uint16) * 257, photometric="minisblack"), RAMP),
     "TIFF that is a thumbnail alone": (lambda: tiff(SCENE[::4, ::4], photometric="rgb", subfiletype=1),
                                        SCENE[::4, ::4]),
     # NumPy
@@ -319,6 +323,8 @@ NOTED = {
     "TIFF with some numbers that are none": "240 numbers that are not finite became black",
     "TIFF with its thumbnail first": "the first page that is no thumbnail",
     "TIFF with smaller versions behind": "the first of several pages",
+    "TIFF of three grey pages": "the first of several pages",
+    "TIFF of three deep grey pages": "the first of several pages",
     "TIFF that is a thumbnail alone": "a smaller version of the picture is all that it holds",
     "array below 0": "-237 became black and 0 white",
 }

@@ -124,6 +124,22 @@ def test_torchvisions_data_sets_by_name(tmp_path, monkeypatch):
             open_source(given)
 
 
+def test_one_process_at_a_time_fetches(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    from torchvision import datasets
+
+    class CIFAR10(Pairs):
+        def __init__(self, root, train, download):
+            (lock,) = tmp_path.glob(".*.lock")
+            with lock.open("wb") as file, pytest.raises(BlockingIOError):  # where another process would wait
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(datasets, "CIFAR10", CIFAR10)
+    monkeypatch.setenv("HEADWAY_DATA", str(tmp_path))
+    for _ in range(2):  # the lock is given back
+        assert len(open_source("torchvision:CIFAR10")) == 3
+
+
 class ImageColumn:
     """As ``datasets.Image``."""
 

@@ -296,6 +296,19 @@ def test_a_table_of_labels_joins_by_name(tmp_path):
         open_source(tmp_path / "pics", labels=table)
 
 
+def test_groups_of_the_data_stay_where_the_table_of_labels_has_none(tmp_path):
+    write(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "data.csv").write_text("file,group\n1.png,x\n2.png,y\n3.png,\n")
+    table = tmp_path / "labels.csv"
+    for lines, groups in (
+        ("file,label\n2.png,b\n1.png,a\n3.png,a\n", ["y", "x", None]),
+        ("file,label,group\n2.png,b,\n1.png,a,z\n3.png,a,z\n", ["y", "z", "z"]),
+    ):
+        table.write_text(lines)
+        source = open_source(tmp_path / "data.csv", labels=table)
+        assert [source.group(index) for index in range(3)] == groups
+
+
 def test_a_source_of_ones_own_passes_through():
     class Drawn:
         classes = ("a", "b")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from headway.data import cache
+from headway.data import cache, store
+from headway.data import decode as decoding
 from headway.data.arrays import Arrays
 from headway.data.decode import decode, fit
 from headway.data.form import Form
@@ -115,6 +116,56 @@ def test_an_interruption_leaves_no_half_cache(folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build_store(open_source(folder), 12, cache=tmp_path, memory_limit=0, progress=stop)
     assert [path.suffix for path in tmp_path.iterdir() if path.is_file()] == [".lock"]
+
+
+def test_what_a_kill_left_of_a_cache_goes_and_what_others_fill_stays(folder, tmp_path):
+    def build():
+        return build_store(open_source(folder), 12, cache=tmp_path, memory_limit=0).images
+
+    first = build()
+    (pixels,) = tmp_path.glob("*.uint8")
+    pixels.unlink()
+    torn = [tmp_path / f".{pixels.stem}{end}" for end in (".uint8.7.tmp", ".json.7.tmp")]
+    other = tmp_path / ".pictures-of-another-size.uint8.8.tmp"
+    for path in (*torn, other):
+        path.write_bytes(b"half")
+    assert build().equal(first) and not any(path.exists() for path in torn) and other.exists()
+
+
+def test_a_form_that_is_asked_for_changes_nothing_where_it_is_the_usual_one(folder):
+    usual, asked = (build_store(open_source(folder, channels=channels), 12) for channels in (0, 3))
+    assert asked.images.equal(usual.images) and usual.form == Form() and asked.form == Form(pages=True)
+
+
+def test_the_smallest_limit_of_memory_around_this_process_holds(tmp_path):
+    def write(name, text):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def limit():
+        return store._container_memory(tmp_path)
+
+    assert limit() == 1 << 62
+    write("sys/fs/cgroup/memory.max", "900\n")  # of a container that sees no more than its own group
+    assert limit() == 900
+    write("proc/self/cgroup", "0::/system.slice/job_7/step_0\n")
+    assert limit() == 900
+    write("sys/fs/cgroup/system.slice/job_7/step_0/memory.max", "max\n")
+    write("sys/fs/cgroup/system.slice/job_7/memory.max", "500\n")
+    write("sys/fs/cgroup/system.slice/memory.max", "700\n")
+    write("sys/fs/cgroup/system.slice/job_8/memory.max", "100\n")  # another's
+    assert limit() == 500
+    write("proc/self/cgroup", "9:name=systemd:/x\n4:cpu,memory:/slurm/job_9\n0::/\n")  # version 1
+    write("sys/fs/cgroup/memory/slurm/job_9/memory.limit_in_bytes", "300\n")
+    write("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{(1 << 63) - 4096}\n")
+    assert limit() == 300
+
+
+def test_pictures_of_too_many_pixels_are_said_to_be_that(tmp_path, monkeypatch):
+    picture(1).save(tmp_path / "a.png")
+    monkeypatch.setattr(decoding, "LARGEST", 20 * 16 - 1)
+    with pytest.raises(HeadwayError, match=r"none of 1 pictures could be read; a\.png: too many pixels: 20 x 16"):
+        natural_size(open_source(tmp_path))
 
 
 def test_nothing_readable_is_an_error_with_reasons(tmp_path):

@@ -11,7 +11,8 @@ from torch import nn
 from headway.downstream.heads import AttentivePooling, fresh_head, head_from, read
 from headway.downstream.layers import depths, hold_first, layer_rules
 from headway.downstream.supervised import Supervised, SupervisedTask, rest
-from headway.downstream.tune import ALONE, FINE_TUNE, supervise
+from headway.downstream.transfer import check
+from headway.downstream.tune import ALONE, FINE_TUNE, RECIPES, supervise
 from headway.draws import Draws, seeded
 from headway.errors import HeadwayError
 from headway.measure.balance import class_weights
@@ -57,7 +58,9 @@ def test_heads_alone_leave_the_backbone_to_the_bit_and_are_rebuilt_from_weights(
     assert torch.equal(read(again, features), read(trained.head, features))
 
 
-@pytest.mark.parametrize("name", ["vit", "timm:vit_tiny_patch16_224", "timm:resnet10t", "timm:convnext_atto"])
+@pytest.mark.parametrize(
+    "name", ["vit", "timm:vit_tiny_patch16_224", "timm:resnet10t", "timm:convnext_atto", "timm:poolformer_s12"]
+)
 def test_depths_rise_from_the_stem_to_the_last_block(name):
     network = small_backbone(name, side=SIDE if name == "vit" else LARGE)
     places = depths(network)
@@ -74,6 +77,23 @@ def test_depths_rise_from_the_stem_to_the_last_block(name):
         assert places["positions"] == 0 and places["blocks.0.norm1.weight"] == 1 and places["norm.weight"] == last == 2
 
 
+def test_parts_are_numbered_where_timm_does_not_group_them():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.position = nn.Parameter(torch.zeros(1))
+            self.stem, self.norm_pre = nn.Linear(2, 2), nn.LayerNorm(2)
+            self.nothing, self.stages = nn.Identity(), nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+            self.join, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
+
+    backbone = nn.ModuleDict({"network": Network(), "finish": nn.LayerNorm(2)})
+    places = {name.removesuffix(".weight"): depth for name, depth in depths(backbone).items() if "bias" not in name}
+    assert places == {
+        "network.position": 0, "network.stem": 0, "network.norm_pre": 0, "network.stages.0": 1, "network.stages.1": 2,
+        "network.stages.2": 3, "network.join": 4, "network.norm": 4, "finish": 4,
+    }  # fmt: skip
+
+
 def test_rates_reach_the_optimizer():
     network = small_backbone()
     learner = nn.ModuleDict({"backbone": network, "task": nn.ModuleDict({"head": nn.Linear(16, 2)})})
@@ -84,7 +104,7 @@ def test_rates_reach_the_optimizer():
     assert rates[id(network.norm.weight)] == 0.5 and rates[id(learner["task"]["head"].weight)] == 1.0
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("vit", 1), ("timm:resnet10t", 1)])
+@pytest.mark.parametrize(("name", "blocks"), [("vit", 1), ("timm:resnet10t", 1), ("timm:poolformer_s12", 1)])
 def test_only_the_last_blocks_move(name, blocks):
     side = SIDE if name == "vit" else LARGE
     with seeded(0):
@@ -101,6 +121,14 @@ def test_only_the_last_blocks_move(name, blocks):
     assert all(p.requires_grad for p in trained.backbone.parameters()) and next(network.parameters()).requires_grad
     with pytest.raises(HeadwayError, match="--blocks"):
         hold_first(network, 99)
+
+
+@pytest.mark.parametrize("head", ["knn", "linear", "attentive", "mlp"])
+def test_a_head_that_leaves_the_backbone_asks_for_no_depths(head):
+    unknown = nn.Linear(2, 2)
+    check(unknown, head, RECIPES.get(head, FINE_TUNE), several=False, folds=0)
+    with pytest.raises(AttributeError):
+        depths(unknown)
 
 
 def test_what_stands_still_rests():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from headway.backbones.load import build_backbone
+from headway.backbones.timm_surgery import still
 from headway.errors import HeadwayError
 from headway.nn.batch_norm import BatchNorm
 from headway.protocol import Backbone, Inputs
@@ -73,6 +75,31 @@ def test_masked_pixels_are_painted(name):
     torch.testing.assert_close(backbone(images, mask=mask).pooled, backbone(painted).pooled)
     with pytest.raises(ValueError, match="fill must hold 3 numbers"):
         backbone(images, mask=mask, fill=torch.zeros(backbone.embed_dim))
+
+
+@pytest.mark.parametrize("name", ["fasternet_s", "test_vit_relpos"])
+def test_nothing_is_left_to_chance(name):
+    backbone, images = make(name).train(), torch.rand(2, 3, 64, 64)
+    answers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        answers.append(backbone(images).patches)
+        assert torch.equal(torch.get_rng_state(), torch.manual_seed(seed).get_state())  # and nothing was drawn
+    assert torch.equal(*answers)
+
+
+def test_every_kind_of_chance_is_taken_off():
+    from timm.layers import DropPath, RotaryEmbeddingDinoV3
+    from timm.models.efficientvit_msra import ResidualDrop
+
+    model = nn.ModuleList([
+        DropPath(0.5), nn.Dropout2d(0.5), ResidualDrop(nn.Identity(), 0.5), RotaryEmbeddingDinoV3(8, rescale_coords=2.0)
+    ]).train()  # fmt: skip
+    still(model)
+    images = torch.rand(8, 3, 4, 4)
+    for part in model[:3]:
+        assert torch.equal(part(images), 2 * images if isinstance(part, ResidualDrop) else images)
+    assert torch.equal(model[3].get_embed([4, 4]), model[3].eval().get_embed([4, 4]))
 
 
 def test_layers_come_in_the_order_asked():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from headway.config import NO_DECAY, Optim, Rule
+from headway.data.picked import Picked
 from headway.errors import HeadwayError, unknown
 from headway.pretext import TASKS, find_recipe
 from headway.protocol import Clock
@@ -14,7 +15,8 @@ from headway.train import planning
 from headway.train.choices import steps_for
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.optim import load_state_by_name, make_optimizer, set_rates, state_by_name
-from tests.small import small_learner
+from headway.train.planning import channel_statistics
+from tests.small import pictures, small_learner
 
 
 def test_every_vector_is_spared_decay_and_every_matrix_is_not():
@@ -106,6 +108,28 @@ def test_jobs_that_cannot_be(bad):
 def test_budgets_keep_their_steps_while_they_fit():
     assert steps_for(100, 1.0, None) == 100 and steps_for(100, 1.0, 97) == 97 and steps_for(100, 1.0, 80) == 100
     assert steps_for(-5, 1.0, None) == 1
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_channel_statistics_are_those_of_all_values_at_once(deep):
+    images = pictures(50)
+    images = images[:, :1].float().div(255) * 1e-2 + 0.9 if deep else images
+    found, values = channel_statistics(images), images.double() / (1 if deep else 255)
+    assert found.channels == images.shape[1]
+    assert found.mean == tuple(round(mean, 4) for mean in values.mean((0, 2, 3)).tolist())
+    assert found.std == tuple(round(std, 4) for std in values.std((0, 2, 3)).tolist())
+
+
+def test_few_pictures_at_a_time_are_widened_for_channel_statistics():
+    images, asked = pictures(100), []
+
+    class Watched(Picked):
+        def __getitem__(self, index):
+            asked.append(len(index))
+            return super().__getitem__(index)
+
+    assert channel_statistics(Watched(images, torch.arange(100))) == channel_statistics(images)
+    assert max(asked) <= 16 and sum(asked) == 100
 
 
 def test_unknown_names_suggest_the_nearest():

@@ -1,7 +1,8 @@
 """Any model of timm as a backbone.
 
 Masked patches are painted in one colour before the network sees them, which is sound for convolutions and for tokens
-alike. Parameters that features don't depend on (classifiers and what stands before them) are cut.
+alike. Parameters that features don't depend on (classifiers and what stands before them) are cut. Dropout and dropped
+paths are switched off: timm draws them from a generator that no seed of a run reaches.
 
 Wightman, "PyTorch image models", 2019 (https://github.com/huggingface/pytorch-image-models).
 """

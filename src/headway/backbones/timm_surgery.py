@@ -10,7 +10,7 @@ from headway.protocol import Inputs
 
 
 def create(name: str, size: int, inputs: Inputs | None, pretrained: bool) -> tuple[Any, bool]:
-    """The model without its classifier, and whether it takes pictures of any size.
+    """The model without its classifier and without chance, and whether it takes pictures of any size.
 
     Args:
         name: In timm.
@@ -32,9 +32,27 @@ def create(name: str, size: int, inputs: Inputs | None, pretrained: bool) -> tup
             continue
         except (AssertionError, RuntimeError, ValueError, OSError) as error:
             raise HeadwayError(f"timm can't build {name} for {size} x {size} pixels: {error}") from error
+        still(model)
         dynamic = getattr(getattr(model, "patch_embed", None), "dynamic_img_pad", None) is not None
         return model, not sized or (dynamic and not getattr(model.patch_embed, "strict_img_size", True))
     raise HeadwayError(f"timm can't build {name}: {refusal}")
+
+
+def still(model: nn.Module) -> None:
+    """Take dropout, dropped paths and shifted positions off a model, in place.
+
+    Many of timm's have some by default. Their masks come from torch's global generator, so that neither a resumed run
+    nor one on more processes would repeat the bits.
+    """
+    part: Any
+    for part in model.modules():
+        for name, value in list(vars(part).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        if hasattr(part, "aug_active"):  # rotary positions
+            part.aug_active = False
 
 
 def inputs_of(model: Any) -> Inputs:

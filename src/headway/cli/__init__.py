@@ -1,5 +1,6 @@
 """The command line: pick the verb, then let its own file say what it takes. ``headway --help`` imports no torch."""
 
+import io
 import sys
 import time
 
@@ -37,10 +38,18 @@ def usage() -> str:
     ])  # fmt: skip
 
 
+def _print_anything() -> None:
+    """Let what a terminal cannot show, bytes of a file's name that are no text among it, be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a caller may have put others in their place
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns the exit code: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
     global _started
     _started = time.perf_counter()
+    _print_anything()
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())

@@ -11,8 +11,8 @@ from headway.cli import command_started
 from headway.cli.screen import counting, note
 from headway.config import Recipe
 from headway.data.open import open_source
-from headway.data.source import Source
-from headway.data.store import natural_size
+from headway.data.source import Source, in_form
+from headway.data.store import form_wanted, natural_size
 from headway.distributed import rank
 from headway.downstream.probe import knn_probe
 from headway.pretext import find_recipe
@@ -21,8 +21,9 @@ from headway.train.engine import make_fabric
 from headway.train.interrupt import Interrupted
 from headway.train.job import BACKBONE, Job, Stem, seconds_of
 from headway.train.log import Bar
-from headway.train.record import read_record, recipe_for, repeated
+from headway.train.record import FILE, read_record, recipe_for, repeated
 from headway.train.run import run_job
+from headway.train.start import form_of_weights
 
 
 def pretrain(
@@ -72,15 +73,18 @@ def pretrain(
         budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
         epochs: Passes over the data; without budget and steps, the recipe's.
         steps: Optimiser steps.
-        channels: C of every picture; 0: as most have. With C, C equal pages of a TIFF are one picture.
-        span: The two values in the files that become 0 and 1; none: measured where pictures have more than 8 bits.
+        channels: C of every picture; 0: as most have, or as the weights want. With C, C equal pages of a TIFF are one
+            picture.
+        span: The two values in the files that become 0 and 1; none: measured where pictures have more than 8 bits, or
+            those that the weights are used to.
         seed: Of weights, order and draws: the same command and seed give the same bits.
         accumulate: Micro-batches a step, to save memory where the loss allows.
         precision: Of the arithmetic; auto: measured.
         compile: Whether the backbone is compiled; auto: measured where the run lasts over 20 minutes.
         recompute: Compute blocks again in the backward pass rather than keep them: less memory, a third more time.
         shard: Cut weights, gradients and moments over the processes (FSDP2), for networks that one device cannot hold.
-        probe: Labelled pictures on which a k-NN probe is measured meanwhile (its time is not in the budget).
+        probe: Labelled pictures on which a k-NN probe is measured meanwhile (its time is not in the budget); channels
+            and span are those of the others.
         probe_every: Steps between probes; 0: at the end alone.
         save_every: Steps between checkpoints; 0: as many as take about two minutes.
         log: Dashboards that get the numbers too, by commas: tensorboard, wandb, mlflow; log.jsonl always does.
@@ -89,7 +93,7 @@ def pretrain(
             probe, the frozen start is measured first, and a run that ends below it says so and keeps the best.
         extend: A run to go on from, with all that it learned, a new warm-up and a new cosine; pictures may be added.
         repeat: The run.json of a run to repeat with every choice, on the same data: the same bits on its machine.
-        resume: Go on from the last checkpoint in ``out``, or start where there is none.
+        resume: Go on from the last checkpoint in ``out``, or start where there is none; a finished run stays as it is.
         recipe: The task with every choice; none: the task's own, or that of the run to extend or repeat.
 
     Returns:
@@ -122,11 +126,15 @@ def pretrain(
     record = read_record(Path(repeat)) if repeat else None
     if record:
         job = repeated(record, job, own, repeat)
+    earlier = read_record(Path(out)) if resume and (Path(out) / FILE).is_file() else None
+    if form := form_of_weights(job, earlier or record, channels, span):
+        source = in_form(open_source(data), form)
     source = source or open_source(data, channels=channels, span=span)
     look = None
     if probe:
+        form = form_wanted(source)  # one look at the pictures, which the run itself would take
         began = time.perf_counter()
-        look = knn_probe(open_source(probe, labelled=True), seed=seed)
+        look = knn_probe(in_form(open_source(probe, labelled=True), form), seed=seed)
         started += time.perf_counter() - began  # what is only looked at takes nothing from the budget
     with counting("decoding") as decoding, Bar(task) as bar:
         sinks = [bar] if rank() == 0 else []

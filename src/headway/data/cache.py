@@ -1,11 +1,10 @@
 """Decoded pictures in a file that is mapped into memory: what does not fit is read page by page as it is used."""
 
-import contextlib
 import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from headway.data.form import RGB, Form
 from headway.data.ingest import Record
 from headway.data.source import Source, stamp_of
 from headway.errors import HeadwayError
-from headway.files import read_json, write_json, write_whole
+from headway.files import alone, read_json, sweep, write_json, write_whole
 
 FORMAT = 3
 """Of the two files; goes into their names."""
@@ -27,7 +26,8 @@ def cache_name(source: Source, indices: Sequence[int], side: int, form: Form = R
     stamp = stamp_of(source)
     if stamp is None:
         return None
-    digest = hashlib.sha256(json.dumps([FORMAT, side, form, stamp]).encode())
+    kind = form if form.pages else form[:2]  # as caches were called before there were pages
+    digest = hashlib.sha256(json.dumps([FORMAT, side, kind, stamp]).encode())
     for index in indices:
         digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\0")
     return f"pictures-{digest.hexdigest()[:24]}"
@@ -60,7 +60,9 @@ def mapped(
     except OSError as error:
         raise HeadwayError(f"cannot make the cache '{folder}': {error.strerror or error}") from error
     pixels, notes = folder / f"{name}.{'uint8' if form.span is None else 'float32'}", folder / f"{name}.json"
-    with _alone(lock):
+    with alone(lock) as sure:
+        if sure:
+            sweep(folder, of=f"{name}.")  # torn ones of processes that were killed: none that lives is filling
         record = _kept(pixels, notes, _bytes(side, form))
         if record is None:
             records: list[Record] = []
@@ -109,17 +111,3 @@ def _map(path: Path, count: int, side: int, form: Form) -> Tensor:
 
 def _bytes(side: int, form: Form) -> int:
     return form.channels * side * side * form.dtype.itemsize
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process. Where there are no such locks each builds for itself."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("wb") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

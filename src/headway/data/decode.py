@@ -3,8 +3,8 @@
 JPEG goes through ``data.jpeg``; PNG, TIFF and NumPy arrays of more than 8 bits or other channels through files of their
 own; everything else through Pillow. A picture is made upright by its EXIF orientation and brought into the data set's
 form (``data.form``): by default RGB of 8 bits, where grey is repeated, palettes are looked up, transparent parts lie on
-white and inks are converted; colour profiles are not applied. Of several frames or pages the first is taken, unless the
-data set's channels are as many as a TIFF has equal pages.
+white and inks are converted; colour profiles are not applied. Of several frames or pages the first is taken, unless as
+many channels were asked for as a TIFF has equal pages.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
         if facts:  # without any Pillow may know better
             if fault := jpeg_fault(data, facts):
                 raise Unreadable(fault)
-            _check_size(facts.height, facts.width)
+            check_size(facts.height, facts.width)
             if facts.scans * facts.height * facts.width > SCANS * LARGEST:
                 raise Unreadable(f"a progressive JPEG of {facts.scans:,} scans would take too long")
             by = reduction(facts.height, facts.width)
@@ -92,7 +92,7 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
                 if side <= min(reduced.pixels.shape[1:]):
                     return reduced
                 return read_picture(data, form)._replace(reduced=reduced.pixels)
-            if form == RGB and facts.components != 4:
+            if form.plain and facts.components != 4:
                 with _turn(facts.height * facts.width):
                     picture = decode_jpeg(data)
                 if picture is not None:
@@ -100,7 +100,7 @@ def read_picture(data: bytes, form: Form = RGB, side: int = 0) -> Picture:
                     if facts.orientation > 1:
                         notes += (f"turned upright by its EXIF orientation {facts.orientation}",)
                     return Picture(picture, notes)
-    raw = read_raw(data, form.channels)
+    raw = read_raw(data, form)
     with _turn(raw.values.size // 3):
         return Picture(*bring(raw, form))
 
@@ -110,12 +110,12 @@ def reduction(height: int, width: int) -> int:
     return next((by for by in (8, 4, 2) if min(height, width) >= by * REDUCED), 1)
 
 
-def read_raw(data: bytes, channels: int = 3) -> Raw:
+def read_raw(data: bytes, form: Form = RGB) -> Raw:
     """A picture as its file holds it, upright.
 
     Args:
         data: The file.
-        channels: C of the data set: so many equal pages of a TIFF are one picture.
+        form: Of the data set: an array's axis of so many channels is known by it, and what a TIFF's pages are.
 
     Raises:
         Unreadable: As ``decode``.
@@ -124,29 +124,43 @@ def read_raw(data: bytes, channels: int = 3) -> Raw:
         raise Unreadable("empty file")
     if is_npy(data):
         shape, dtype = npy_shape(data)
-        height, width, count = layout(shape, channels)
-        _check_size(height, width, count * dtype.itemsize)
-        return read_npy(data, channels)
+        height, width, count = layout(shape, form.channels)
+        check_size(height, width, count * dtype.itemsize)
+        return read_npy(data, form.channels)
     if is_tiff(data):
-        wanted = _tiff(data, channels)
+        wanted = _tiff(data, form)
         if wanted:
             return wanted
     pnm = pnm_facts(data)
     if pnm:
-        _check_size(pnm.height, pnm.width, 3 * pnm.kind.itemsize)
+        check_size(pnm.height, pnm.width, 3 * pnm.kind.itemsize)
         return read_pnm(data, pnm)
     webp = webp_size(data)
     if webp:
-        _check_size(*webp, bytes_each=12)  # its decoder makes room for two frames with opacity
+        check_size(*webp, bytes_each=12)  # its decoder makes room for two frames with opacity
     png = png_facts(data)
     if png:
-        _check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
+        check_size(png.height, png.width, (png.channels + png.opacity) * (png.bits + 7) // 8)
     if png and png.bits == 16 and (png.channels + png.opacity > 1 or clear_colour(data)):
         with _turn(png.height * png.width):
             raw = deep_png(data)
         if raw is not None:
             return raw
-    return with_pillow(data, _check_size, _in_turn)
+    return with_pillow(data, check_size, _in_turn)
+
+
+def check_size(height: int, width: int, bytes_each: int = 3) -> None:
+    """Raise Unreadable for a picture of more pixels, or of more bytes, than are decoded.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        bytes_each: Of a pixel, all its channels.
+    """
+    if height * width > LARGEST:
+        raise Unreadable(f"too many pixels: {width} x {height}, more than {LARGEST:,}")
+    if height * width * bytes_each > 6 * LARGEST:
+        raise Unreadable(f"too many pixels: {width} x {height} of {bytes_each} bytes, more than {6 * LARGEST:,} bytes")
 
 
 def fit(image: Tensor, side: int, out: Tensor | None = None) -> Tensor:
@@ -171,13 +185,6 @@ def fit(image: Tensor, side: int, out: Tensor | None = None) -> Tensor:
     return square[0].contiguous() if out is None else out.copy_(square[0])
 
 
-def _check_size(height: int, width: int, bytes_each: int = 3) -> None:
-    if height * width > LARGEST:
-        raise Unreadable(f"too many pixels: {width} x {height}, more than {LARGEST:,}")
-    if height * width * bytes_each > 6 * LARGEST:
-        raise Unreadable(f"too many pixels: {width} x {height} of {bytes_each} bytes, more than {6 * LARGEST:,} bytes")
-
-
 def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
     """Huge pictures wait for one another, so that memory does not grow with the number of threads."""
     return _one_huge if pixels > HUGE else contextlib.nullcontext()
@@ -190,7 +197,7 @@ def _reduced(data: bytes, by: int) -> Raw:
         image.draft(None, (image.width // by, image.height // by))
         return pillow_pixels(image)
 
-    return with_pillow(data, _check_size, use)
+    return with_pillow(data, check_size, use)
 
 
 def _in_turn(image: Image.Image) -> Raw:
@@ -198,19 +205,20 @@ def _in_turn(image: Image.Image) -> Raw:
         return pillow_pixels(image)
 
 
-def _tiff(data: bytes, channels: int) -> Raw | None:
+def _tiff(data: bytes, form: Form) -> Raw | None:
     """The picture of a TIFF that Pillow has no mode for, or whose equal pages are the channels; None: Pillow's."""
-    with pages(data, channels + 1) as found:
+    channels = form.channels if form.pages else 1
+    with pages(data, max(channels + 1, 4)) as found:  # a thumbnail may come first
         first, notes = main_page(found)
         each = first.bits // 8 or 1
-        _check_size(first.height, first.width, first.samples * each)
+        check_size(first.height, first.width, first.samples * each)
         if len(found) == channels > 1 and len({page.shape for page in found}) == 1 and first.samples == 1:
-            _check_size(first.height, first.width, channels * each)
+            check_size(first.height, first.width, channels * each)
             with _turn(first.height * first.width * channels // 3):
                 planes = [page_values(page) for page in found]
             return Raw(np.concatenate(planes, 2), False, (f"its {channels} pages became channels",))  # H W C
         if first.plain and first.reduced:
-            by_pillow = with_pillow(data, _check_size, _in_turn)
+            by_pillow = with_pillow(data, check_size, _in_turn)
             return by_pillow._replace(notes=notes + by_pillow.notes)
         if first.plain:
             return None

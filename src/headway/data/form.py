@@ -33,10 +33,17 @@ class Form(NamedTuple):
     Attributes:
         channels: C. Three of them are red, green and blue.
         span: The values that become 0 and 1 in float32; None: 8 bits, stored as uint8.
+        pages: Whether C equal grey pages of a TIFF are one picture: where somebody asked for C channels.
     """
 
     channels: int = 3
     span: tuple[float, float] | None = None
+    pages: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether pictures become red, green and blue of 8 bits."""
+        return self[:2] == RGB[:2]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,8 +70,11 @@ class Raw(NamedTuple):
 
 
 def form_of(inputs: Inputs) -> Form:
-    """The form in which a backbone was shown its pictures."""
-    return Form(inputs.channels, inputs.span)
+    """The form in which a backbone was shown its pictures.
+
+    Backbones of one and three channels apart, which are grey or colour, older ones don't say what was asked for.
+    """
+    return Form(inputs.channels, inputs.span, inputs.pages or inputs.channels not in (1, 3))
 
 
 def span_of(low: float, high: float, whole: bool) -> tuple[float, float]:

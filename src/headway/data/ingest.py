@@ -123,7 +123,7 @@ def load(source: Source, index: int, form: Form = RGB, side: int = 0) -> Picture
 
 def formed(source: Source, pixels: Tensor, form: Form) -> Picture:
     """What a source's ``image`` gave (C H W), in the form asked for. Raises Unreadable where it cannot be."""
-    plain = form == RGB and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
+    plain = form.plain and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
     if plain or form == getattr(source, "stored", None):
         return Picture(pixels)
     return Picture(*bring(Raw(pixels.permute(1, 2, 0).numpy()), form))

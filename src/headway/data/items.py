@@ -14,6 +14,7 @@ from headway.data.form import RGB, bring
 from headway.data.pillow import pillow_pixels
 from headway.data.source import Unreadable, in_order
 from headway.errors import HeadwayError, unknown
+from headway.files import alone
 
 PREFIX = "torchvision:"
 """What the names of torchvision's data sets begin with: torchvision:CIFAR10, torchvision:CIFAR10:test."""
@@ -109,7 +110,8 @@ def open_torchvision(text: str, labelled: bool) -> Items:
     """One of torchvision's data sets by name, fetched and checked by torchvision itself.
 
     The one place where a library's pickles are read: some of these sets are pickles, and torchvision compares their
-    checksums before it opens them. They lie in HEADWAY_DATA, by default in the user's cache.
+    checksums before it opens them. They lie in HEADWAY_DATA, by default in the user's cache. Processes that want
+    the same set come one after the other: the first fetches it, the others find it there.
 
     Args:
         text: torchvision:NAME or torchvision:NAME:test; without a part it is the one to train on.
@@ -132,7 +134,8 @@ def open_torchvision(text: str, labelled: bool) -> Items:
     root.mkdir(parents=True, exist_ok=True)
     for words in SPLITS[part]:
         try:
-            return open_items(getattr(datasets, name)(str(root / name), download=True, **words), labelled)
+            with alone(root / f".{name}.lock"):
+                return open_items(getattr(datasets, name)(str(root / name), download=True, **words), labelled)
         except (TypeError, ValueError):  # it takes other words
             continue
         except Exception as error:  # no network, no room, a checksum that differs

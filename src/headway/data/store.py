@@ -169,7 +169,7 @@ def _describe(source: Source, images: Tensor, record: Record, form: Form) -> Sto
 
 
 def _fingerprint(side: int, form: Form, hashes: Tensor) -> str:
-    shape = f"{side} " if form == RGB else f"{side} {form.channels} {form.span} "
+    shape = f"{side} " if form.plain else f"{side} {form.channels} {form.span} "
     return hashlib.sha256(shape.encode() + hashes.numpy().astype("<i8").tobytes()).hexdigest()
 
 
@@ -179,12 +179,24 @@ def _numbered(groups: list[str | None]) -> Tensor:
     return torch.from_numpy(np.unique(keys, return_inverse=True)[1].astype(np.int64))
 
 
-def _container_memory() -> int:
-    """Bytes that this container may take, where Linux says so; else more than anybody has."""
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # none, or "max"
-            return int(Path(file).read_text())
-    return 1 << 62
+def _container_memory(root: Path = Path("/")) -> int:
+    """Bytes that this container, or job of a cluster, may take, where Linux says so; else more than anybody has.
+
+    Each group of processes lies within others, and the smallest limit of all of them holds.
+    """
+    mounts = {"": root / "sys/fs/cgroup", "memory": root / "sys/fs/cgroup/memory"}  # version 2, version 1
+    limits, groups = [1 << 62], list(mounts.values())
+    with contextlib.suppress(OSError, ValueError):  # another system
+        for line in (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines():
+            _, kinds, path = line.split(":", 2)
+            for kind in mounts.keys() & kinds.split(","):
+                group = mounts[kind] / path.strip("/")
+                groups += [group, *group.parents]
+    for group in groups:
+        for file in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):  # none, or "max"
+                limits.append(int((group / file).read_text()))
+    return min(limits)
 
 
 def quarter_of_memory() -> int:

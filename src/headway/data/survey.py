@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from headway.data.decode import LARGEST, read_raw
+from headway.data.decode import check_size, read_raw
 from headway.data.form import MOST_CHANNELS, RGB, Form, Raw, extremes, span_of
 from headway.data.look import look
 from headway.data.source import Source, Unreadable
@@ -72,10 +72,9 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
         try:
             given = draw(index) if draw else source.read(index)
             height, width, found, bits = _shape(given)
+            check_size(height, width)
         except (Unreadable, OSError, ValueError) as error:
             faults.append((source.name(index), str(error)))
-            continue
-        if height * width > LARGEST:
             continue
         sides.append(min(height, width))
         kinds[found if bits > 8 or found not in (1, 3) else RGB.channels] += 1
@@ -88,7 +87,7 @@ def survey(source: Source, channels: int = 0, span: tuple[float, float] | None =
     most = channels or max(sorted(kinds), key=lambda kind: kinds[kind])
     if span is None and 2 * deep > len(sides):
         span = _span(ranges)
-    return Survey(statistics.median_low(sides), len(sides), deep, Form(most, span))
+    return Survey(statistics.median_low(sides), len(sides), deep, Form(most, span, pages=channels > 1))
 
 
 def remember(source: Source, found: Survey) -> None:
@@ -99,12 +98,16 @@ def remember(source: Source, found: Survey) -> None:
 
 def surveyed(source: Source) -> Survey:
     """As ``survey``, once a source; where the source has a form of its own, in that."""
-    form: Form | None = getattr(source, "form", None)
     with contextlib.suppress(TypeError):  # what cannot be remembered is looked at again
         if source not in _known:
-            _known[source] = survey(source, *(form or ()))
+            _known[source] = _in_its_form(source)
         return _known[source]
-    return survey(source, *(form or ()))
+    return _in_its_form(source)
+
+
+def _in_its_form(source: Source) -> Survey:
+    form: Form | None = getattr(source, "form", None)
+    return survey(source, form.channels, form.span)._replace(form=form) if form else survey(source)
 
 
 def natural_size(source: Source) -> tuple[int, int]:
@@ -133,7 +136,7 @@ def _shape(given: Any) -> tuple[int, int, int, int]:
 
 def _range(given: Any, channels: int) -> _Range:
     """Between which values a picture lies. Raises Unreadable where there is none."""
-    raw = Raw(given.numpy()) if isinstance(given, Tensor) else read_raw(given, channels or 1)
+    raw = Raw(given.numpy()) if isinstance(given, Tensor) else read_raw(given, Form(channels or 1, pages=channels > 1))
     values = raw.values[..., :-1] if raw.opacity else raw.values
     return _Range(*extremes(values), values.dtype.kind in "iub")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headway.data.files import Files
-from headway.data.source import Chosen, Source
+from headway.data.source import Chosen, Source, group_of
 from headway.errors import HeadwayError
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -36,7 +36,7 @@ def open_table(path: Path, labelled: bool | None = False, group: str = "group") 
 
 
 def with_labels(source: Source, path: Path, group: str = "group") -> Chosen:
-    """The pictures of a source that a table labels, by name.
+    """The pictures of a source that a table labels, by name; where it gives no group, the source's own stays.
 
     Raises:
         HeadwayError: The table cannot be read, or names a picture that the source does not have.
@@ -49,9 +49,9 @@ def with_labels(source: Source, path: Path, group: str = "group") -> Chosen:
             raise HeadwayError(
                 f"'{path}' labels '{row.file}', which the data does not have; its names are like '{example}'"
             )
-    return Chosen(
-        source, [places[row.file] for row in rows], [row.label or "" for row in rows], [row.group for row in rows]
-    )
+    indices = [places[row.file] for row in rows]
+    groups = [row.group or group_of(source, index) for row, index in zip(rows, indices, strict=True)]
+    return Chosen(source, indices, [row.label or "" for row in rows], groups)
 
 
 def read_rows(path: Path, labelled: bool = False, group: str = "group") -> list[Row]:

@@ -13,7 +13,8 @@ from headway.errors import HeadwayError
 def depths(backbone: nn.Module) -> dict[str, int]:
     """Depth by parameter name: 0 for stem, positions and tokens, then 1 for the first block up to L for the last.
 
-    A last norm goes with the last block. Of a timm network the depths are those by which timm groups it.
+    A last norm goes with the last block. Of a timm network the depths are those by which timm groups it, or where it
+    does not say, the order of its parts.
     """
     names = [name for name, _ in backbone.named_parameters()]
     if isinstance(backbone, ViT):
@@ -24,13 +25,34 @@ def depths(backbone: nn.Module) -> dict[str, int]:
             name: int(match[1]) + 1 if (match := found[name]) else 0 if name.startswith(first) else last
             for name in names
         }
-    network: Any = backbone
-    from timm.models import group_parameters
+    around: Any = backbone
+    network = around.network
+    if hasattr(network, "group_matcher"):
+        from timm.models import group_parameters
 
-    groups = group_parameters(network.network, network.network.group_matcher(coarse=False), reverse=True)
+        groups = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    else:
+        groups = _in_order(network)
     known = {f"network.{name}": depth for name, depth in groups.items()}
     last = max(known[name] for name in names if name in known)
     return {name: min(known.get(name, last), last) for name in names}
+
+
+def _in_order(network: nn.Module) -> dict[str, int]:
+    """Depth by parameter name: parts are numbered as they stand, a list's members each, and a norm as what it follows.
+
+    Positions and tokens, which lie beside the parts, have depth 0.
+    """
+    parts: list[tuple[str, nn.Module]] = []
+    for name, part in network.named_children():
+        many = isinstance(part, (nn.Sequential, nn.ModuleList))
+        parts += [(f"{name}.{each}", member) for each, member in part.named_children()] if many else [(name, part)]
+    found, depth = {name: 0 for name, _ in network.named_parameters(recurse=False)}, -1
+    for name, part in parts:
+        if inner := [f"{name}.{each}" for each, _ in part.named_parameters()]:
+            depth = max(depth + ("norm" not in type(part).__name__.lower()), 0)
+            found |= dict.fromkeys(inner, depth)
+    return found
 
 
 def hold_first(backbone: nn.Module, blocks: int) -> None:

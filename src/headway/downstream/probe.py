@@ -19,7 +19,7 @@ def knn_probe(source: Source, seed: int = 0) -> Callable[[nn.Module], float]:
     """A function from a backbone to its 20-NN accuracy in per cent, on a held-out fifth of the labelled pictures.
 
     Args:
-        source: Labelled pictures.
+        source: Labelled pictures, in the form in which the backbone is shown its own.
         seed: Of the split.
     """
     side = min(natural_size(source)[0], 336)

@@ -121,6 +121,6 @@ def check(backbone: nn.Module, head: str, choices: FineTune, several: bool, fold
     if choices.moves == "lora":
         with seeded(0):
             adapt(network, choices.rank, choices.alpha)
-    elif choices.moves == "all":
+    elif choices.moves == "all" and head in RECIPES:  # the others leave the backbone as it is
         hold_first(network, choices.blocks)
         layer_rules(network, choices.layer_decay)

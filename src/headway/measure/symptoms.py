@@ -30,6 +30,8 @@ LASTING, LONG = 2, 5
 """Readings in a row that show a sign before it counts, for what passes is no collapse; more where answers have become
 alike, or projections leave a sphere that they had filled, as those of a young network may for a while.
 """
+IN_A_ROW = ": signs in a row"
+"""What the memory of readings calls their number, behind the name of what was read."""
 SOFT = "labels are too soft: the teacher's temperature is too high beside the student's"
 """Why all prototypes become alike."""
 
@@ -54,7 +56,7 @@ def symptom(numbers: Mapping[str, float], memory: MutableMapping[str, float]) ->
             other.rpartition(".")[2]: number for other, number in numbers.items() if other.rpartition(".")[0] == game
         }
         sign = _sign(name, kind, value, beside, memory)
-        count = f"{name}: signs in a row"
+        count = name + IN_A_ROW
         if sign is None:
             memory.pop(count, None)
             continue
@@ -62,6 +64,11 @@ def symptom(numbers: Mapping[str, float], memory: MutableMapping[str, float]) ->
         if memory[count] >= sign.lasting:
             return sign.text
     return None
+
+
+def pending(memory: Mapping[str, float]) -> bool:
+    """Whether anything showed a sign at its last reading, be it the first one or one of many."""
+    return any(name.endswith(IN_A_ROW) for name in memory)
 
 
 def _sign(

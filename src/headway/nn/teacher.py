@@ -32,7 +32,7 @@ class Teacher(nn.Module):
     """The exponential moving average of a module, called like the module itself.
 
     Build it before the student is sharded. In training mode its batch norms use the statistics of the batch, as in MoCo
-    and BYOL; it drops no paths in any mode.
+    and BYOL; it drops no paths in any mode; a network of timm's drops none to begin with.
 
     Args:
         student: What to copy; it is left as it is.

@@ -1,5 +1,6 @@
 """Checkpoints: ``state/STEP/`` holds weights, moments and position; the last two whole ones are kept.
 
+Where both were taken amid trouble, the last one from before it is kept beside them: a run in trouble goes back to that.
 A folder is written under a temporary name, flushed, then renamed, so that a kill at any instant leaves a whole one.
 ``state.json`` is written last and holds the SHA-256 of the other files: a flipped byte is noticed, and the checkpoint
 before is used. Nothing is pickled.
@@ -30,7 +31,8 @@ class Checkpoint(NamedTuple):
     Attributes:
         weights: The learner's state dict: ``backbone.* | task.*``.
         moments: The optimizer's tensors by ``moment/parameter``.
-        state: Plain data: ``step`` taken, and whatever else the loop wants back.
+        state: Plain data: ``step`` taken, ``sound`` (False where it was taken amid trouble), and whatever else the
+            loop wants back.
     """
 
     weights: Tensors
@@ -39,12 +41,12 @@ class Checkpoint(NamedTuple):
 
 
 def save(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint below ``run``; of the others only the one before it is kept.
+    """Write a checkpoint below ``run``; of the others only the one before it and the last sound one are kept.
 
     Raises:
         HeadwayError: Where it cannot be written (no space left, say); older checkpoints are then untouched.
     """
-    folder = run / "state" / f"{checkpoint.state['step']:08d}"
+    folder = _folder(run, checkpoint.state["step"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():  # a resumed run may reach the step of a damaged one again
         shutil.rmtree(folder)
@@ -60,11 +62,19 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
 
     write_whole(folder, write)
     found = steps(run)  # later ones were passed over as damaged: they must not push out this one
-    keep = [path for path in found if path <= folder][-KEEP:]
+    known = [path for path in found if path <= folder]
+    keep = [*known[-KEEP:], next((path for path in reversed(known) if _sound(path)), folder)]
     for other in found:
         if other not in keep:
             shutil.rmtree(other)
     return folder
+
+
+def forget(run: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, the last one first: the run has gone back and takes these steps anew."""
+    for folder in reversed(steps(run)):
+        if folder > _folder(run, step):
+            shutil.rmtree(folder)
 
 
 def steps(run: Path) -> list[Path]:
@@ -72,14 +82,22 @@ def steps(run: Path) -> list[Path]:
     return sorted(path for path in (run / "state").glob("[0-9]*") if path.is_dir())
 
 
-def latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, and what was wrong with each newer one that had to be passed over."""
+def latest(run: Path, *, sound: bool = False) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, and what was wrong with each newer one that had to be passed over.
+
+    Args:
+        run: The run folder.
+        sound: Leave out those that were taken amid trouble.
+    """
     faults: list[str] = []
     for folder in reversed(steps(run)):
         try:
-            return _load(folder), faults
+            found = _load(folder)
         except HeadwayError as error:
             faults.append(f"{folder.name}: {error}")
+            continue
+        if found.state.get("sound", True) or not sound:
+            return found, faults
     return None, faults
 
 
@@ -89,6 +107,17 @@ def newest(run: Path) -> int | None:
         with suppress(HeadwayError):
             return int(_verified(folder)["step"])
     return None
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / "state" / f"{step:08d}"
+
+
+def _sound(folder: Path) -> bool:
+    """Whether a checkpoint, by its own word, was not taken amid trouble; one whose state is damaged has no word."""
+    with suppress(HeadwayError):
+        return bool(_stated(folder).get("sound", True))
+    return False
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -101,13 +130,19 @@ def _load(folder: Path) -> Checkpoint:
 
 def _verified(folder: Path) -> dict[str, Any]:
     """The state in a checkpoint, all of whose files are as they were written. Raises HeadwayError."""
-    state = read_json(folder / STATE)
-    if not isinstance(state, dict) or state.pop("check", None) != _check(state):
-        raise HeadwayError(f"{folder / STATE} is damaged (its check is not the recorded one)")
+    state = _stated(folder)
     for name in (WEIGHTS, MOMENTS):
         path = folder / name
         if not path.is_file() or digest(path) != state.get("sha256", {}).get(name):
             raise HeadwayError(f"{path} is missing or damaged (its SHA-256 is not the recorded one)")
+    return state
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    """The state in a checkpoint, itself as it was written. Raises HeadwayError."""
+    state = read_json(folder / STATE)
+    if not isinstance(state, dict) or state.pop("check", None) != _check(state):
+        raise HeadwayError(f"{folder / STATE} is damaged (its check is not the recorded one)")
     return state
 
 

@@ -1,14 +1,15 @@
 """How far a run has come and what it went through, and what becomes of a run in trouble.
 
 A step whose loss or gradient is no number is skipped and counted. ``PATIENCE`` of them in a row, or a collapse where
-that was asked for, sends the run back to its last good checkpoint with ``EASE`` times the learning rate; after
-``SETBACKS`` returns it gives up.
+that was asked for, sends the run back to its last good checkpoint, from before the first sign of trouble, with ``EASE``
+times the learning rate; after ``SETBACKS`` returns it gives up.
 """
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from headway.errors import HeadwayError
+from headway.measure.symptoms import pending
 
 PATIENCE = 10
 """Skipped steps in a row before the run goes back."""
@@ -40,6 +41,11 @@ class Course:
     """Of readings before, for ``measure.symptoms``."""
     collapsed: bool = False
     """Whether a collapse was told of: once is enough."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is good to come back to: no step was skipped just now, and no reading shows a sign of collapse."""
+        return not (self.skipped_in_row or pending(self.memory))
 
     def advance(self, whole: bool) -> str | None:
         """Count a step; gives the trouble where too many in a row were skipped."""

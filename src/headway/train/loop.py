@@ -24,7 +24,7 @@ from headway.train.meter import Meter, Stopwatch
 from headway.train.optim import rate_at
 from headway.train.plan import Plan, Report
 from headway.train.state import plain_copy, restore, save
-from headway.train.step import Taken, Workshop, check_batch, couples_batch, set_up, take_step
+from headway.train.step import Taken, Workshop, check_batch, couples_batch, parts_of, set_up, take_step
 
 ProbeFunction = Callable[[nn.Module], float]
 Eye = Callable[[nn.Module], dict[str, float]]
@@ -77,7 +77,7 @@ def fit(
             be written.
         Interrupted: After SIGTERM or Ctrl-C, once the run is saved; without a ``run`` signals do what they always do.
     """
-    check_batch(learner, plan.batch, plan.accumulate)
+    check_batch(learner, plan.batch, parts_of(plan.batch, plan.accumulate))
     shop = set_up(learner, optim, plan)
     loader = Loader(images, seed=plan.seed, batch=plan.batch, rank=rank(), world=world(), first=plan.first)
     stop = min(plan.steps, stop_after or plan.steps)
@@ -97,7 +97,7 @@ def fit(
     seconds = bench.watch.seconds()
     speed = plan.batch * max(stop - start, 0) / max(seconds, 1e-9)
     loss = float("nan") if course.loss is None else course.loss
-    return Report(stop, seconds, loss, speed, course.skipped, course.accumulate)
+    return Report(stop, seconds, loss, speed, course.skipped, parts_of(plan.batch, course.accumulate))
 
 
 def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | None:
@@ -105,6 +105,7 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
     plan, run, meter = bench.plan, bench.run, Meter()
     if course.step == 0:
         _look(bench, course)
+    _probe(bench, course)  # a run may have been saved, and not have come to the probe of that step
     for batch, places in bench.loader.batches(course.step, bench.stop):
         optim = replace(bench.optim, lr=bench.optim.lr * course.rate)
         clock = Clock(course.step, plan.steps, _epoch(bench, course))
@@ -123,6 +124,7 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
         signal_number = asked() if agreed and not last else 0
         if run and (last or signal_number or (_due(course.step, plan.save_every) and not course.skipped_in_row)):
             save(bench.shop, run, plan, course)
+        _probe(bench, course)  # behind the save: nothing is lost with a probe that fails
         if signal_number:
             raise Interrupted(f"saved in {run} after step {course.step} of {plan.steps}", signal_number)
     return None
@@ -131,7 +133,7 @@ def _stretch(bench: Bench, course: Course, asked: Callable[[], int]) -> str | No
 def _step(bench: Bench, course: Course, optim: Optim, batch: Batch, places: Tensor, clock: Clock) -> Taken:
     """Take a step, in smaller and smaller parts while memory runs out and parts change nothing."""
     while True:
-        plan = replace(bench.plan, accumulate=course.accumulate)
+        plan = replace(bench.plan, accumulate=parts_of(bench.plan.batch, course.accumulate))
         try:
             return take_step(bench.shop, optim, plan, batch, places, clock)
         except torch.OutOfMemoryError as fault:
@@ -155,25 +157,30 @@ def _log(bench: Bench, course: Course, meter: Meter, rate: float) -> str | None:
 
 
 def _look(bench: Bench, course: Course) -> str | None:
-    """Measure the probe and look at the features where it is time to; gives trouble as ``_log`` does."""
+    """Look at the features where it is time to; gives trouble as ``_log`` does."""
     plan, step = bench.plan, course.step
-    ends = step == plan.steps
-    probed = bench.probe and (ends or (plan.probe_start if step == 0 else _due(step, plan.probe_every)))
-    seen = bench.eye and plan.watch_every and (ends or _due(step, plan.watch_every))
-    numbers: dict[str, float] = {}
-    if not (probed or seen):
+    if not (bench.eye and plan.watch_every and (step == plan.steps or _due(step, plan.watch_every))):
         return None
     with bench.watch.paused():
         backbone = plain_copy(bench.shop.learner.backbone).to(bench.shop.fabric.device)
-        if bench.probe and probed:
-            if rank() == 0:
-                bench.tell(Probe(step, "20-NN", bench.probe(backbone)))
-            barrier()
-        if bench.eye and seen:
-            numbers = broadcast_object(bench.eye(backbone) if rank() == 0 else None)
-            bench.tell(Look(step, numbers))
+        numbers = broadcast_object(bench.eye(backbone) if rank() == 0 else None)
+        bench.tell(Look(step, numbers))
         bench.shop.learner.train()
     return _judge(bench, course, numbers)
+
+
+def _probe(bench: Bench, course: Course) -> None:
+    """Measure the probe where it is time to."""
+    plan, step = bench.plan, course.step
+    due = step == plan.steps or (plan.probe_start if step == 0 else _due(step, plan.probe_every))
+    if not (bench.probe and due):
+        return
+    with bench.watch.paused():
+        backbone = plain_copy(bench.shop.learner.backbone).to(bench.shop.fabric.device)
+        if rank() == 0:
+            bench.tell(Probe(step, "20-NN", bench.probe(backbone)))
+        barrier()
+        bench.shop.learner.train()
 
 
 def _due(step: int, every: int) -> bool:
@@ -198,7 +205,7 @@ def _judge(bench: Bench, course: Course, numbers: dict[str, float]) -> str | Non
 
 def _set_back(bench: Bench, course: Course, trouble: str) -> Course:
     """The course from the last good checkpoint on, at a lower rate. Raises HeadwayError where there is none."""
-    earlier = restore(bench.shop, bench.run, bench.plan, bench.tell) if bench.run else None
+    earlier = restore(bench.shop, bench.run, bench.plan, bench.tell, back=True) if bench.run else None
     if earlier is None:
         advice = f"try a lower learning rate (recipe.optim.lr is {bench.optim.lr:g})"
         raise HeadwayError(f"{trouble}, up to step {course.step}; {advice}")

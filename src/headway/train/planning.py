@@ -32,6 +32,8 @@ WATCH = 100
 """Steps between looks at the features, where a process's part of a batch is as large as what is looked at."""
 LOOKS = 0.01
 """Share of the time that these looks take, about."""
+STATISTICS, TOGETHER = 2000, 16
+"""Pictures whose channels are measured, and how many of them at a time: they may be large."""
 FINISH = 0.5
 """Seconds kept back from a budget for the last files, beside what writing the weights takes."""
 
@@ -41,13 +43,21 @@ def spread(images: Pictures, most: int) -> torch.Tensor:
     return images[torch.tensor(evenly(len(images), most), dtype=torch.int64)]
 
 
-def channel_statistics(images: torch.Tensor) -> Inputs:
+def channel_statistics(images: Pictures) -> Inputs:
     """Mean and deviation of every channel, from at most 2,000 pictures spread evenly over the data (N C H W)."""
-    sample = spread(images, 2000).float()
+    chosen = torch.tensor(evenly(len(images), STATISTICS), dtype=torch.int64)
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    mean = (sample.mean((0, 2, 3)) / scale).tolist()
-    std = (sample.std((0, 2, 3)) / scale).clamp_min(1e-3).tolist()
-    return Inputs(tuple(round(m, 4) for m in mean), tuple(round(s, 4) for s in std), channels=images.shape[1])
+    sums, squares = torch.zeros(2, images.shape[1], dtype=torch.float64)  # C each
+    for rows in chosen.split(TOGETHER):
+        some = images[rows].double() / scale  # n C H W
+        sums += some.sum((0, 2, 3))
+        squares += some.square().sum((0, 2, 3))
+    count = len(chosen) * math.prod(images.shape[2:])
+    mean = sums / count
+    std = ((squares - sums * mean).clamp_min(0) / (count - 1)).sqrt().clamp_min(1e-3)
+    return Inputs(
+        tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in std.tolist()), channels=images.shape[1]
+    )
 
 
 def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin | None = None) -> Learner:
@@ -71,6 +81,8 @@ def make_learner(job: Job, store: Store, size: int, patch: int, origin: Origin |
                 job.backbone, size=size, inputs=inputs, stem=job.stem, patch_size=patch, pool=job.recipe.pool
             )
         )  # fmt: skip
+        kept = {"span": store.form.span, "pages": store.form.pages}  # timm's own weights come without
+        backbone.inputs = backbone.inputs._replace(**kept)
         task = job.recipe.task.build(backbone, Facts(len(images), images.shape[1], partial(spread, images), size))
     if origin or job.weights:
         check_backbone(backbone, job)
@@ -179,5 +191,6 @@ def make_plan(
     memory.keep(kept)
     log_every = max(min(round(1 / seconds), 50), 1)
     save_every = max(round(EVERY / seconds / log_every), 1) * log_every
+    steps = int(broadcast_object(steps))
     chosen = replace(chosen, steps=steps, save_every=save_every, log_every=log_every)
     return chosen, {"seconds_per_step": seconds, "candidates": kept[name]["measured"]}

@@ -14,11 +14,12 @@ from headway.errors import HeadwayError
 from headway.files import write_whole
 
 POOL = "pool.npy"
-"""In a run folder: the sorted content hashes (int64, 8 bytes a picture) of the pictures it was trained on."""
+"""In a run folder: the sorted content hashes (int64, 8 bytes a picture) of the pictures that its network has seen, in
+this run and in those that it goes on from; none, where what its first weights saw is not known."""
 
 
 def keep_pool(run: Path, hashes: Tensor) -> None:
-    """Write the hashes of the pictures that a run was trained on (N, int64, as ``Store.hashes``)."""
+    """Write the hashes of the pictures that a run's network has seen (N, int64, as ``Store.hashes``)."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -27,15 +28,20 @@ def keep_pool(run: Path, hashes: Tensor) -> None:
     write_whole(run / POOL, write)
 
 
-def seen_in_pretraining(run: Path, hashes: Tensor) -> int | None:
-    """How many pictures of these hashes the run was trained on; None where it kept no record (or is a mere file)."""
+def read_pool(run: Path) -> Tensor | None:
+    """The hashes that a run kept (N, int64); None where it kept none (or is a mere file). Raises HeadwayError."""
     if not (run / POOL).is_file():
         return None
     try:
-        pool = np.load(run / POOL, allow_pickle=False)
+        return torch.from_numpy(np.load(run / POOL, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise HeadwayError(f"cannot read {run / POOL}: {error}") from error
-    return int(torch.isin(hashes, torch.from_numpy(pool)).sum())
+
+
+def seen_in_pretraining(run: Path, hashes: Tensor) -> int | None:
+    """How many pictures of these hashes the run was trained on; None where that is not known."""
+    pool = read_pool(run)
+    return None if pool is None else int(torch.isin(hashes, pool).sum())
 
 
 def transductive(seen: int | None, of: int) -> str | None:

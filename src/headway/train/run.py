@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from headway.backbones.weights import FILE as WEIGHTS
 from headway.backbones.weights import load_backbone, save_backbone
 from headway.data.source import Source
-from headway.data.store import Store, build_store, natural_size
+from headway.data.store import Store, natural_size
 from headway.distributed import barrier, broadcast_object, rank
 from headway.errors import HeadwayError
 from headway.files import is_temporary, sweep, write_json
@@ -20,18 +23,19 @@ from headway.train.best import Best
 from headway.train.checkpoint import newest
 from headway.train.engine import make_fabric
 from headway.train.eye import PICTURES, make_eye
-from headway.train.job import Job, main_size, stored_side
+from headway.train.job import Job, main_size
 from headway.train.lock import held
 from headway.train.log import Jsonl, Note, Sink
 from headway.train.loggers import check_loggers, closing, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
+from headway.train.pictures import check_pictures, store_pictures
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, preview, spread
 from headway.train.pool import keep_pool
 from headway.train.record import FILE, differences, plan_of, read_record, record_of, resumed
 from headway.train.shape import FREE
-from headway.train.start import Origin, read_origin, size_of_weights, take_over
+from headway.train.start import Origin, read_origin, seen_before, size_of_weights, take_over
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
 
@@ -62,7 +66,8 @@ def run_job(
         job: What to do.
         source: The pictures.
         out: The run folder; must not exist unless ``resume``.
-        resume: Go on from the last whole checkpoint there, or start where there is none.
+        resume: Go on from the last whole checkpoint there, or start where there is none; where the run is finished
+            nothing is done, and its result is as recorded.
         repeat: The record of a run whose choices are taken over instead of measured anew.
         started: ``time.perf_counter()`` at which the budget began; none: now.
         sinks: Take the events, beside ``log.jsonl``.
@@ -86,15 +91,20 @@ def run_job(
     check_loggers(loggers)
     if min(probe_every, save_every) < 0 or (probe_every and not probe):
         raise HeadwayError("--probe-every and --save-every are steps, 0 or more, and the former needs --probe LABELLED")
-    make_fabric(shard=shard)  # from here on every process knows its number
+    device = make_fabric(shard=shard).device  # from here on every process knows its number
     with held(out) if rank() == 0 else nullcontext():
         earlier = broadcast_object(_earlier(job, out, resume))
+        if earlier and broadcast_object(earlier.get("status") == "finished" and (out / WEIGHTS).is_file()):
+            check_pictures(store_pictures(job, source, earlier["size"], None, decoding), device, earlier, out)
+            if rank() == 0:
+                say(f"{out} is finished, and stays as it is")
+            return _recorded_result(earlier)
         begun = broadcast_object(newest(out) if earlier and rank() == 0 else None)  # the step behind which it goes on
         known, origin = earlier or repeat, _origin(job, out, earlier is not None, begun is not None)
-        size, patch, store = _pictures(job, source, out, origin, decoding)
-        if known and known["data"]["fingerprint"] != store.fingerprint:
-            who, word = (f"{out} was trained", "--resume") if earlier else ("the run was trained", "--repeat")
-            raise HeadwayError(f"{who} on other pictures; {word} goes on with the same ones alone")
+        size, patch = _view(job, source, origin)
+        store = store_pictures(job, source, size, out / CACHE, decoding)
+        check_pictures(store, device, known, out if earlier else None)
+        before = seen_before(job, origin)
         learner = make_learner(job, store, size, patch, origin)
         batch = min(job.recipe.batch, len(store.images))
         check_batch(learner, batch, job.accumulate)
@@ -121,7 +131,8 @@ def run_job(
         if rank() == 0:
             sweep(out, out / "state")
             write_json(out / FILE, {**record, "status": "running"})
-            keep_pool(out, store.hashes)
+            if before is not None:
+                keep_pool(out, torch.cat([before, store.hashes]).unique())
             for note in notes:
                 say(note)
                 if not earlier:
@@ -141,20 +152,10 @@ def run_job(
             return _finish(job, out, learner, record, report, time.perf_counter() - started, best)
 
 
-def _pictures(
-    job: Job, source: Source, out: Path, origin: Origin | None, decoding: Callable[[int, int], None] | None
-) -> tuple[int, int, Store]:
-    """Side of the main view, the patch to ask for, and the pictures, stored as large as the task wants them."""
-    natural = natural_size(source)[0]
-    used_to = origin.size if origin else size_of_weights(job)
-    size, patch = (used_to, 0) if used_to else main_size(natural, job)
-    side = stored_side(natural, size, job.recipe.detail)
-    store = build_store(source, side, cache=out / CACHE, progress=decoding)
-    if len(store.images) < 2:
-        raise HeadwayError(
-            f"{len(store.images)} picture could be read; self-supervision compares pictures and needs at least 2"
-        )
-    return size, patch, store
+def _view(job: Job, source: Source, origin: Origin | None) -> tuple[int, int]:
+    """Side of the main view, and the patch to ask for."""
+    used_to = size_of_weights(job, origin)
+    return (used_to, 0) if used_to else main_size(natural_size(source)[0], job)
 
 
 def _notes(job: Job, store: Store, batch: int, *, tracked: bool) -> list[str]:
@@ -230,14 +231,19 @@ def _finish(
     if record.get("status") != "finished":
         record["stretches"][-1]["accumulate"] = report.accumulate  # which memory may have forced
     else:
-        result = {**record["result"]}  # nothing was left to do
-        result["loss"] = float("nan") if result["loss"] is None else result["loss"]
+        result = _recorded_result(record)  # nothing was left to do
     backbone = plain_copy(learner.backbone)
     if rank() == 0:
         if best and best.verdict():
             backbone = load_backbone(best.weights)
-        save_backbone(backbone, out / "model.safetensors")
+        save_backbone(backbone, out / WEIGHTS)
         write_json(out / FILE, {**record, "status": "finished", "result": result})
         shutil.rmtree(out / CACHE, ignore_errors=True)
     barrier()
     return result
+
+
+def _recorded_result(record: dict[str, Any]) -> dict[str, Any]:
+    """What a finished run came to; JSON has no NaN."""
+    result = dict(record["result"])
+    return {**result, "loss": float("nan") if result["loss"] is None else result["loss"]}

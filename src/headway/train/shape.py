@@ -46,9 +46,11 @@ def unlike_a_record(record: dict[str, Any]) -> str | None:
     """The first key of a record that is missing or holds what it cannot; None where all is well."""
     shape: dict[str, Any] = dict(SHAPE)
     if isinstance(about := record.get("architecture"), dict):
+        told = about["inputs"] if isinstance(about.get("inputs"), dict) else {}
         known = get_type_hints(ViTConfig) if about.get("kind") == "vit" else {"model": str}
         given = {name: hint for name, hint in known.items() if name in about}  # older records know of fewer choices
-        shape["architecture"] = {**given, **SHAPE["architecture"]}
+        inputs = {name: hint for name, hint in get_type_hints(Inputs).items() if name != "pages" or name in told}
+        shape["architecture"] = {**given, **SHAPE["architecture"], "inputs": inputs}
     if record.get("status") == "finished":
         shape["result"] = RESULT
     if fault := misfit(record, shape):

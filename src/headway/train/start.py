@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from headway.backbones.load import architecture, build_backbone, from_architecture
 from headway.backbones.vit import SIZES
 from headway.backbones.weights import KEY, load_backbone
+from headway.data.form import Form, form_of
 from headway.data.store import Store
 from headway.errors import HeadwayError
-from headway.protocol import Learner
+from headway.plain import misfit
+from headway.protocol import Inputs, Learner
 from headway.train.checkpoint import Checkpoint, latest
 from headway.train.job import Job
+from headway.train.pool import read_pool
 from headway.train.record import read_record
 
 PRETRAINED = "pretrained"
@@ -118,32 +122,98 @@ def initial_backbone(job: Job, size: int) -> nn.Module:
 
 
 def check_backbone(backbone: nn.Module, job: Job) -> None:
-    """Refuse weights that bring another network than ``--backbone`` asks for; the default asks for none.
+    """Refuse weights that bring another network than was asked for; the defaults ask for none.
 
     Raises:
-        HeadwayError: Another backbone.
+        HeadwayError: Another backbone, or another stem or patch.
     """
     its = architecture(backbone)
     shape = (its.get("width"), its.get("depth"), its.get("attention_heads"))
     name = f"timm:{its['model']}" if "model" in its else next((n for n in SIZES if SIZES[n] == shape), "another ViT")
     if job.backbone not in (Job.backbone, name):
-        given = job.weights or job.extend
-        raise HeadwayError(f"the weights in {given} are of {name}, not of {job.backbone}; leave out --backbone")
+        raise HeadwayError(f"the weights in {_given(job)} are of {name}, not of {job.backbone}; leave out --backbone")
+    asked = {"stem": (job.stem, Job.stem, its.get("stem")), "patch": (job.patch, Job.patch, its.get("patch_size"))}
+    for word, (wanted, none, own) in asked.items():
+        if wanted not in (none, own):
+            raise HeadwayError(
+                f"the weights in {_given(job)} are of a network whose {word} is {own or 'its own'}, not {wanted}; "
+                f"leave out --{word}"
+            )
 
 
-def size_of_weights(job: Job) -> int | None:
-    """Side of the view that the weights named by ``--weights`` are used to; None where they do not say.
+def size_of_weights(job: Job, origin: Origin | None = None) -> int | None:
+    """Side of the view that the first weights are used to; None where they do not say.
+
+    Args:
+        job: Its ``weights`` and ``size`` count.
+        origin: The run that is extended, if one is.
 
     Raises:
         HeadwayError: No such file, a damaged one, or a ``--size`` that is another.
     """
-    described = _own_architecture(_file(job)) if job.weights not in ("", PRETRAINED) else None
+    described = None if origin else _described(job)
+    size = origin.size if origin else int(described["size"]) if described else None
+    if size and job.size not in (0, size):
+        raise HeadwayError(f"the weights in {_given(job)} see {size} pixels a side, not {job.size}; leave out --size")
+    return size
+
+
+def form_of_weights(
+    job: Job, record: dict[str, Any] | None, channels: int = 0, span: tuple[float, float] | None = None
+) -> Form | None:
+    """Channels and range that the first weights are used to; None where they do not say, as timm's own, or are chance.
+
+    Args:
+        job: Its ``weights`` and ``extend`` count.
+        record: Of the run that is resumed or repeated, which is asked in place of what that one began from.
+        channels: Asked for; 0: not.
+        span: The same; None: not.
+
+    Raises:
+        HeadwayError: No such run or file, a damaged one, or channels or a span that are others.
+    """
+    if not (job.weights or job.extend):
+        return None
+    known = record or (read_record(Path(job.extend)) if job.extend else None)
+    described = known["architecture"] if known else _described(job)
     if described is None:
         return None
-    size = int(described["size"])
-    if job.size not in (0, size):
-        raise HeadwayError(f"the weights in {job.weights} see {size} pixels a side, not {job.size}; leave out --size")
-    return size
+    own = described["inputs"]
+    values = (own["span"][0], own["span"][1]) if own.get("span") else None
+    form = form_of(Inputs((), (), own["channels"], span=values, pages=own.get("pages", False)))
+    if (form.channels, form.span) != (channels or form.channels, tuple(span) if span else form.span):
+        depth = f"the values {form.span[0]:g} to {form.span[1]:g}" if form.span else "8 bits"
+        raise HeadwayError(
+            f"the weights in {_given(job)} are used to {form.channels} channel(s) and {depth}, and all that they are "
+            "shown is read so; leave out --channels and --span"
+        )
+    return form._replace(pages=form.pages or channels > 1)
+
+
+def seen_before(job: Job, origin: Origin | None) -> Tensor | None:
+    """Hashes of the pictures that the first weights have seen (N, int64); None where that is not known.
+
+    Args:
+        job: Its ``weights`` count.
+        origin: The run that is extended, or the run itself where it goes on.
+
+    Raises:
+        HeadwayError: A damaged record of them.
+    """
+    if not (job.weights or job.extend):
+        return torch.empty(0, dtype=torch.int64)
+    if origin:
+        return read_pool(origin.folder)
+    return None if job.weights == PRETRAINED else read_pool(Path(job.weights))
+
+
+def _given(job: Job) -> str:
+    return job.weights or job.extend
+
+
+def _described(job: Job) -> dict[str, Any] | None:
+    """What the file that ``--weights`` names says of its network; None where there is none, or it says nothing."""
+    return None if job.weights in ("", PRETRAINED) else _own_architecture(_file(job))
 
 
 def _file(job: Job) -> Path:
@@ -156,7 +226,12 @@ def _own_architecture(file: Path) -> dict[str, Any] | None:
     try:
         with safe_open(file, framework="pt") as opened:
             described = (opened.metadata() or {}).get(KEY)
-            return None if described is None else dict(json.loads(described))
+        if described is None:
+            return None
+        found = json.loads(described)
+        if fault := misfit(found, {"size": int, "inputs": {"channels": int}}):
+            raise ValueError(fault)
+        return dict(found)
     except (OSError, SafetensorError, ValueError) as error:
         raise HeadwayError(f"cannot read weights from '{file}': {error}; give a safetensors file or a run") from error
 

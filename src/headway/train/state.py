@@ -26,18 +26,27 @@ def save(shop: Workshop, run: Path, plan: Plan, course: Course) -> None:
     moments = whole_tensors(state_by_name(shop.learner, plain_optimizer(shop)))
     if rank() == 0:
         place = plan.first + course.step * plan.batch
-        state = {**asdict(course), "total": plan.steps, "place": place}
+        state = {**asdict(course), "sound": course.sound, "total": plan.steps, "place": place}
         checkpoint.save(run, checkpoint.Checkpoint(weights, moments, state))
     barrier()
 
 
-def restore(shop: Workshop, run: Path, plan: Plan, tell: Callable[[Event], None]) -> Course | None:
+def restore(
+    shop: Workshop, run: Path, plan: Plan, tell: Callable[[Event], None], *, back: bool = False
+) -> Course | None:
     """Put the newest whole checkpoint of a run into the workshop; none: there is none.
+
+    Args:
+        shop: The workshop.
+        run: The run folder.
+        plan: How.
+        tell: Told what had to be passed over.
+        back: Take the newest from before any trouble, and forget later ones, which lead into it again.
 
     Raises:
         HeadwayError: Where the processes see different ones.
     """
-    found, faults = checkpoint.latest(run)
+    found, faults = checkpoint.latest(run, sound=back)
     for fault in faults:
         tell(Note(f"passed over a damaged checkpoint, {fault}"))
     starts = all_counts(-1 if found is None else found.state["step"])
@@ -47,6 +56,8 @@ def restore(shop: Workshop, run: Path, plan: Plan, tell: Callable[[Event], None]
         )
     if found is None:
         return None
+    if back and rank() == 0:  # all have read by now
+        checkpoint.forget(run, found.state["step"])
     put_weights(shop.learner, found.weights)
     optimizer = plain_optimizer(shop)
     optimizer.state.clear()  # after a return, moments of steps that never were

@@ -71,6 +71,15 @@ def check_batch(learner: Learner, batch: int, accumulate: int) -> None:
         )
 
 
+def parts_of(batch: int, accumulate: int) -> int:
+    """Into how many micro-batches every process cuts its part of a batch: so many as are asked for, but none is empty.
+
+    What was asked for may come from a run on fewer processes. All cut alike, since a loss may ask all of them together:
+    the one with the fewest pictures decides.
+    """
+    return max(min(accumulate, batch // world()), 1)
+
+
 def set_up(learner: Learner, optim: Optim, plan: Plan) -> Workshop:
     """Place the learner on its device, make its optimizer, and let Fabric wrap both."""
     fabric = make_fabric(plan.precision, shard=plan.shard)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from headway.backbones.load import build_backbone
@@ -31,6 +32,7 @@ from headway.train.log import Sink
 from headway.train.planning import channel_statistics
 from headway.train.pool import keep_pool
 from headway.train.run import run_job
+from headway.train.start import seen_before
 from headway.verdict.cells import Cells, pack, plain_name, unpack
 from headway.verdict.heads import called, kind_of, recipe_of
 from headway.verdict.public import continued, offline, public_backbone, title
@@ -147,7 +149,8 @@ class Arena:
         if not finished(run):
             with self.watch(f"{name}, seed {job.seed}") as sinks, offline() if job.weights else nullcontext():
                 answer = run_job(job, self.pool, run, resume=True, sinks=sinks)
-            keep_pool(run, self.hashes)
+            if (seen := seen_before(job, None)) is not None:
+                keep_pool(run, torch.cat([seen, self.hashes]))
             self.say(f"{name}, seed {job.seed}: pretrained, {answer['steps']:,} steps in {answer['seconds']:.0f} s")
         elif read_json(run / "run.json")["job"]["recipe"] != describe(job.recipe):
             raise HeadwayError(f"{run} was trained by another recipe than {name} has now; choose another --out")
