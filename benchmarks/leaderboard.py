@@ -16,7 +16,8 @@ Each backbone is also measured without labels (``headway rank``), on pictures it
 those measures order the runs whose linear probe is known (``--trust FILE`` writes it down, for ``headway rank``).
 
 DATA is a folder that holds train (a folder, tar or tars) and test in the layout that DATASETS below names; a data set
-called NAME-dev tests on training pictures held out, for whoever works on a recipe.
+called NAME-dev tests on training pictures held out, for whoever works on a recipe (tiny-animals64-dev: a folder whose
+test.tar is a fifth of each class in train.tar, and whose train.tar is the rest).
 """
 
 import argparse
@@ -74,6 +75,7 @@ DATASETS = {
     "cifar10": Data("train-{0..4}.tar.gz", "train-0.tar.gz", "test.tar.gz", 32),
     "cifar10-dev": Data("train-{0..3}.tar.gz", "train-0.tar.gz", "train-4.tar.gz", 32),
     "tiny-animals64": Data("train.tar", "train.tar", "test.tar", 64),
+    "tiny-animals64-dev": Data("train.tar", "train.tar", "test.tar", 64),
 }
 
 
