@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from headway.downstream import tune
 from headway.downstream.choose import choose
 from headway.downstream.classifier import load_classifier
 from headway.downstream.labelled import Labelled
@@ -14,7 +15,6 @@ from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, RECIPES, transf
 from headway.downstream.tune import calibrated_head
 from headway.draws import seeded
 from headway.verdict import afford, gain
-from headway.verdict import contest as contest_module
 from headway.verdict.contest import Contest, probe_frozen
 from headway.verdict.gain import FEWEST, NAMES, TUNED, judge
 from headway.verdict.trial import draw_labels, frozen, raw_pixels, score, trained
@@ -180,11 +180,11 @@ def test_the_demo_keeps_the_rate_in_force_in_small_batches():
 def test_folds_of_the_demo_part_no_group(monkeypatch):
     asked = []
 
-    def noted(*given, groups=None, **options):
+    def noted(features, labels, classes, seed, balance=False, groups=None):
         asked.append(groups)
-        return calibrated_head(*given, groups=groups, **options)
+        return calibrated_head(features, labels, classes, seed, balance, groups)
 
-    monkeypatch.setattr(contest_module, "calibrated_head", noted)
+    monkeypatch.setattr(tune, "calibrated_head", noted)
     pairs = torch.arange(24) // 2 % 6
     judged(contest(torch.arange(30) % 2)._replace(groups=pairs, test_groups=np.arange(30) // 2))
     assert asked and all(groups is not None and len(groups.unique()) <= 6 for groups in asked)

@@ -133,8 +133,8 @@ class SwAVTask(PretextTask):
 
     def _waiting(self, clock: Clock) -> Tensor:
         """This process's part of the queue, 2 W E; none of it before the queue is full, and early in the run."""
-        full = self.queue.abs().sum(-1).all()  # a row is 0 until a projection, of length 1, takes its place
-        ready = clock.progress >= self.config.queue_from and bool(full)
+        oldest = self.queue[:, -1:]  # 2 1 E: 0 until projections, of length 1, have come that far
+        ready = clock.progress >= self.config.queue_from and bool(oldest.any(-1).all())
         return self.queue[:, rank() :: world()] if ready else self.queue[:, :0]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.data.split import per_class
-from headway.downstream.tune import calibrated_head
+from headway.downstream.tune import scaled_head
 from headway.verdict.trial import PIXEL, UNTRAINED, features_of, raw_pixels
 
 LINEAR = "pretrained linear"
@@ -90,25 +90,13 @@ def probe_frozen(
     for draw in range(draws):
         chosen = per_class(c.labels, per_class_count, seed=seed + draw)
         for name, features in describe.items():
-            head = calibrated_probe(
-                features(c.images[chosen]), c.labels[chosen], len(c.classes), seed, c.together(chosen)
-            )
+            found, groups = features(c.images[chosen]), c.together(chosen)  # n D
+            head = scaled_head(found, c.labels[chosen], len(c.classes), seed, groups=groups)
             right[name].append(right_of(head, tests[name], c.test_labels))
         heads.append(head)  # of the last name, LINEAR
         if progress:
             progress(draw + 1, draws)
     return Frozen({name: torch.stack(rows) for name, rows in right.items()}, heads, tests)
-
-
-def calibrated_probe(
-    features: Tensor, labels: Tensor, classes: int, seed: int, groups: Tensor | None = None
-) -> nn.Linear:
-    """The linear probe of n D features, its logits brought to the temperature at which they are calibrated."""
-    head, temperature = calibrated_head(features, labels, classes, seed, groups=groups)
-    with torch.no_grad():
-        for part in head.parameters():
-            part.div_(temperature)
-    return head
 
 
 def right_of(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from headway.data.split import per_class
 from headway.downstream.choose import FEW, Choice, choose
 from headway.downstream.classifier import Classifier
 from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH, FineTune, new_head, supervise
+from headway.downstream.tune import scaled_head
 from headway.measure.metrics import paired_interval
-from headway.verdict.contest import LINEAR, Contest, Frozen, calibrated_probe
+from headway.verdict.contest import LINEAR, Contest, Frozen
 from headway.verdict.trial import PIXEL, SCRATCH, UNTRAINED, features_of
 
 TUNED = "pretrained fine-tuned"
@@ -118,7 +119,7 @@ def judge(
 
     def probe(rows: Tensor | None) -> nn.Module:
         rows = torch.arange(len(first)) if rows is None else rows
-        return calibrated_probe(features[rows], c.labels[first[rows]], classes, seed, c.together(first[rows]))
+        return scaled_head(features[rows], c.labels[first[rows]], classes, seed, groups=c.together(first[rows]))
 
     sides = {
         SCRATCH: Side(c.untrained, scratch, lambda rows: new_head(width, classes, seed), False),
