@@ -120,4 +120,6 @@ class RelativePositionTask(PretextTask):
 
 
 # A picture gives nine tiles, so that 64 of them are as much work as 256 usually are.
-RECIPE = Recipe(task=RelativePosition(), optim=Optim(lr=3e-3, weight_decay=0.05), epochs=200, batch=64, detail=1.5)
+RECIPE = Recipe(
+    task=RelativePosition(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=64, detail=1.5
+)

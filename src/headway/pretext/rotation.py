@@ -88,4 +88,4 @@ class RotationTask(PretextTask):
         return shown
 
 
-RECIPE = Recipe(task=Rotation(), optim=Optim(lr=1e-3, weight_decay=0.05), epochs=100, batch=256)
+RECIPE = Recipe(task=Rotation(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=100, batch=64)
