@@ -181,4 +181,4 @@ MASKS: dict[str, Callable[[Draws, tuple[int, int], float], Tensor]] = {
 }  # fmt: skip
 """Each gives, for draws, a grid and a ratio, equally many hidden cells a picture."""
 
-RECIPE = Recipe(task=Inpainting(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=100, batch=64)
+RECIPE = Recipe(task=Inpainting(), optim=Optim(method="muon", lr=16e-3, weight_decay=0.05), epochs=100, batch=64)
