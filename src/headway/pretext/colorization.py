@@ -220,5 +220,5 @@ def annealed_mean(logits: Tensor, bins: Tensor, temperature: float) -> Tensor:
 OTHERS = "take another task (headway tasks lists them)"
 
 RECIPE = Recipe(
-    task=Colorization(), optim=Optim(method="muon", lr=16e-3, weight_decay=0.05), epochs=100, batch=64, grey=True
+    task=Colorization(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=100, batch=64, grey=True
 )
