@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import headway
 from headway.backbones.weights import load_backbone
@@ -235,6 +235,19 @@ def test_a_run_of_ones_own_may_be_trained_on(finished, tmp_path):
     assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in answer["rows"]}
     with pytest.raises(HeadwayError, match="sees 24 pixels a side, not 32; give --size 24"):
         compare(tmp_path / "other", tasks="rotation", heads="linear", public=run, size=32)
+
+
+def test_a_public_backbone_whose_file_has_other_weights_now_is_refused(public, tmp_path):
+    file = tmp_path / "own.safetensors"
+    save_file(load_file(public.partition("=")[2]), file)
+    words = {"tasks": "rotation", "heads": "knn", "public": f"timm:resnet10t={file}", "size": 32, "seeds": 1}
+    first = compare(tmp_path / "cmp", **words, continued=False)
+    assert compare(tmp_path / "cmp", **words, continued=False, resume=True)["rows"] == first["rows"]
+    state = load_file(file)
+    state["layer4.0.conv1.weight"][0] += 0.01
+    save_file(state, file)
+    with pytest.raises(HeadwayError, match="has other weights than when"):
+        compare(tmp_path / "cmp", **words, continued=False, resume=True)
 
 
 def test_weights_in_the_cache_are_taken_from_there(monkeypatch):

@@ -15,9 +15,9 @@ from headway.pretext import TASKS
 from headway.samples import DrawnAnimals
 from headway.train.best import Best
 from headway.train.job import Job
+from headway.train.origin import read_origin
 from headway.train.record import differences, plan_of, read_record, recipe_for, repeated
 from headway.train.reload import read_past, reload_learner
-from headway.train.start import read_origin
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 

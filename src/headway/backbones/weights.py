@@ -1,5 +1,6 @@
 """Weights of a backbone in one safetensors file that also says how to build it. Nothing pickled is ever read."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def save_backbone(backbone: nn.Module, path: str | Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     metadata = {KEY: json.dumps(architecture(backbone))}
     write_whole(Path(path), lambda temporary: save_file(state, temporary, metadata=metadata))
+
+
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 of every weight and buffer, in hexadecimal: whether a network is still the one that was known."""
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def load_backbone(path: str | Path) -> nn.Module:

@@ -30,13 +30,14 @@ from headway.reports.leaderboard import conditions, leaderboard_table, remarks
 from headway.train.job import Job, main_size, seconds_of, stored_side
 from headway.train.log import Bar, Sink
 from headway.train.planning import spread
-from headway.verdict.arena import Arena, Terms
+from headway.verdict.arena import Arena
 from headway.verdict.cells import Cells, check_free
 from headway.verdict.claim import Claim, sentence
 from headway.verdict.compare import compare as run_comparison
 from headway.verdict.cost import preview as preview_of
 from headway.verdict.heads import check_heads
 from headway.verdict.public import public_backbone
+from headway.verdict.terms import Terms
 from headway.verdict.trial import PIXEL, SCRATCH, SCRATCH_LONG, UNTRAINED, can_hold_out, draw_labels
 
 TESTED = 5000

@@ -22,8 +22,9 @@ from headway.train.choices import LONG, Memory, fastest, measure_step, steps_for
 from headway.train.eye import PICTURES
 from headway.train.job import Job
 from headway.train.memory import most_memory, smaller_parts
+from headway.train.origin import Origin, backbone_of
 from headway.train.plan import Plan
-from headway.train.start import Origin, backbone_of, check_backbone, initial_backbone
+from headway.train.start import check_backbone, initial_backbone
 from headway.train.step import couples_batch
 
 EVERY = 120.0

@@ -29,13 +29,14 @@ from headway.train.log import Jsonl, Note, Sink
 from headway.train.loggers import check_loggers, closing, open_loggers
 from headway.train.loop import ProbeFunction, fit
 from headway.train.lost import noticing
+from headway.train.origin import Origin, read_origin, take_over
 from headway.train.pictures import check_pictures, store_pictures
 from headway.train.plan import Report
 from headway.train.planning import make_learner, make_plan, preview, spread
 from headway.train.pool import keep_pool
 from headway.train.record import FILE, differences, plan_of, read_record, record_of, resumed
 from headway.train.shape import FREE
-from headway.train.start import Origin, read_origin, seen_before, size_of_weights, take_over
+from headway.train.start import seen_before, size_of_weights
 from headway.train.state import plain_copy
 from headway.train.step import check_batch
 

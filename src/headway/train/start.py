@@ -1,99 +1,28 @@
-"""Where a run's weights come from, if not from chance: another run, a file, or timm's own."""
+"""Where a run's first weights come from, if not from chance or a run that it extends: a file, or timm's own."""
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from headway.backbones.load import architecture, build_backbone, from_architecture
+from headway.backbones.load import architecture, build_backbone
 from headway.backbones.vit import SIZES
 from headway.backbones.weights import KEY, load_backbone
 from headway.data.form import Form, form_of
-from headway.data.store import Store
 from headway.errors import HeadwayError
 from headway.plain import misfit
-from headway.protocol import Inputs, Learner
-from headway.train.checkpoint import Checkpoint, latest
+from headway.protocol import Inputs
 from headway.train.job import Job
+from headway.train.origin import Origin
 from headway.train.pool import read_pool
 from headway.train.record import read_record
 
 PRETRAINED = "pretrained"
 """What ``--weights`` says for timm's own weights, from its cache or fetched."""
-
-
-class Origin(NamedTuple):
-    """The run that another one extends.
-
-    Attributes:
-        folder: Where it lies.
-        record: Its run.json.
-        checkpoint: Its last whole one.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    checkpoint: Checkpoint
-
-    @property
-    def place(self) -> int:
-        """Where in the sample stream it had come to."""
-        return int(self.checkpoint.state["place"])
-
-    @property
-    def size(self) -> int:
-        """Side of its main view in pixels."""
-        return int(self.record["size"])
-
-    def first_for(self, store: Store) -> int:
-        """Where in its own stream the next run begins: at the very next sample, or with other pictures at an epoch."""
-        if self.record["data"]["fingerprint"] == store.fingerprint:
-            return self.place
-        return -(-self.place // len(store.images)) * len(store.images)
-
-
-def read_origin(folder: Path) -> Origin:
-    """Read the run to extend.
-
-    Raises:
-        HeadwayError: No run there, a damaged one, or one without a whole checkpoint.
-    """
-    record = read_record(folder)
-    found, faults = latest(folder)
-    if found is None:
-        raise HeadwayError(f"'{folder}' holds no whole checkpoint to go on from{f'; {faults[0]}' if faults else ''}")
-    return Origin(folder, record, found)
-
-
-def backbone_of(origin: Origin) -> nn.Module:
-    """The backbone of the run that is extended, with its weights: a teacher that copies it begins where it stands.
-
-    Raises:
-        HeadwayError: Weights that are not of the backbone in run.json.
-    """
-    backbone, its = from_architecture(origin.record["architecture"]), origin.checkpoint.weights
-    own = {name.removeprefix("backbone."): tensor for name, tensor in its.items() if name.startswith("backbone.")}
-    try:
-        backbone.load_state_dict(own)
-    except RuntimeError as error:
-        raise HeadwayError(f"'{origin.folder}': its weights are of another backbone than its run.json says") from error
-    return backbone
-
-
-def take_over(learner: Learner, origin: Origin) -> list[str]:
-    """Give a learner, whose backbone is ``backbone_of`` the run, what its task has in common with that run's.
-
-    Returns:
-        The names of the task's tensors that began anew, being of another shape or of another task.
-    """
-    mine, its = learner.state_dict(), origin.checkpoint.weights
-    fits = {name: tensor for name, tensor in its.items() if name in mine and mine[name].shape == tensor.shape}
-    learner.load_state_dict(fits, strict=False)
-    return sorted(mine.keys() - fits.keys())
 
 
 def initial_backbone(job: Job, size: int) -> nn.Module:

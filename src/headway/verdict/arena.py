@@ -8,7 +8,7 @@ train on.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.backbones.load import build_backbone
-from headway.backbones.weights import load_backbone
+from headway.backbones.weights import digest_of, load_backbone
 from headway.data.picked import Pictures
 from headway.data.source import Source
 from headway.downstream.labelled import Labelled
@@ -34,20 +34,18 @@ from headway.train.pool import keep_pool
 from headway.train.run import run_job
 from headway.train.start import seen_before
 from headway.verdict.cells import Cells, pack, plain_name, unpack
-from headway.verdict.heads import called, kind_of, recipe_of
+from headway.verdict.heads import called, kind_of
 from headway.verdict.public import continued, offline, public_backbone, title
+from headway.verdict.terms import Terms
 from headway.verdict.trial import (
-    LONGER,
     PIXEL,
     SCRATCH,
-    SCRATCH_LONG,
     UNTRAINED,
     Start,
     Trial,
     at_rate,
     draw_labels,
     features_of,
-    for_steps,
     fresh,
     frozen,
     raw_pixels,
@@ -58,37 +56,6 @@ from headway.verdict.trial import (
 
 TASKS = "tasks"
 Make = Callable[[int], Trial]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Everything that a comparison's result depends on, beside the pictures."""
-
-    jobs: tuple[Job, ...]
-    """One pretraining a task; their seeds are counted up from here."""
-    heads: tuple[str, ...] = ("linear", "finetune")
-    """What tasks and public backbones are passed on with, of ``verdict.heads``."""
-    public: tuple[str, ...] = ()
-    """Public backbones, as ``verdict.public`` takes them."""
-    continued: bool = True
-    """Whether each task also trains the public backbones on."""
-    per_class: int = 10
-    """Labels a class."""
-    seeds: int = 3
-    """Pretrainings of each task."""
-    draws: int = 2
-    """Draws of labels for each seed."""
-    seed: int = 0
-    """The first."""
-    label_steps: int = 0
-    """Steps of one training on labels (from scratch: ``LONGER`` times as many); 0: as the head's recipe has it."""
-
-    def recipe(self, head: str) -> FineTune | None:
-        """How a head, or all of it from scratch, is trained by steps, but for the rate; none where it isn't."""
-        if head == SCRATCH:
-            return for_steps(SCRATCH_LONG, LONGER * self.label_steps) if self.label_steps else SCRATCH_LONG
-        found = recipe_of(head)
-        return for_steps(found, self.label_steps) if found and self.label_steps else found
 
 
 class Contender(NamedTuple):
@@ -167,6 +134,19 @@ class Arena:
                 stem=job.stem,
                 patch_size=job.patch,
             )
+
+    def know_public(self) -> None:
+        """Keep what the weights of public backbones are.
+
+        Raises:
+            HeadwayError: One has other weights than when this comparison met it first.
+        """
+        for name, backbone in self.public.items():
+            now = digest_of(backbone())
+            if self.cells.get(f"weights of {name}", partial(dict, digest=now))["digest"] != now:
+                raise HeadwayError(
+                    f"{name} has other weights than when {self.cells.folder} met it; choose another --out"
+                )
 
     def contenders(self) -> list[Contender]:
         """Every row of the leaderboard to be."""

@@ -31,6 +31,7 @@ def compare(arena: Arena) -> Comparison:
     """Fill every cell, then claim."""
     terms = arena.terms
     arena.cells.begin()
+    arena.know_public()
     contenders = arena.contenders()
     right: dict[str, list[np.ndarray]] = {contender.name: [] for contender in contenders}
     folds: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
