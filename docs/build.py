@@ -27,7 +27,7 @@ from kept import FOLDER, read  # noqa: E402
 from standings import Rows, grouped, mean_of, ordered, probe_of  # noqa: E402
 
 GAMES = {
-    "rotation": 100, "relative_position": 400, "jigsaw": 300, "colorization": 400, "inpainting": 400, "mae": 400,
+    "rotation": 400, "relative_position": 400, "jigsaw": 300, "colorization": 1600, "inpainting": 1600, "mae": 400,
     "simclr": 200, "dino": 400,
 }  # fmt: skip
 """Steps for which a network is trained, on drawn animals of 64 pixels, before it is asked."""
