@@ -13,6 +13,7 @@ from headway.backbones.weights import load_backbone
 from headway.cli import main
 from headway.data.arrays import Arrays
 from headway.errors import HeadwayError
+from headway.pretext import find_recipe
 from headway.samples import DrawnAnimals, write_folder
 from headway.train import checkpoint, choices, planning
 from headway.train.checkpoint import latest
@@ -279,7 +280,7 @@ def test_a_run_that_goes_on_needs_no_longer_what_it_began_from(word, tmp_path, m
     one, two = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert noted(out) == notes and record_of(out)["job"]["recipe"]["optim"]["lr"] == (
-        1e-4 if word == "extend" else 1e-3
+        1e-4 if word == "extend" else find_recipe("rotation").optim.lr
     )
 
 
