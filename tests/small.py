@@ -11,7 +11,8 @@ from headway.backbones.vit import ViT, ViTConfig
 from headway.config import Optim
 from headway.downstream.supervised import Supervised, SupervisedTask
 from headway.draws import seeded
-from headway.pretext import TASKS
+from headway.pretext import find_recipe
+from headway.pretext.combined import Combined
 from headway.protocol import Facts, Inputs, Learner
 from headway.train.cut import whole_tensor
 from headway.train.loop import fit
@@ -64,14 +65,21 @@ def small_backbone(name: str = "vit", pool: str = "mean", side: int = SIDE, **ch
 def small_learner(
     task: str, backbone: str = "vit", seed: int = 0, count: int = PICTURES, side: int = SIDE, **choices: Any
 ) -> Learner:
-    """A learner for one of TASKS, at a size that trains in moments."""
-    recipe = TASKS[task]
+    """A learner for one of TASKS, or for a combination of them, at a size that trains in moments."""
+    recipe = find_recipe(task)
     images = pictures(count, side + 8)
     with seeded(seed):
         pool = recipe.pool if backbone == "vit" else "mean"
         network = small_backbone(backbone, pool, side, **choices)
-        config = replace(recipe.task, **SMALLER.get(task, {}))  # type: ignore[type-var]
-        return Learner(network, config.build(network, Facts(count, 3, lambda n: images[:n], side)))
+        game = smaller(task, recipe.task).build(network, Facts(count, 3, lambda n: images[:n], side))
+        return Learner(network, game)
+
+
+def smaller(task: str, config: Any) -> Any:
+    """The choices of a game, or of each in a combination, with heads that train in moments."""
+    if isinstance(config, Combined):
+        return replace(config, **{name: smaller(name, part) for name, part in config.parts.items()})
+    return replace(config, **SMALLER.get(task, {}))
 
 
 def train(

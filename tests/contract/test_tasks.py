@@ -1,4 +1,4 @@
-"""What every member of TASKS must hold to, whatever it plays."""
+"""What every member of TASKS must hold to, whatever it plays, and combinations of them as well."""
 
 import dataclasses
 
@@ -8,12 +8,19 @@ from safetensors.torch import load_file, save_file
 
 from headway.backbones.load import missing
 from headway.draws import Draws
+from headway.errors import HeadwayError
 from headway.nn.batch_norm import BatchNorm
 from headway.pretext import TASKS, source_of
 from headway.protocol import Batch, Clock, PretextTask
+from headway.train.step import check_batch
 from tests.small import LARGE, SIDE, pictures, small_learner
 
 CLOCK = Clock(0, 10, 0.0)
+GAMES = [*TASKS, "rotation+mae", "dino+simmim", "simclr+data2vec"]
+COMPARING = {
+    "simclr", "moco_v3", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dinov2", "lejepa",
+}  # fmt: skip
+"""Games whose loss of one picture depends on the others in its batch, by their papers' formulas or batch norms."""
 BACKBONES = ["vit", "timm:resnet10t"]
 
 
@@ -41,7 +48,7 @@ def tensors(tree):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_finite_and_every_trainable_parameter_gets_a_gradient(task, backbone):
     learner = learner_or_skip(task, backbone)
     outcome = learner(*deal(learner, backbone=backbone), CLOCK)
@@ -52,7 +59,7 @@ def test_finite_and_every_trainable_parameter_gets_a_gradient(task, backbone):
     assert not bare
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_same_draws_same_views_and_views_leave_pictures_alone(task):
     learner = small_learner(task)
     batch, _ = deal(learner)
@@ -63,7 +70,7 @@ def test_same_draws_same_views_and_views_leave_pictures_alone(task):
     assert torch.equal(batch.images, before)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_views_depend_on_the_place_alone_and_not_on_the_company(task):
     learner = small_learner(task)
     images, places = pictures(6), torch.arange(100, 106)
@@ -75,17 +82,17 @@ def test_views_depend_on_the_place_alone_and_not_on_the_company(task):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("task", TASKS)
-def test_forward_changes_no_buffer_but_a_batch_norms(task, backbone):
+@pytest.mark.parametrize("task", GAMES)
+def test_forward_changes_nothing_but_a_batch_norms_statistics(task, backbone):
     learner = learner_or_skip(task, backbone)
     norms = {name for name, module in learner.named_modules() if isinstance(module, BatchNorm)}
-    before = {name: buffer.clone() for name, buffer in learner.named_buffers()}
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
     learner(*deal(learner, backbone=backbone), CLOCK)
-    changed = [name for name, buffer in learner.named_buffers() if not torch.equal(buffer, before[name])]
+    changed = [name for name, tensor in learner.state_dict().items() if not torch.equal(tensor, before[name])]
     assert all(name.rpartition(".")[0] in norms for name in changed)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_learns_under_bf16_with_a_wide_loss(task):
     learner = small_learner(task)
     with torch.autocast("cpu", torch.bfloat16):
@@ -95,14 +102,34 @@ def test_learns_under_bf16_with_a_wide_loss(task):
     assert all(torch.isfinite(p.grad).all() for p in learner.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_smallest_batch_is_finite(task):
+@pytest.mark.parametrize("task", GAMES)
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_smallest_batches_are_finite_or_refused(task, count, half):
     learner = small_learner(task)
-    count = max(learner.task.minimum_batch, 1)
-    assert torch.isfinite(learner(*deal(learner, count), CLOCK).loss)
+    if count < learner.task.minimum_batch:
+        with pytest.raises(HeadwayError, match=r"batch 1 is too small: .* needs at least 2 pictures a step"):
+            check_batch(learner, count, accumulate=1)
+        return
+    check_batch(learner, count, accumulate=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        outcome = learner(*deal(learner, count), CLOCK)
+    outcome.loss.backward()
+    assert torch.isfinite(outcome.loss) and all(torch.isfinite(value) for value in outcome.metrics.values())
+    assert all(torch.isfinite(p.grad).all() for p in learner.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("task", TASKS)
+def test_batches_are_refused_where_a_loss_compares_pictures():
+    comparing = {task for task in TASKS if small_learner(task).task.couples_batch}
+    least = {task: small_learner(task).task.minimum_batch for task in TASKS}
+    assert {task for task in TASKS if least[task] == 2} == comparing == COMPARING
+    assert set(least.values()) == {1, 2}
+    for task in comparing:
+        with pytest.raises(HeadwayError, match="cannot accumulate 2 micro-batches"):
+            check_batch(small_learner(task), 12, accumulate=2)
+
+
+@pytest.mark.parametrize("task", GAMES)
 def test_saves_and_loads(task, tmp_path):
     learner = small_learner(task)
     save_file({name: t.contiguous() for name, t in learner.state_dict().items()}, tmp_path / "weights.safetensors")
@@ -111,7 +138,7 @@ def test_saves_and_loads(task, tmp_path):
     assert torch.equal(learner(*deal(learner), CLOCK).loss, other(*deal(other), CLOCK).loss)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_transfer_drops_every_trace_of_the_task(task):
     learner = small_learner(task)
     names = {name.partition(".")[0] for name in learner.state_dict()}
@@ -122,7 +149,7 @@ def test_transfer_drops_every_trace_of_the_task(task):
 
 
 @pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", GAMES)
 def test_panels_are_pictures_of_the_samples(task, answered):
     learner = small_learner(task).eval()
     batch, draws = deal(learner)

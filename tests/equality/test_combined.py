@@ -5,55 +5,48 @@ from dataclasses import replace
 import pytest
 import torch
 
-from headway.config import Optim
-from headway.draws import Draws, seeded
+from headway.draws import Draws
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
-from headway.protocol import Batch, Clock, Facts, Learner
-from headway.train.loop import fit
-from headway.train.plan import Plan
-from tests.small import PICTURES, SIDE, SMALLER, farthest, pictures, small_backbone
+from headway.protocol import Batch, Clock, Facts
+from tests.small import SIDE, farthest, pictures, small_backbone, small_learner, train
 
 CLOCK = Clock(5, 1000, 0.0)
-
-
-def combined(name, weights=(), seed=0):
-    recipe = find_recipe(name)
-    smaller = {part: replace(config, **SMALLER.get(part, {})) for part, config in recipe.task.parts.items()}
-    config = replace(recipe.task, weights=weights, **smaller)
-    with seeded(seed):
-        backbone = small_backbone(pool=recipe.pool)
-        return Learner(backbone, config.build(backbone, Facts(PICTURES, 3, lambda n: pictures()[:n], SIDE)))
 
 
 def deal(count=6):
     return Batch(pictures(count), torch.arange(count)), Draws(0, torch.arange(count))
 
 
-def train(name, accumulate=1, batch=12, steps=8):
-    learner = combined(name)
-    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision="float64")
-    fit(learner, pictures(), plan, Optim(lr=0.02, warmup=0.1))
-    return {key: tensor.detach().clone() for key, tensor in learner.state_dict().items()}
+PAIRS = ["rotation+mae", "dino+simmim", "lejepa+data2vec"]
 
 
-@pytest.mark.parametrize("name", ["rotation+mae", "dino+simmim", "lejepa+data2vec"])
+@pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize(("processes", "batch"), [(2, 12), (3, 11)])
 def test_processes_equal_one(name, processes, batch, workers):
-    alone = train(name, batch=batch)
-    for weights in workers(processes).run(train, name, 1, batch):
+    alone = train(name, 8, batch=batch)
+    for weights in workers(processes).run(train, name, 8, 1, batch):
         assert farthest(alone, weights) < 1e-9
     assert not torch.equal(alone["task.scales"], torch.ones(2, dtype=torch.float64))
 
 
 def test_accumulated_equals_whole_batch(workers):
-    whole = train("rotation+mae")
-    assert farthest(whole, train("rotation+mae", 3)) < 1e-9
-    assert farthest(whole, workers(2).run(train, "rotation+mae", 2)[1]) < 1e-9
+    whole = train("rotation+mae", 8)
+    assert farthest(whole, train("rotation+mae", 8, accumulate=3)) < 1e-9
+    assert farthest(whole, workers(2).run(train, "rotation+mae", 8, 2)[1]) < 1e-9
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_resumed_equals_uninterrupted_to_the_bit(name, tmp_path):
+    whole = train(name, precision="float32")
+    train(name, precision="float32", run=str(tmp_path), stop_after=1)  # scales are still being measured
+    resumed = train(name, precision="float32", run=str(tmp_path), resume=True)
+    assert farthest(whole, resumed) == 0.0
 
 
 def test_loss_is_the_weighted_sum_in_units_of_the_beginning():
-    learner = combined("rotation+mae", weights=(1.0, 3.0)).double()
+    learner = small_learner("rotation+mae").double()
+    learner.task.weights = (1.0, 3.0)
     with torch.no_grad():
         learner.task.scales.copy_(torch.tensor([2.0, 0.5]))
         batch, draws = deal()
@@ -67,7 +60,7 @@ def test_loss_is_the_weighted_sum_in_units_of_the_beginning():
 
 
 def test_scales_are_means_over_the_first_hundredth_and_then_stand():
-    learner = combined("rotation+mae").double()
+    learner = small_learner("rotation+mae").double()
     seen = []
     with torch.no_grad():
         for step in range(14):
@@ -79,7 +72,7 @@ def test_scales_are_means_over_the_first_hundredth_and_then_stand():
 
 
 def test_a_step_that_was_skipped_does_not_count():
-    learner = combined("rotation+mae").double()
+    learner = small_learner("rotation+mae").double()
     with torch.no_grad():
         outcome = learner(*deal(), CLOCK)
         for step in (2, 3):  # the first was skipped: a run of 20 steps measures but one
@@ -92,10 +85,10 @@ def test_a_step_that_was_skipped_does_not_count():
 
 
 def test_every_game_is_what_it_is_alone():
-    pair = combined("rotation+dino")
+    pair = small_learner("rotation+dino")
     assert pair.task.couples_batch is False and pair.task.needs == frozenset()
-    assert combined("simclr+mae").task.couples_batch and combined("simclr+mae").task.minimum_batch == 2
-    assert combined("ijepa+simmim").task.needs == {"keep", "mask"}
+    assert small_learner("simclr+mae").task.couples_batch and small_learner("simclr+mae").task.minimum_batch == 2
+    assert small_learner("ijepa+simmim").task.needs == {"keep", "mask"}
     before = pair.task.games["dino"].centre.clone()
     outcome = pair(*deal(), CLOCK)
     outcome.loss.backward()
@@ -117,12 +110,24 @@ def test_recipe_takes_from_each_part():
     assert both.task.mae == mae.task and both.task.dino == dino.task
 
 
-@pytest.mark.parametrize("name", ["rotation+rotation", "rotation+", "rotation+nonsense", "+"])
-def test_what_cannot_be_combined_is_refused(name):
-    with pytest.raises(HeadwayError):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("rotation+rotation", "two of its games are called 'rotation'"),
+        ("mae+mine.mae:RECIPE", "two of its games are called 'mae'"),
+        ("a.game:RECIPE+b.game:RECIPE+mae", "two of its games are called 'game'"),
+        ("rotation+", "unknown task ''"),
+        ("rotation+nonsense", "unknown task 'nonsense'"),
+        ("+", "two of its games are called ''"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused(name, why):
+    with pytest.raises(HeadwayError, match=why):
         find_recipe(name)
 
 
-def test_weights_must_fit():
+def test_weights_must_fit_and_arrive():
+    choices = replace(find_recipe("rotation+simmim").task, weights=(1.0, 3.0))
+    assert choices.build(small_backbone(), Facts(9, 3, pictures, SIDE)).weights == (1.0, 3.0)
     with pytest.raises(HeadwayError, match="2 weights"):
         replace(find_recipe("rotation+mae").task, weights=(1.0, 2.0, 3.0))

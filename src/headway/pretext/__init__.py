@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import sys
+from collections import Counter
 
 from headway.config import Recipe
 from headway.errors import HeadwayError, unknown
@@ -66,10 +67,14 @@ def find_recipe(task: str) -> Recipe:
     if task in TASKS:
         return TASKS[task]
     if "+" in task:
-        names = task.split("+")
-        if len(set(names)) < len(names):
-            raise HeadwayError(f"cannot train '{task}': a combination names each task once")
-        return combine({name.partition(":")[0].rpartition(".")[2]: find_recipe(name) for name in names})
+        parts = task.split("+")
+        names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # a file's own, of a user's
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise HeadwayError(
+                f"cannot train '{task}': two of its games are called '{twice[0]}'; name each once, and a file otherwise"
+            )
+        return combine({name: find_recipe(part) for name, part in zip(names, parts, strict=True)})
     if ":" not in task:
         raise unknown("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
     module_name, _, attribute = task.partition(":")
