@@ -2,7 +2,7 @@
 
     python benchmarks/peer_simclr.py --data cifar10=DATA --budget 1200 --cores 1 --seeds 0 1 2
 
-The peer is SimCLR out of lightly's own parts (transform, head, loss; ``pip install 'headway[peers]'``) around
+The peer is SimCLR out of lightly's own parts (transform, head, loss; ``pip install '.[peers]'``) around
 torchvision's ResNet-18, in the settings of the field for small pictures: 3x3 first convolution, no pooling after it,
 bfloat16, channels last, AdamW, a cosine over the budget. Pictures of 64 pixels are halved by its first convolution,
 which shows it four times as many of them. Its seconds are those of its process while it trains, loading included; ours

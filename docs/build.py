@@ -3,8 +3,9 @@
     python docs/build.py            # tables from benchmarks/cells, the contact sheet
     python docs/build.py --games    # also the sheets of the games, with answers of networks trained for them (minutes)
 
-In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced, in docs/leaderboard.md
-what follows ``<!-- measured: DATA BUDGET -->``; in README.md the last column of the tasks that have been measured.
+In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced by recipe and results, in
+docs/leaderboard.md what follows ``<!-- measured: DATA BUDGET -->``; in README.md the last column of the tasks that have
+been measured.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import headway
+from headway.config import Recipe
 from headway.pretext import TASKS
 from headway.samples import write_folder
 
@@ -32,6 +34,7 @@ GAMES = {
 }  # fmt: skip
 """Steps for which a network is trained, on drawn animals of 64 pixels, before it is asked."""
 PROBES = {"knn": "20-NN", "linear": "linear", "best": "best layer", "ten": "10 labels a class"}
+NOTHING = "Its loss is tested against a slow reference; what its features are worth has not been measured yet.\n"
 COLOURED, GREY = ("raw pixels", "untrained"), ("raw pixels in grey", "untrained in grey")
 
 
@@ -83,9 +86,9 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
     budget.
     """
     own = [cell for cell in cells if page_of(cell["task"]) == task and not cell["data"].endswith("-dev")]
+    parts = [by_recipe(TASKS[task])] if task in TASKS else []
     if not own:
-        return "Its loss is tested against a slow reference; what its features are worth has not been measured yet.\n"
-    parts = []
+        parts.append(NOTHING)
     for data, budget in sorted({(cell["data"], cell["budget"]) for cell in own}):
         found = [cell for cell in own if (cell["data"], cell["budget"]) == (data, budget)]
         base = [cell for cell in cells if cell["data"] == data and cell["task"] in COLOURED]
@@ -102,6 +105,17 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
             f"`{command} --cores {cores} --seeds {seeds}`\n"
         )
     return "\n".join(parts)
+
+
+def by_recipe(recipe: Recipe) -> str:
+    """What a task's recipe says of optimiser, batch and length."""
+    optim, batch = recipe.optim, recipe.batch
+    force = "" if batch == 256 else f" ({optim.peak(batch):g} in force)"
+    method = {"muon": "Muon", "adamw": "AdamW"}[optim.method]
+    return (
+        f"By its recipe: {method} at {optim.lr:g} for 256 pictures, {batch} pictures a step{force}, "
+        f"weight decay {optim.weight_decay:g}; {recipe.epochs} epochs\nwhere neither budget nor length is given.\n"
+    )
 
 
 def page_of(task: str) -> str:

@@ -52,6 +52,10 @@ def test_unknown_names_suggest_the_nearest(two, tmp_path, capsys):
     assert "did you mean vit_tiny" in refused(capsys, "pretrain", "rotation", *words, "--backbone", "vit_tinny")
     assert "resnet18" in refused(capsys, "pretrain", "rotation", *words, "--backbone", "timm:resnet19")
     assert "did you mean pretrain" in refused(capsys, "pretrian", "rotation")
+    assert "auto is no task of its own" in refused(capsys, "show", "auto", "--data", two, "--out", tmp_path / "s.png")
+    assert "auto is no task of its own" in refused(capsys, "pretrain", "auto+mae", *words)
+    compared = ["--data", two, "--labels", two, "--out", tmp_path / "r"]
+    assert "give the run that it made" in refused(capsys, "compare", *compared, "--tasks", "auto,simclr")
     assert not (tmp_path / "r").exists()
 
 

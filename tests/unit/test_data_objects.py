@@ -268,7 +268,7 @@ def test_parquet_without_its_reader_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    with pytest.raises(HeadwayError, match=r"pip install 'headway\[parquet\]'; or give a CSV"):
+    with pytest.raises(HeadwayError, match=r"pip install pyarrow; or give a CSV"):
         open_source(tmp_path / "t.parquet")
 
 

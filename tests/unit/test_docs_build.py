@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from headway.config import Optim, Recipe
+from headway.pretext.rotation import Rotation
+
 BUILD = Path(__file__).parents[2] / "docs" / "build.py"
 PROBES = {"knn": 40.0, "linear": 50.0, "best": 51.0, "ten": 30.0, "labels": 50000, "test": 10000}
 
@@ -45,6 +48,18 @@ def test_the_page_of_combinations_shows_all_of_them(measured):
 
 def test_what_was_not_measured_is_said_so(measured):
     assert "has not been measured yet" in measured("combined", [cell("mae")])
+    assert "has not been measured yet" in measured("dino", [cell("mae")])
+
+
+def test_a_page_says_its_recipe(build):
+    optim = Optim(method="muon", lr=8e-3)
+    text = build["by_recipe"](Recipe(task=Rotation(), optim=optim, epochs=100, batch=64))
+    assert text.startswith(
+        "By its recipe: Muon at 0.008 for 256 pictures, 64 pictures a step (0.002 in force), weight decay 0.05"
+    )
+    assert "100 epochs" in text
+    text = build["by_recipe"](Recipe(task=Rotation(), optim=Optim(lr=1.5e-3), epochs=9, batch=256))
+    assert "AdamW at 0.0015 for 256 pictures, 256 pictures a step, weight" in text
 
 
 def test_a_leaderboard_has_the_best_first_and_training_from_scratch_last(build):

@@ -120,7 +120,7 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
 def test_a_client_that_is_missing_is_named_with_what_to_install(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
-    with pytest.raises(HeadwayError, match=rf"pip install 'headway\[{name}\]'"):
+    with pytest.raises(HeadwayError, match=f"pip install {name}"):
         check_loggers([name])
 
 

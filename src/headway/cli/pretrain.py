@@ -15,8 +15,8 @@ from headway.data.source import Source, in_form
 from headway.data.store import form_wanted, natural_size
 from headway.distributed import rank
 from headway.downstream.probe import knn_probe
-from headway.pretext import find_recipe
-from headway.train.auto import AUTO, HOUR, advice_of, advise, refuse_choices, situation
+from headway.pretext import AUTO, find_recipe
+from headway.train.auto import HOUR, advice_of, advise, refuse_choices, situation
 from headway.train.engine import make_fabric
 from headway.train.interrupt import Interrupted
 from headway.train.job import BACKBONE, Job, Stem, seconds_of
@@ -71,7 +71,7 @@ def pretrain(
         patch: Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above.
         size: Side in pixels of the square main view; 0: the median short side, at most 224.
         budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
-        epochs: Passes over the data; without budget and steps, the recipe's.
+        epochs: Passes over the data; without budget and steps, the recipe's (of auto: an hour).
         steps: Optimiser steps.
         channels: C of every picture; 0: as most have, or as the weights want. With C, C equal pages of a TIFF are one
             picture.

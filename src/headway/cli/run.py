@@ -14,8 +14,7 @@ from headway.config import Recipe
 from headway.distributed import announced, rank
 from headway.errors import HeadwayError
 from headway.files import to_json
-from headway.pretext import find_recipe
-from headway.train.auto import AUTO
+from headway.pretext import AUTO, find_recipe
 from headway.train.record import recipe_for
 
 

@@ -106,9 +106,7 @@ def _parquet(path: Path) -> Iterator[list[str]]:
     try:
         pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError as error:
-        raise HeadwayError(
-            f"'{path}' is Parquet, which pyarrow reads: pip install 'headway[parquet]'; or give a CSV"
-        ) from error
+        raise HeadwayError(f"'{path}' is Parquet, which pyarrow reads: pip install pyarrow; or give a CSV") from error
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)

@@ -58,6 +58,10 @@ TASKS: dict[str, Recipe] = {
 }
 
 
+AUTO = "auto"
+"""What ``headway pretrain`` takes in place of a task: rules (headway/train/auto.py) choose one, and much else."""
+
+
 def find_recipe(task: str) -> Recipe:
     """The recipe called ``task``: a name in TASKS, a user's own as ``my_package.my_file:RECIPE``, or ``a+b`` of them.
 
@@ -66,6 +70,11 @@ def find_recipe(task: str) -> Recipe:
     """
     if task in TASKS:
         return TASKS[task]
+    if task == AUTO:
+        raise HeadwayError(
+            f"{AUTO} is no task of its own: it chooses task, network and view for headway pretrain; name a task here, "
+            "or where public backbones are taken give the run that it made"
+        )
     if "+" in task:
         parts = task.split("+")
         names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # a file's own, of a user's

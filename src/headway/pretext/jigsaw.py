@@ -123,5 +123,4 @@ class JigsawTask(PretextTask):
         return [dealt, Panel("restored", board(views.tiles, restored), marks), Panel("the truth", truth)]
 
 
-# A picture gives nine tiles, so that 64 of them are as much work as 256 usually are.
 RECIPE = Recipe(task=Jigsaw(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch=64)

@@ -119,7 +119,6 @@ class RelativePositionTask(PretextTask):
         return [*dealt, laid("the answer", answer, marks), truth]
 
 
-# A picture gives nine tiles, so that 64 of them are as much work as 256 usually are.
 RECIPE = Recipe(
     task=RelativePosition(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=64, detail=1.5
 )

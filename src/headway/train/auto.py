@@ -21,8 +21,6 @@ from headway.train.job import LARGEST, Stem
 from headway.train.record import FILE, job_of, read_record
 from headway.views.augment import simclr
 
-AUTO = "auto"
-"""What is typed in place of a task."""
 HOUR = 3600.0
 """Seconds that are planned for where no budget is given."""
 DEVICE = 200.0

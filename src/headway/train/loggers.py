@@ -140,7 +140,7 @@ def check_loggers(names: Sequence[str]) -> None:
         try:
             importlib.import_module(LOGGERS[name].module)
         except ImportError as error:
-            raise HeadwayError(f"--log {name} needs its client: pip install 'headway[{name}]'") from error
+            raise HeadwayError(f"--log {name} needs its client: pip install {name}") from error
 
 
 @contextmanager
