@@ -111,10 +111,11 @@ def by_recipe(recipe: Recipe) -> str:
     """What a task's recipe says of optimiser, batch and length."""
     optim, batch = recipe.optim, recipe.batch
     force = "" if batch == 256 else f" ({optim.peak(batch):g} in force)"
+    decay = f"{optim.weight_decay:g}" + (f" to {optim.final_decay:g}" if optim.final_decay is not None else "")
     method = {"muon": "Muon", "adamw": "AdamW"}[optim.method]
     return (
         f"By its recipe: {method} at {optim.lr:g} for 256 pictures, {batch} pictures a step{force}, "
-        f"weight decay {optim.weight_decay:g}; {recipe.epochs} epochs\nwhere neither budget nor length is given.\n"
+        f"weight decay {decay}; {recipe.epochs} epochs\nwhere neither budget nor length is given.\n"
     )
 
 
