@@ -17,6 +17,7 @@ _WHERE = {
     "curve": "headway.cli.curve",
     "demo": "headway.cli.demo",
     "embed": "headway.cli.embed",
+    "export": "headway.cli.export",
     "predict": "headway.cli.predict",
     "pretrain": "headway.cli.pretrain",
     "rank": "headway.cli.rank",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from headway.cli.curve import curve as curve
     from headway.cli.demo import demo as demo
     from headway.cli.embed import embed as embed
+    from headway.cli.export import export as export
     from headway.cli.predict import predict as predict
     from headway.cli.pretrain import pretrain as pretrain
     from headway.cli.rank import rank as rank

@@ -121,7 +121,7 @@ class TimmBackbone(nn.Module):
         pooled = self.finish(features.mean((2, 3), keepdim=True)).flatten(1)  # B D
         patches = self.finish(features)  # B D rows columns
         rows, columns = patches.shape[-2:]
-        prefix = patches.new_zeros(len(x), 0, self.embed_dim)  # B 0 D
+        prefix = patches.new_zeros(x.shape[0], 0, self.embed_dim)  # B 0 D
         return Features(pooled, patches.flatten(2).transpose(1, 2), prefix, (rows, columns))
 
     def _token_features(self, x: Tensor, layers: Sequence[int]) -> Features:

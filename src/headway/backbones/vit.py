@@ -141,14 +141,14 @@ class ViT(nn.Module):
         x = self.prepare(images, self.norm.weight.dtype)  # B C H W
         grid = grid_of(x, self.patch_size)
         if keep is not None:
-            check_patches("keep", keep, len(x))
+            check_patches("keep", keep, x.shape[0])
         tokens = self._tokens(x, grid, keep, mask, fill)  # B N D
         if self.positions is not None:
             positions = stretch(self.positions, grid)  # N D
             tokens = tokens + (positions if place else positions * 0.0)  # times 0: every parameter keeps a gradient
         if keep is not None:
             tokens = tokens.gather(1, keep[..., None].expand(-1, -1, self.embed_dim))  # B K D
-        prefix = [p.expand(len(x), -1, -1) for p in (self.class_token, self.registers) if p is not None]  # B P D
+        prefix = [p.expand(x.shape[0], -1, -1) for p in (self.class_token, self.registers) if p is not None]  # B P D
         tokens = torch.cat([*prefix, tokens], 1) if prefix else tokens  # B P+N D
         ahead = sum(p.shape[1] for p in prefix)
         turns = self._turns(grid, ahead, keep) if self.positions is None and place else None

@@ -12,6 +12,7 @@ VERBS = {
     "pretrain": "train a backbone on unlabelled pictures",
     "transfer": "change the output layer: from a run and labelled pictures to a classifier",
     "predict": "name what is in pictures, with a classifier",
+    "export": "write a classifier or a backbone as one file that runs without Headway (ONNX, torch.export)",
     "embed": "write the features of pictures",
     "compare": "the verdict: which task helped, by how much, or that nobody can tell",
     "curve": "accuracy against labels a class, beside from scratch and untrained",

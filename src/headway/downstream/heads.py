@@ -70,7 +70,7 @@ class AttentivePooling(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """B N D -> B K."""
-        query = self.query.expand(len(patches), -1, -1)  # B 1 D
+        query = self.query.expand(patches.shape[0], -1, -1)  # B 1 D
         return self.output(self.attention(query, self.norm(patches))[:, 0])
 
 

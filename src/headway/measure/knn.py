@@ -43,17 +43,16 @@ def knn_scores(
     if k < 1 or temperature <= 0:
         raise ValueError(f"k and temperature must be positive, got {k} and {temperature}")
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
-    parts = [
-        _votes(part @ bank.T, bank_labels, classes, min(k, len(bank)), temperature)
-        for part in queries.split(max(1, CELLS // len(bank)))
-    ]
-    return torch.cat(parts)  # Q K
+    # A program that is written down (headway export) is for any number of queries: there is nothing to count yet.
+    pieces = (queries,) if torch.compiler.is_exporting() else queries.split(max(1, CELLS // len(bank)))
+    votes = [_votes(piece @ bank.T, bank_labels, classes, min(k, len(bank)), temperature) for piece in pieces]
+    return torch.cat(votes)  # Q K
 
 
 def _votes(similarity: Tensor, bank_labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
     nearest, index = similarity.topk(k, dim=1)  # Q k, twice
     shares = (nearest / temperature).softmax(dim=1)  # Q k: exp(s / temperature), scaled to sum to one without overflow
-    votes = shares.new_zeros(len(shares), classes)
+    votes = shares.new_zeros(shares.shape[0], classes)
     return votes.scatter_add_(1, bank_labels[index], shares)  # Q K
 
 

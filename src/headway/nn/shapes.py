@@ -48,7 +48,7 @@ def check_inputs(widths: tuple[int, int, int] | None, x: Tensor, key: Tensor | N
         raise ValueError("no keys were given to attention made for cross-attention; it has a key_width")
     value = key if value is None else value
     for name, tokens, width in zip(("x", "key", "value"), (x, key, value), widths, strict=True):
-        if tokens.dim() != 3 or tokens.shape[-1] != width or len(tokens) != len(x):
+        if tokens.dim() != 3 or tokens.shape[-1] != width or tokens.shape[0] != x.shape[0]:
             letter = "T" if name == "x" else "S"
             raise ValueError(f"{name} must be B {letter} D = {len(x)} {letter} {width}, got {_sizes(tokens)}")
     if value.shape[1] != key.shape[1]:
