@@ -119,6 +119,14 @@ def missing(backbone: Any, needs: Iterable[str], task: str = "this") -> HeadwayE
     )
 
 
+def side_of_timm(name: str) -> int:
+    """The side in pixels that timm made the model timm:NAME for; 224 where it doesn't say."""
+    from timm.models import get_pretrained_cfg
+
+    known = get_pretrained_cfg(name.removeprefix("timm:"))
+    return int(known.input_size[-1]) if known else 224
+
+
 def _timm(model: str, pretrained: bool, **choices: Any) -> nn.Module:
     if model.split(".")[0] not in _timm_models():
         raise unknown("timm model", model, _near(model, _timm_models(), ("resnet18", "resnet50", "convnext_tiny")))

@@ -32,7 +32,7 @@ def cluster(
     Example: headway cluster runs/photos --data labelled
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote.
+        run: A run folder that ``headway pretrain`` wrote, a file of weights, or timm:NAME (timm fetches its weights).
         data: Labelled pictures; labels are used to judge the clusters, never to find them.
         repeats: How often everything is done, each time with other starts (and another untrained network).
         seed: Of the first time.
@@ -42,7 +42,7 @@ def cluster(
     """
     if repeats < 1:
         raise HeadwayError(f"--repeats must be 1 or more, got {repeats}")
-    pretrained, _ = load_run(Path(run))
+    pretrained, _ = load_run(run)
     size = view_size(pretrained)
     source = open_source(data, labelled=True, like=pretrained)
     with counting("decoding") as progress:

@@ -8,8 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from tyro.conf import Positional
 
+from headway.backbones.weights import digest_of
 from headway.cli.screen import counting, name_skipped, note
 from headway.data.open import open_source, open_test
 from headway.data.source import Source
@@ -18,7 +20,7 @@ from headway.downstream.labelled import Labelled, gather_labelled
 from headway.downstream.swap import load_run, view_size
 from headway.draws import hashed
 from headway.errors import HeadwayError
-from headway.files import digest, write_json, write_text, write_whole
+from headway.files import write_json, write_text, write_whole
 from headway.reports.chart import Line, Words, draw_chart
 from headway.train.job import DETAIL, stored_side
 from headway.train.pool import seen_in_pretraining, transductive
@@ -49,7 +51,7 @@ def curve(
     Example: headway curve runs/photos --data labelled --per-class 1,5,20,all --out curves/photos
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote.
+        run: A run folder that ``headway pretrain`` wrote, a file of weights, or timm:NAME (timm fetches its weights).
         data: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
         test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside.
         per_class: Labels a class, with commas between; "all" is all there are.
@@ -76,7 +78,7 @@ def curve(
         raise HeadwayError("--resume goes on with what lies in --out; give it")
     if out is not None:
         check_free(Path(out), resume)
-    backbone, _ = load_run(Path(run))
+    backbone, _ = load_run(run)
     check_heads([head], [backbone])
     size = view_size(backbone)
     source = open_source(data, labelled=True, group_by=group_by, like=backbone)
@@ -89,7 +91,7 @@ def curve(
         raise HeadwayError("too few pictures are left to test on; label more, or give --test")
     seen = seen_in_pretraining(Path(run), pictures.test_hashes)
     counts = _within(wanted, int(pictures.labels.bincount().max()))
-    cells = None if out is None else Cells(Path(out), _record(Path(run), pictures, head, label_steps, seed), resume)
+    cells = None if out is None else Cells(Path(out), _record(backbone, pictures, head, label_steps, seed), resume)
     whole = Curve(
         backbone, pictures, size, head=head, counts=counts, draws=draws, seed=seed, label_steps=label_steps,
         keep=cells.get if cells else in_memory(),
@@ -150,13 +152,12 @@ def _within(counts: Sequence[Count], most: int) -> list[Count]:
     return few if len(few) == len(counts) else [*few, None]
 
 
-def _record(run: Path, pictures: Labelled, head: str, label_steps: int, seed: int) -> dict[str, Any]:
+def _record(backbone: nn.Module, pictures: Labelled, head: str, label_steps: int, seed: int) -> dict[str, Any]:
     """Everything that must be as it was for a curve to be gone on with."""
     assert pictures.groups is not None
     contents = (pictures.labels, pictures.test_labels, pictures.test_hashes)
-    weights = run / "model.safetensors" if run.is_dir() else run
     return {
-        "run": digest(weights), "labels": hashed(*(x.tolist() for x in contents)), "head": head,
+        "run": digest_of(backbone), "labels": hashed(*(x.tolist() for x in contents)), "head": head,
         "label_steps": label_steps, "seed": seed, "group_by": hashed(*pictures.groups.tolist()),
     }  # fmt: skip
 

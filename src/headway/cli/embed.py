@@ -10,17 +10,17 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional
 
+from headway.backbones.weights import digest_of
 from headway.cli.screen import counting, name_skipped
 from headway.data.open import open_source
 from headway.data.source import Source
-from headway.downstream.classifier import BACKBONE, refuse_existing
+from headway.downstream.classifier import refuse_existing
 from headway.downstream.embedding import check_embedding
 from headway.downstream.embedding import embed as compute
 from headway.downstream.growing import Growing
 from headway.downstream.stream import identity, stream
 from headway.downstream.swap import load_run, view_size
 from headway.errors import HeadwayError
-from headway.files import digest
 
 WHOLE = "whole"
 ROWS, TABLE = f"{WHOLE}/features.npy", f"{WHOLE}/files.csv"
@@ -45,7 +45,8 @@ def embed(
     Example: headway embed runs/photos --data photos --out features.npz
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote, or a classifier's.
+        run: A run folder that ``headway pretrain`` wrote, or a classifier's; or a file of weights, or timm:NAME (timm
+            fetches its weights).
         data: Pictures: a folder, tars, or a CSV with a column "file".
         out: The .npz file or the folder to write; it must not exist.
         features: One vector a picture (pooled), one a class token and register (prefix), or one a patch (patches).
@@ -58,11 +59,10 @@ def embed(
     target = refuse_existing(Path(out))
     if target.suffix not in ("", ".npz"):
         raise HeadwayError(f"--out '{out}' is neither a .npz file nor a folder (a name without a dot)")
-    backbone, _ = load_run(Path(run))
+    backbone, _ = load_run(run)
     check_embedding(backbone, features, layer)
     size, source = view_size(backbone), open_source(data, like=backbone)
-    weights = Path(run) / BACKBONE if Path(run).is_dir() else Path(run)
-    job = {"weights": digest(weights), "data": identity(source), "features": features, "layer": layer, "size": size}
+    job = {"weights": digest_of(backbone), "data": identity(source), "features": features, "layer": layer, "size": size}
     growing = Growing(target, job, (ROWS, TABLE), resume=resume)
     if not growing.next:
         growing.notes = {"shape": [], "longest": 1}

@@ -23,7 +23,8 @@ def export(model: Positional[str], *, out: str | Path) -> dict[str, Any]:
     Example: headway export models/photos --out photos.onnx
 
     Args:
-        model: A classifier that ``headway transfer`` wrote (probabilities come out), or a run (features come out).
+        model: A classifier that ``headway transfer`` wrote (probabilities come out), or a run (features come out); or
+            a file of weights, or timm:NAME (timm fetches its weights).
         out: The file to write, by its ending; it must not exist.
 
     Returns:
@@ -34,7 +35,7 @@ def export(model: Positional[str], *, out: str | Path) -> dict[str, Any]:
     if file.suffix not in WRITERS:
         raise HeadwayError(f"--out '{out}' ends in neither of {', '.join(WRITERS)}")
     named = (folder / RECORD).is_file()
-    portable = of_classifier(load_classifier(folder)) if named else of_backbone(load_run(folder)[0])
+    portable = of_classifier(load_classifier(folder)) if named else of_backbone(load_run(model)[0])
     with errors.status("writing, then asking what was written"):
         content = WRITERS[file.suffix](portable)
     write_bytes(file, content)

@@ -40,7 +40,7 @@ def rank(
     Example: headway rank runs/a runs/b runs/c --data photos
 
     Args:
-        runs: Run folders that ``headway pretrain`` wrote.
+        runs: Run folders that ``headway pretrain`` wrote, files of weights, or timm:NAME.
         data: Pictures; no label is looked at. 2,000 of them, evenly spread, are enough.
         labels: Labelled pictures, if there are any: a linear probe then says how well the order is the real one.
         test: Pictures to test the probe on; none: a stratified fifth of the labelled ones is set aside.
@@ -55,7 +55,7 @@ def rank(
     """
     if not runs:
         raise HeadwayError("give the folder of one run at least: headway rank RUN ... --data PICTURES")
-    backbones: list[Any] = [load_run(Path(run))[0] for run in runs]
+    backbones: list[Any] = [load_run(run)[0] for run in runs]
     widths = {backbone.embed_dim for backbone in backbones}
     if len(widths) > 1:
         note(f"these runs are {', '.join(map(str, sorted(widths)))} wide: measures of other widths don't compare")

@@ -48,7 +48,7 @@ def transfer(
     Example: headway transfer runs/photos --data labelled --head linear --out models/photos
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote.
+        run: A run folder that ``headway pretrain`` wrote, a file of weights, or timm:NAME (timm fetches its weights).
         data: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
         out: The classifier's folder to write; it must not exist.
         head: knn (nothing is trained), linear, attentive or mlp (the backbone stays as it is), finetune (everything
@@ -78,7 +78,7 @@ def transfer(
         raise HeadwayError(f"--blocks and --layer-decay are for head finetune, got head {head}")
     if head != "lora" and rank != FINE_TUNE.rank:
         raise HeadwayError(f"--rank is for head lora, got head {head}")
-    backbone, cut = load_run(Path(run))
+    backbone, cut = load_run(run)
     size = view_size(backbone)
     source = open_source(data, labelled=True, labels=labels, group_by=group_by, like=backbone)
     held = open_test(test, group_by=group_by, like=backbone)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headway.backbones.load import build_backbone
+from headway.backbones.load import build_backbone, side_of_timm
 from headway.downstream.classifier import RECORD, Classifier, load_classifier
 from headway.downstream.swap import load_run, view_size
 from headway.errors import HeadwayError
@@ -43,7 +43,7 @@ def load_network(model: str, size: int = 0, pretrained: bool = True) -> Network:
     if size < 0:
         raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {size}")
     if model.startswith("timm:"):
-        backbone: Any = build_backbone(model, size=size or _natural(model), pretrained=pretrained).eval()
+        backbone: Any = build_backbone(model, size=size or side_of_timm(model), pretrained=pretrained).eval()
     elif (Path(model) / RECORD).is_file():
         classifier = load_classifier(Path(model))
         backbone = classifier.backbone
@@ -60,11 +60,3 @@ def _prefix_names(backbone: Any) -> tuple[str, ...]:
         first = getattr(backbone.network, "cls_token", None) is not None
         count = backbone.prefix_tokens - first
     return ("class token",) * first + tuple(f"register {number + 1}" for number in range(count))
-
-
-def _natural(model: str) -> int:
-    """The side that timm made the model for."""
-    from timm.models import get_pretrained_cfg
-
-    cfg = get_pretrained_cfg(model.removeprefix("timm:"))
-    return int(cfg.input_size[-1]) if cfg else 224

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from headway.backbones.load import build_backbone, side_of_timm
 from headway.backbones.weights import load_backbone
 from headway.errors import HeadwayError
 from headway.protocol import Learner
@@ -43,12 +44,18 @@ def swap(learner: Learner, head: nn.Module) -> Swap:
     return Swap(learner.backbone, head, cut)
 
 
-def load_run(run: Path) -> tuple[nn.Module, Shapes]:
-    """The backbone of a run (or of a file of weights) and the pretext tensors that are left behind.
+def load_run(run: str | Path) -> tuple[nn.Module, Shapes]:
+    """The backbone of a run and the pretext tensors that are left behind.
+
+    Args:
+        run: Its folder; or a file of weights, or timm:NAME with the weights that timm fetches, which leave none behind.
 
     Raises:
-        HeadwayError: Where there is no run, or it is damaged.
+        HeadwayError: Where there is none, it is damaged, or can't be fetched.
     """
+    if str(run).startswith("timm:"):
+        return build_backbone(str(run), size=side_of_timm(str(run)), pretrained=True).eval().float(), ()
+    run = Path(run)
     if not run.is_file() and not (run / "model.safetensors").exists():
         hint = "finish it with --resume" if (run / "run.json").exists() else "give the folder that pretrain wrote"
         raise HeadwayError(f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
