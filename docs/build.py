@@ -82,8 +82,8 @@ def fill(page: Path, mark: str, text: str) -> None:
 
 
 def measured(task: str, cells: list[dict[str, Any]]) -> str:
-    """The rows of a task (of all combinations for ``combined``) beside the baselines, a table for each data set and
-    budget.
+    """A task's recipe, and its rows (of all combinations for ``combined``) beside the baselines, a table for each data
+    set and budget.
     """
     own = [cell for cell in cells if page_of(cell["task"]) == task and not cell["data"].endswith("-dev")]
     parts = [by_recipe(TASKS[task])] if task in TASKS else []

@@ -55,7 +55,7 @@ def test_unknown_names_suggest_the_nearest(two, tmp_path, capsys):
     assert "auto is no task of its own" in refused(capsys, "show", "auto", "--data", two, "--out", tmp_path / "s.png")
     assert "auto is no task of its own" in refused(capsys, "pretrain", "auto+mae", *words)
     compared = ["--data", two, "--labels", two, "--out", tmp_path / "r"]
-    assert "give the run that it made" in refused(capsys, "compare", *compared, "--tasks", "auto,simclr")
+    assert "as --public RUN" in refused(capsys, "compare", *compared, "--tasks", "auto,simclr")
     assert not (tmp_path / "r").exists()
 
 

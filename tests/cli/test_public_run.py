@@ -20,10 +20,11 @@ def fetched(monkeypatch):
     create = timm.create_model
 
     def with_weights(*given, pretrained=False, **choices):
+        if not pretrained:
+            return create(*given, **choices)
         with torch.random.fork_rng():
-            if pretrained:
-                torch.manual_seed(17)
-            return create(*given, pretrained=False, **choices)
+            torch.manual_seed(17)
+            return create(*given, **choices)
 
     monkeypatch.setattr(timm, "create_model", with_weights)
 
@@ -51,6 +52,8 @@ def test_verbs_take_it_for_a_run(fetched, labelled, tmp_path):
     embedded = headway.embed(NAME, data=labelled, out=tmp_path / "f.npz")
     assert (embedded["pictures"], embedded["width"]) == (48, 512)
     assert np.load(tmp_path / "f.npz")["features"].shape == (48, 512)
+    assert headway.cluster(NAME, data=labelled, repeats=1)["pictures"] == 48
+    assert headway.export(NAME, out=tmp_path / "n.pt2")["input"]["shape"][-1] == SIDE
     assert headway.rank([NAME], data=labelled)["rows"][0]["run"] == NAME
 
 
@@ -64,4 +67,6 @@ def test_what_cannot_be_fetched_is_one_line(labelled, tmp_path, monkeypatch, cap
     assert len(said) == 1 and "timm can't build resnet10t" in said[0] and "no route to host" in said[0]
     assert main(["transfer", "timm:resnet10x", "--data", str(labelled), "--out", str(tmp_path / "m")]) == 2
     assert "did you mean" in capsys.readouterr().err
+    assert main(["transfer", f"{NAME}.no_such_weights", "--data", str(labelled), "--out", str(tmp_path / "m")]) == 2
+    assert "timm has no weights called timm:resnet10t.no_such_weights" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()

@@ -57,7 +57,9 @@ def test_a_page_says_its_recipe(build):
     assert text.startswith(
         "By its recipe: Muon at 0.008 for 256 pictures, 64 pictures a step (0.002 in force), weight decay 0.05"
     )
-    assert "100 epochs" in text
+    assert "100 epochs" in text and "By its recipe: " in build["measured"]("mae", [cell("mae")])
+    rising = Optim(weight_decay=0.04, final_decay=0.4)
+    assert "weight decay 0.04 to 0.4;" in build["by_recipe"](Recipe(task=Rotation(), optim=rising))
     text = build["by_recipe"](Recipe(task=Rotation(), optim=Optim(lr=1.5e-3), epochs=9, batch=256))
     assert "AdamW at 0.0015 for 256 pictures, 256 pictures a step, weight" in text
 

@@ -30,7 +30,7 @@ def test_a_game_of_ones_own_deals_the_corner_that_it_says(beside):
     assert torch.equal((outermost * 255 / 60).round().long(), dealt.corners)
 
 
-def test_a_game_of_ones_own_learns_and_is_shown(beside, tmp_path):
+def test_a_game_of_ones_own_is_trained_and_shown(beside, tmp_path):
     write_folder(tmp_path / "animals", 24, 32, seed=0)
     small = {"backbone": "vit_nano", "stem": "conv", "patch": 8}
     run = headway.pretrain(CORNER, data=str(tmp_path / "animals"), out=str(tmp_path / "run"), steps=3, **small)

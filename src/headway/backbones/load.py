@@ -119,12 +119,25 @@ def missing(backbone: Any, needs: Iterable[str], task: str = "this") -> HeadwayE
     )
 
 
-def side_of_timm(name: str) -> int:
-    """The side in pixels that timm made the model timm:NAME for; 224 where it doesn't say."""
+def timm_network(name: str, size: int = 0, pretrained: bool = True) -> nn.Module:
+    """timm:NAME as it comes, in evaluation mode.
+
+    Args:
+        name: With timm: before it.
+        size: Side in pixels of the pictures; 0: the one that timm made it for (224 where it doesn't say).
+        pretrained: Fetch timm's weights.
+
+    Raises:
+        HeadwayError: timm has no such model or weights, or can't fetch or build them.
+    """
     from timm.models import get_pretrained_cfg
 
-    known = get_pretrained_cfg(name.removeprefix("timm:"))
-    return int(known.input_size[-1]) if known else 224
+    try:
+        known = get_pretrained_cfg(name.removeprefix("timm:"))
+    except RuntimeError as error:  # a tag that it doesn't know
+        raise HeadwayError(f"timm has no weights called {name}: {error}; leave out what follows the dot") from error
+    natural = int(known.input_size[-1]) if known else 224
+    return build_backbone(name, size=size or natural, pretrained=pretrained).eval()
 
 
 def _timm(model: str, pretrained: bool, **choices: Any) -> nn.Module:

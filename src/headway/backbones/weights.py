@@ -33,8 +33,8 @@ def save_backbone(backbone: nn.Module, path: str | Path) -> None:
 
 
 def digest_of(network: nn.Module) -> str:
-    """SHA-256 of every weight and buffer, in hexadecimal: whether a network is still the one that was known."""
-    found = hashlib.sha256()
+    """SHA-256 of a backbone's description and of every weight: whether it is still the one that was known."""
+    found = hashlib.sha256(json.dumps(architecture(network)).encode())
     for name, tensor in network.state_dict().items():
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

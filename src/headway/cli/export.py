@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from headway.cli.screen import errors
 from headway.downstream.classifier import RECORD, load_classifier, refuse_existing
-from headway.downstream.portable import WRITERS, of_backbone, of_classifier
+from headway.downstream.portable import FORMATS, of_backbone, of_classifier, written
 from headway.downstream.swap import load_run
 from headway.errors import HeadwayError
 from headway.files import write_bytes
@@ -32,12 +32,12 @@ def export(model: Positional[str], *, out: str | Path) -> dict[str, Any]:
         classes: what the file says of itself under the key "headway".
     """
     file, folder = refuse_existing(Path(out)), Path(model)
-    if file.suffix not in WRITERS:
-        raise HeadwayError(f"--out '{out}' ends in neither of {', '.join(WRITERS)}")
+    if file.suffix not in FORMATS:
+        raise HeadwayError(f"--out '{out}' must end in {' or '.join(FORMATS)}, which says the format")
     named = (folder / RECORD).is_file()
     portable = of_classifier(load_classifier(folder)) if named else of_backbone(load_run(model)[0])
     with errors.status("writing, then asking what was written"):
-        content = WRITERS[file.suffix](portable)
+        content = written(portable, file.suffix)
     write_bytes(file, content)
     return {"out": str(file), "bytes": len(content), **portable.describe()}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headway.backbones.load import build_backbone, side_of_timm
+from headway.backbones.load import timm_network
 from headway.downstream.classifier import RECORD, Classifier, load_classifier
 from headway.downstream.swap import load_run, view_size
 from headway.errors import HeadwayError
@@ -43,7 +43,7 @@ def load_network(model: str, size: int = 0, pretrained: bool = True) -> Network:
     if size < 0:
         raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {size}")
     if model.startswith("timm:"):
-        backbone: Any = build_backbone(model, size=size or side_of_timm(model), pretrained=pretrained).eval()
+        backbone: Any = timm_network(model, size, pretrained)
     elif (Path(model) / RECORD).is_file():
         classifier = load_classifier(Path(model))
         backbone = classifier.backbone

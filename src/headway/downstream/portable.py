@@ -8,6 +8,7 @@ written it is read back and asked about pictures: it must answer as Headway does
 import importlib
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +25,15 @@ from headway.measure.calibration import probabilities
 PICTURES = "pictures"
 """Name of what goes in, and of its first axis, which may have any length."""
 KEY = "headway"
-FAR = 1e-4
-"""Answers that differ by more, measured against the largest, are not the same answers."""
+"""Under which a file describes itself."""
 CLIENTS = ("onnx", "onnxscript", "onnxruntime")
-TRIED = (1, 3)
-"""Numbers of pictures that a file is asked about before it is written."""
+TOLERANCE = 1e-4
+"""Answers that differ by more, measured against the largest, are not the same answers."""
+COUNTS = (1, 3)
+"""How many pictures a file is asked about at once, before it is kept."""
+
+Ask = Callable[[Tensor], Sequence[Tensor]]
+"""What a file answers, read back: pictures -> outputs."""
 
 
 class Portable(NamedTuple):
@@ -53,14 +58,14 @@ class Portable(NamedTuple):
             "made by": f"headway {__version__}",
             "input": {
                 "name": PICTURES, "type": "float32", "shape": [PICTURES, channels, side, side], "range": [0, 1],
-                "made so": f"the central square of each picture, at {side} x {side} pixels, bilinear, antialiased",
+                "made so": f"the central square of each picture, upright, at {side} x {side} pixels, antialiased",
             },
             "outputs": list(self.outputs),
             **self.facts,
         }  # fmt: skip
 
 
-class Named(nn.Module):
+class Probabilities(nn.Module):
     """Pictures -> calibrated probabilities, B K."""
 
     def __init__(self, classifier: Classifier):
@@ -73,7 +78,7 @@ class Named(nn.Module):
         return probabilities(read(self.head, self.backbone(pictures)), self.temperature, self.several)
 
 
-class Seen(nn.Module):
+class PooledAndPatches(nn.Module):
     """Pictures -> one vector a picture, B D, and one a patch, B N D."""
 
     def __init__(self, backbone: nn.Module):
@@ -89,52 +94,81 @@ class Seen(nn.Module):
 def of_classifier(classifier: Classifier) -> Portable:
     """What names pictures."""
     facts = {"classes": list(classifier.classes), "several labels a picture": classifier.several}
-    return _portable(Named(classifier), classifier.backbone, classifier.size, ("probabilities",), facts)
+    return _portable(Probabilities(classifier), classifier.backbone, classifier.size, ("probabilities",), facts)
 
 
 def of_backbone(backbone: nn.Module) -> Portable:
     """What gives features."""
-    return _portable(Seen(backbone), backbone, view_size(backbone), ("pooled", "patches"), {})
+    return _portable(PooledAndPatches(backbone), backbone, view_size(backbone), ("pooled", "patches"), {})
 
 
-def to_onnx(portable: Portable) -> bytes:
-    """An ONNX file. Raises HeadwayError where a client is missing, or the network can't be written so."""
+def written(portable: Portable, ending: str) -> bytes:
+    """The content of a file, which was read back and answered as Headway does.
+
+    Args:
+        portable: What to write.
+        ending: One of FORMATS.
+
+    Raises:
+        HeadwayError: A client is missing, the network can't be written so, or answers otherwise.
+    """
+    try:
+        with torch.no_grad():
+            content, ask = FORMATS[ending](portable)
+            _must_agree(portable, ask)
+    except HeadwayError:
+        raise
+    except Exception as error:  # whatever a stranger's network makes a tracer or a reader raise
+        others = ", ".join(name for name in FORMATS if name != ending)
+        raise HeadwayError(
+            f"this network can't be written as {ending}: {str(error).strip()[:300]}; try {others}, or use it as a "
+            "torch module (headway.load_backbone)"
+        ) from error
+    return content
+
+
+def to_onnx(portable: Portable) -> tuple[bytes, Ask]:
+    """An ONNX file, and what it answers."""
     try:
         onnxruntime = [importlib.import_module(client) for client in CLIENTS][-1]
     except ImportError as error:
         raise HeadwayError(
             f"ONNX needs {error.name}: pip install {' '.join(CLIENTS)}; or write a file for torch, --out FILE.pt2"
         ) from error
-    written: Any = _traced(
-        portable,
-        lambda example, shapes: torch.onnx.export(
-            portable.network, (example,), dynamo=True, verbose=False, dynamic_shapes=shapes,
-            input_names=[PICTURES], output_names=list(portable.outputs),
-        ),
+    made: Any = torch.onnx.export(
+        portable.network, (_pictures(portable, 2),), dynamo=True, verbose=False, dynamic_shapes=VARIABLE,
+        input_names=[PICTURES], output_names=list(portable.outputs),
     )  # fmt: skip
-    written.model.metadata_props[KEY] = json.dumps(portable.describe())
-    content: bytes = written.model_proto.SerializeToString()
+    for graph in (made.model.graph, *made.model.functions.values()):
+        for node in graph:
+            node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # names of folders on this machine
+    made.model.metadata_props[KEY] = json.dumps(portable.describe())
+    content: bytes = made.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    _must_agree(portable, lambda pictures: [
-        torch.from_numpy(array) for array in session.run(None, {PICTURES: pictures.numpy()})
-    ])  # fmt: skip
-    return content
+
+    def ask(pictures: Tensor) -> Sequence[Tensor]:
+        return [torch.from_numpy(array) for array in session.run(None, {PICTURES: pictures.numpy()})]
+
+    return content, ask
 
 
-def to_program(portable: Portable) -> bytes:
-    """A file for ``torch.export.load``. Raises HeadwayError where the network can't be written so."""
-    program = _traced(
-        portable, lambda example, shapes: torch.export.export(portable.network, (example,), dynamic_shapes=shapes)
-    )
+def to_program(portable: Portable) -> tuple[bytes, Ask]:
+    """A file for ``torch.export.load``, and what it answers."""
+    program = torch.export.export(portable.network, (_pictures(portable, 2),), dynamic_shapes=VARIABLE)
+    for part in program.graph_module.modules():
+        for node in getattr(getattr(part, "graph", None), "nodes", ()):
+            node.meta.pop("stack_trace", None)  # names of folders on this machine
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={KEY: json.dumps(portable.describe())})
-    again = torch.export.load(io.BytesIO(buffer.getvalue())).module()
-    _must_agree(portable, lambda pictures: _listed(again(pictures)))
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    again = torch.export.load(io.BytesIO(content)).module()
+    return content, lambda pictures: _listed(again(pictures))
 
 
-WRITERS: dict[str, Callable[[Portable], bytes]] = {".onnx": to_onnx, ".pt2": to_program}
+FORMATS: dict[str, Callable[[Portable], tuple[bytes, Ask]]] = {".onnx": to_onnx, ".pt2": to_program}
 """By the ending of the file."""
+VARIABLE = ({0: torch.export.Dim(PICTURES)},)
+"""Axes that may have any length: the first of what goes in."""
 
 
 def _portable(
@@ -150,30 +184,20 @@ def _pictures(portable: Portable, count: int) -> Tensor:
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(count))
 
 
-def _traced(portable: Portable, trace: Callable[[Tensor, Any], Any]) -> Any:
-    """What ``trace`` makes of an example and the axes that may vary."""
-    shapes = ({0: torch.export.Dim(PICTURES)},)
-    try:
-        with torch.no_grad():
-            return trace(_pictures(portable, 2), shapes)
-    except Exception as error:  # whatever a stranger's network makes the tracer raise
-        raise HeadwayError(f"this network can't be written as one program: {str(error).strip()[:300]}") from error
-
-
-@torch.no_grad()
-def _must_agree(portable: Portable, answer: Callable[[Tensor], Sequence[Tensor]]) -> None:
-    for count in TRIED:
+def _must_agree(portable: Portable, ask: Ask) -> None:
+    for count in COUNTS:
         pictures = _pictures(portable, count)
-        for name, said, wanted in zip(
-            portable.outputs, answer(pictures), _listed(portable.network(pictures)), strict=True
-        ):
-            off = float((said - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
-            if said.shape != wanted.shape or not off <= FAR:
+        wanted = _listed(portable.network(pictures))
+        for name, right, said in zip(portable.outputs, wanted, ask(pictures), strict=True):
+            alike = said.shape == right.shape
+            off = float((said - right).abs().max() / right.abs().max().clamp_min(1e-12)) if alike else math.inf
+            if not off <= TOLERANCE:
                 raise HeadwayError(
-                    f"what was written answers otherwise ({name} off by {off:.1e}): nothing was kept; "
-                    "try the other format (.onnx, .pt2)"
+                    f"what was written answers otherwise ({name} off by {off:.1e}), so nothing was kept; try the other "
+                    f"format ({', '.join(FORMATS)})"
                 )
 
 
 def _listed(answer: Tensor | tuple[Tensor, ...]) -> Sequence[Tensor]:
+    """The outputs of a network that has one or several."""
     return [answer] if isinstance(answer, Tensor) else answer

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from headway.backbones.load import build_backbone, side_of_timm
+from headway.backbones.load import timm_network
 from headway.backbones.weights import load_backbone
 from headway.errors import HeadwayError
 from headway.protocol import Learner
@@ -54,10 +54,11 @@ def load_run(run: str | Path) -> tuple[nn.Module, Shapes]:
         HeadwayError: Where there is none, it is damaged, or can't be fetched.
     """
     if str(run).startswith("timm:"):
-        return build_backbone(str(run), size=side_of_timm(str(run)), pretrained=True).eval().float(), ()
+        return timm_network(str(run)).float(), ()
     run = Path(run)
     if not run.is_file() and not (run / "model.safetensors").exists():
-        hint = "finish it with --resume" if (run / "run.json").exists() else "give the folder that pretrain wrote"
+        hint = "finish it with --resume" if (run / "run.json").exists() else (
+            "give the folder that pretrain wrote, a file of weights, or timm:NAME")  # fmt: skip
         raise HeadwayError(f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
     backbone = load_backbone(run).float()  # heads are float32
     folders = steps(run) if run.is_dir() else []

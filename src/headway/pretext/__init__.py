@@ -72,16 +72,19 @@ def find_recipe(task: str) -> Recipe:
         return TASKS[task]
     if task == AUTO:
         raise HeadwayError(
-            f"{AUTO} is no task of its own: it chooses task, network and view for headway pretrain; name a task here, "
-            "or where public backbones are taken give the run that it made"
+            f"{AUTO} is no task of its own: it chooses task, network and view for headway pretrain; name a task here "
+            "(compare takes a run that auto made as --public RUN)"
         )
     if "+" in task:
         parts = task.split("+")
         names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # a file's own, of a user's
+        if not all(names):
+            raise HeadwayError(f"cannot train '{task}': + joins the names of tasks, such as rotation+mae")
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise HeadwayError(
-                f"cannot train '{task}': two of its games are called '{twice[0]}'; name each once, and a file otherwise"
+                f"cannot train '{task}': two of its games are called '{twice[0]}'; name each game once, and where two "
+                "files are called alike rename one"
             )
         return combine({name: find_recipe(part) for name, part in zip(names, parts, strict=True)})
     if ":" not in task:

@@ -47,7 +47,7 @@ def seen_in_pretraining(run: Path, hashes: Tensor) -> int | None:
 def transductive(seen: int | None, of: int) -> str | None:
     """The sentence to print beside a result; None where nothing need be said."""
     if seen is None:
-        return "whether test pictures were among the unlabelled ones is not known: the run kept no record of them"
+        return "whether test pictures were among the unlabelled ones is not known: nothing records what the network saw"
     if seen:
         return f"transductive: {seen:,} of {of:,} test pictures were among the unlabelled ones that the run learnt from"
     return None
