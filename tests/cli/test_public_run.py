@@ -57,6 +57,15 @@ def test_verbs_take_it_for_a_run(fetched, labelled, tmp_path):
     assert headway.rank([NAME], data=labelled)["rows"][0]["run"] == NAME
 
 
+@pytest.mark.parametrize("verb", ["transfer", "embed", "curve", "cluster", "rank", "export", "attend"])
+def test_every_verb_knows_it_from_a_folder(verb, labelled, tmp_path, capsys):
+    pictures = [str(labelled)] if verb == "attend" else [] if verb == "export" else ["--data", str(labelled)]
+    out = [] if verb in ("cluster", "rank") else ["--out", str(tmp_path / ("o.pt2" if verb == "export" else "o"))]
+    assert main([verb, f"{NAME}.no_such_weights", *pictures, *out]) == 2
+    assert f"timm has no weights called {NAME}.no_such_weights" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_fetched_is_one_line(labelled, tmp_path, monkeypatch, capsys):
     def without_network(*_, **__):
         raise OSError("no route to host")
