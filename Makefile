@@ -1,5 +1,5 @@
-# Everything a fresh machine needs: `make demo` and `make test` set themselves up.
-# The first Python that runs and is new enough; `make PYTHON=... test` takes another.
+# `make demo` and `make test` install everything that they need.
+# The first Python that runs and is new enough; `make PYTHON=... test` selects another.
 PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test check bench docs clean
-demo: $(READY)          ## learn from drawn animals, change the head, print what it was worth
+demo: $(READY)          ## pretrain on synthetic animals, transfer, print the gain
 	$(BIN)/headway demo
 
 test: $(READY)          ## the whole test suite
@@ -19,10 +19,10 @@ check: $(READY)         ## format, lint, types and layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
-bench: $(READY)         ## quick measurements, as ratios in one run (the longer ones: see the head of each script)
+bench: $(READY)         ## quick measurements, as ratios in one run (longer ones: see the docstring of each script)
 	for script in benchmarks/step.py benchmarks/views.py benchmarks/leaderboard.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-docs: $(READY)          ## rebuild tables and pictures in docs/
+docs: $(READY)          ## rebuild tables and images in docs/
 	$(BIN)/python docs/build.py
 
 $(READY): pyproject.toml

@@ -23,20 +23,20 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from headway.nn.attention import MultiHeadAttention, use_form
+from headway.nn.attention import MultiHeadAttention, set_attention_impl
 
 Step = Callable[[], None]
 
 
 def contenders(width: int, heads: int, x: Tensor, backward: bool, bf16: bool) -> dict[str, Step]:
     """Every contender as a call without arguments, on the same input and with the same weights."""
-    ours = {form: MultiHeadAttention(width, heads) for form in ("plain", "fused")}
+    ours = {form: MultiHeadAttention(width, heads) for form in ("manual", "sdpa")}
     for form, module in ours.items():
-        use_form(module, form)
-        module.load_state_dict(ours["plain"].state_dict())
-    theirs = {form: timm.layers.Attention(width, heads, qkv_bias=True) for form in ("plain", "fused")}
+        set_attention_impl(module, form)
+        module.load_state_dict(ours["manual"].state_dict())
+    theirs = {form: timm.layers.Attention(width, heads, qkv_bias=True) for form in ("manual", "sdpa")}
     for form, module in theirs.items():
-        module.fused_attn = form == "fused"
+        module.fused_attn = form == "sdpa"
     torchs = nn.MultiheadAttention(width, heads, batch_first=True)
 
     def step(call: Callable[[Tensor], Tensor]) -> Step:

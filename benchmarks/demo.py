@@ -7,9 +7,9 @@
 
 A cell is a small JSON file in ``benchmarks/cells/demo``: what ``headway demo`` wrote to report.json, processor seconds
 and the commit. It is written when its run ends, and a finished one isn't run again. With drawn animals every seed
-draws pictures of its own, which makes runs independent: the interval of the mean gain is Student's over seeds. With
-DATA seeds share the pictures and split them otherwise; the interval then covers splits, labels and pretrainings on
-these pictures.
+draws images of its own, which makes runs independent: the interval of the mean gain is Student's over seeds. With
+DATA seeds share the images and split them otherwise; the interval then covers splits, labels and pretrainings on
+these images.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     """Make the cells that are missing, then print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", action="store_true", help="make the cells that are missing")
-    parser.add_argument("--data", default="", metavar="NAME=DATA", help="labelled pictures; none: drawn animals")
+    parser.add_argument("--data", default="", metavar="NAME=DATA", help="labeled images; none: drawn animals")
     parser.add_argument("--budget", default="3m", help="of each demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--shuffle-labels", action="store_true")
@@ -43,7 +43,7 @@ def main() -> None:
     a = parser.parse_args()
     name, _, data = a.data.partition("=")
     if a.data and not data:
-        parser.error("--data takes NAME=DATA, a name for the table and the pictures")
+        parser.error("--data takes NAME=DATA, a name for the table and the images")
     for seed in a.seeds if a.run else []:
         words = [name or DRAWN, a.budget, *(["shuffled"] if a.shuffle_labels else []), str(seed)]
         file = a.cells / f"{'_'.join(words)}.json"
@@ -65,7 +65,7 @@ def measure(options: list[str]) -> dict[str, Any]:
         steps = record["result"]["steps"]
     kept = {key: value for key, value in report.items() if key not in ("out", "commands", "data")}
     return {
-        **kept, "pretraining_steps": steps, "commit": record["commit"], "ran": record["stretches"][-1],
+        **kept, "pretraining_steps": steps, "commit": record["commit"], "ran": record["segments"][-1],
         "processor_seconds": round(spent, 1),
     }  # fmt: skip
 
@@ -82,7 +82,7 @@ def tables(cells: list[dict[str, Any]]) -> list[Table]:
     """A table for each data set, budget and kind of labels: a row a seed, and what all of them say."""
     groups: dict[tuple[str, str, int | None, bool], list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
-        groups[cell["name"], cell["budget"], cell["generator"], cell["shuffled_labels"]].append(cell)
+        groups[cell["name"], cell["budget"], cell["synthetic_version"], cell["shuffled_labels"]].append(cell)
     made = []
     for (name, budget, version, shuffled), found in sorted(groups.items(), key=str):
         points, low, high = over_seeds([cell["gain"]["points"] for cell in found])
@@ -97,7 +97,7 @@ def tables(cells: list[dict[str, Any]]) -> list[Table]:
             gain = cell["gain"]
             table.add_row(
                 str(cell["seed"]), *(f"{row['accuracy']:.1f}" for row in cell["rows"]),
-                f"{gain['points']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})", cell["contender"],
+                f"{gain['points']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})", cell["method"],
                 f"{cell['seconds']:.0f}", f"{cell['processor_seconds']:.0f}",
             )  # fmt: skip
         means = [f"{mean(cell['rows'][i]['accuracy'] for cell in found):.1f}" for i in range(len(names))]

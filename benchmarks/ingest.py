@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from headway.data.check import inspect
-from headway.data.form import RGB
-from headway.data.jpeg import decode_jpeg
+from headway.data.dataset.image_store import build_store
+from headway.data.decoding.jpeg import decode_jpeg
+from headway.data.decoding.pixel_format import RGB
+from headway.data.inspection.scan import scan
 from headway.data.open import open_source
-from headway.data.store import build_store
 
 INDEX = """
 import sys, time
@@ -71,17 +71,17 @@ def rates(folder: Path, count: int, side: int, threads: int, pairs: int) -> None
     for _ in range(pairs + 1):
         seconds["decoder"].append(decoder_alone(folder, threads))
         began = time.perf_counter()
-        build_store(source, side, form=RGB, workers=threads)
+        build_store(source, side, pixel_format=RGB, workers=threads)
         seconds["ingest"].append(time.perf_counter() - began)
         began = time.perf_counter()
-        inspect(source, RGB, workers=threads)
+        scan(source, RGB, workers=threads)
         seconds["check"].append(time.perf_counter() - began)
     times = {name: statistics.median(taken[1:]) for name, taken in seconds.items()}  # the first round warms up
     size = statistics.mean(file.stat().st_size for file in folder.iterdir()) / 1024
     print(f"{count} JPEGs of 500 x 375, {size:.0f} KiB each, {threads} threads, stored at {side} x {side}")
     for name, taken in times.items():
         ratios = [alone / own for alone, own in zip(seconds["decoder"][1:], seconds[name][1:], strict=True)]
-        print(f"{name:>8}: {count / taken:7,.0f} pictures/s, {statistics.median(ratios):.2f} of the decoder's rate "
+        print(f"{name:>8}: {count / taken:7,.0f} images/s, {statistics.median(ratios):.2f} of the decoder's rate "
               f"({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from headway.files import write_json
+from headway.utils.files import write_json
 
 FOLDER = Path(__file__).parent / "cells"
 

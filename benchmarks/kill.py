@@ -20,8 +20,15 @@ from pathlib import Path
 
 TASKS = ("rotation", "dino", "mae")
 SMALL = {
-    "dino": ["--recipe.task.prototypes", "64", "--recipe.task.hidden", "64", "--recipe.task.small-crops", "2"],
-    "mae": ["--recipe.task.width", "32", "--recipe.task.depth", "1"],
+    "dino": [
+        "--recipe.task.num-prototypes",
+        "64",
+        "--recipe.task.hidden-dim",
+        "64",
+        "--recipe.task.num-local-crops",
+        "2",
+    ],
+    "mae": ["--recipe.task.decoder-dim", "32", "--recipe.task.decoder-depth", "1"],
 }
 
 
@@ -61,7 +68,7 @@ def where(run: Path) -> str:
 def one_task(task: str, arguments: argparse.Namespace, kills: int, folder: Path, chance: random.Random) -> Counter:
     """Kill runs of one task so often; what the kills found. Exits where bits differ."""
     words = ["pretrain", task, "--data", str(folder / "photos"), "--backbone", "vit_nano", "--patch", "8"]
-    words += ["--steps", str(arguments.steps), "--save-every", "3", "--recipe.batch", "16", *SMALL.get(task, [])]
+    words += ["--steps", str(arguments.steps), "--save-every", "3", "--recipe.batch-size", "16", *SMALL.get(task, [])]
     log = folder / f"{task}.log"
     for name in ("choices", "whole"):  # the first measures choices and leaves them in the cache for the others
         began = time.monotonic()
@@ -108,7 +115,7 @@ def main() -> None:
     import tyro
 
     import headway.cli.pretrain
-    from headway.samples import write_folder
+    from headway.synthetic import write_folder
 
     assert lightning_fabric and tyro and headway.cli.pretrain
     torch.set_num_threads(1)

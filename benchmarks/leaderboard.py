@@ -8,15 +8,15 @@ budget is in processor seconds: 360 are three minutes on two cores, or six on th
 Every task trains the same backbone (``vit_micro``, convolutional stem, patches of 8 pixels) by its own recipe. Its
 features are then frozen and probed with labels: 20-NN and a linear probe on the last layer, a linear probe on the layer
 that does best on a fifth of the training labels, and a linear probe on ten labels a class (mean of five draws). The
-test pictures choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
-has a twin in grey, beside which a task that sees no colours (colorization) should be read. ``from scratch`` trains that
+test images choose nothing. ``untrained`` is the same backbone before its first step, ``raw pixels`` none at all; each
+has a twin in gray, beside which a task that sees no colors (colorization) should be read. ``from scratch`` trains that
 backbone on ten labels a class alone, at a learning rate that folds of them choose, as ``headway compare`` does.
 
-Each backbone is also measured without labels (``headway rank``), on pictures it may train on; the table says how well
+Each backbone is also measured without labels (``headway rank``), on images it may train on; the table says how well
 those measures order the runs whose linear probe is known (``--trust FILE`` writes it down, for ``headway rank``).
 
 DATA is a folder that holds train (a folder, tar or tars) and test in the layout that DATASETS below names; a data set
-called NAME-dev tests on training pictures held out, for whoever works on a recipe (tiny-animals64-dev: a folder whose
+called NAME-dev tests on training images held out, for whoever works on a recipe (tiny-animals64-dev: a folder whose
 test.tar is a fifth of each class in train.tar, and whose train.tar is the rest).
 """
 
@@ -37,33 +37,42 @@ from rich.progress import track
 from standings import grouped, tables, trust
 from torch import Tensor
 
-from headway.backbones.load import build_backbone
+from headway.backbones.build import build_backbone
+from headway.data.dataset.channel_statistics import channel_statistics
+from headway.data.dataset.image_store import ImageStore, build_store, split_groups
+from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
-from headway.data.split import per_class, stratified_split
-from headway.data.store import Store, build_store, groups_of
-from headway.downstream.features import CHUNK
-from headway.downstream.labelled import Labelled
-from headway.downstream.swap import load_run
-from headway.downstream.tune import FineTune
-from headway.draws import hashed
-from headway.files import write_json
-from headway.measure.knn import knn_accuracy
-from headway.measure.linear import linear_probe
-from headway.measure.metrics import accuracy
-from headway.train.planning import channel_statistics, spread
-from headway.verdict.rank import PICTURES, label_free
-from headway.verdict.trial import SCRATCH, SCRATCH_LONG, Trial, at_rate, fresh, trained, tune
-from headway.views.colour import lightness
-from headway.views.geometry import centre_resize, to_unit
+from headway.data.sampling.split import sample_per_class, stratified_split
+from headway.downstream.features.extract import FORWARD_BATCH_SIZE
+from headway.downstream.finetuning.finetune import FineTuneConfig
+from headway.downstream.head_swap import load_run
+from headway.downstream.labeled_split import LabeledSplit
+from headway.evaluation.label_free import MAX_IMAGES, label_free_metrics
+from headway.evaluation.methods import (
+    SCRATCH,
+    SCRATCH_CONFIG,
+    TrainAndTest,
+    choose_lr_factor,
+    reinitialize,
+    scale_lr,
+    trained_method,
+)
+from headway.metrics.intervals import accuracy
+from headway.metrics.knn import knn_accuracy
+from headway.metrics.linear_probe import linear_probe
+from headway.transforms.color import to_grayscale
+from headway.transforms.geometry import center_crop_resize, to_float01
+from headway.utils.files import write_json
+from headway.utils.hashing import stable_hash
 
-PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in grey"
+PIXELS, UNTRAINED, IN_GREY = "raw pixels", "untrained", " in gray"
 BASELINES = (SCRATCH, *(name + look for name in (PIXELS, UNTRAINED) for look in ("", IN_GREY)))
 MODEL = ("--backbone", "vit_micro", "--stem", "conv", "--patch", "8")
 DRAWS, SHOTS, WIDTH = 5, 10, 110
 
 
 class Data(NamedTuple):
-    """Where pictures lie in a data set's folder: those to learn from, those with labels, those to test on."""
+    """Where images lie in a data set's folder: those to learn from, those with labels, those to test on."""
 
     pool: str
     labels: str
@@ -107,7 +116,7 @@ def main() -> None:
         Console(width=WIDTH).print(table)
     if a.trust:
         measured = [found for _, rows in sorted(grouped(cells).items()) if (found := trust(rows))]
-        write_json(a.trust, {"source": "benchmarks/leaderboard.py --trust", "measured": measured})
+        write_json(a.trust, {"source": "benchmarks/leaderboard.py --trust", "reference": measured})
 
 
 def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -117,13 +126,13 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
     machine = {"processor": processor(), "cores": arguments.cores, "torch": torch.__version__}
     grey = task.endswith(IN_GREY)
     if task.startswith(PIXELS):
-        rows = [centre_resize(to_unit(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
-        rows = [(lightness(images) if grey else images).flatten(1) for images in rows]
+        rows = [center_crop_resize(to_float01(store.images), 32) for store in (labelled, test)]  # N 3 32 32 each
+        rows = [(to_grayscale(images) if grey else images).flatten(1) for images in rows]
         return {"machine": machine, "probes": probes([rows[0]], [rows[1]], labelled, test)}
     if task in BASELINES:
         torch.manual_seed(seed)
-        inputs = channel_statistics(labelled.images)._replace(grey=grey)
-        backbone = build_backbone(MODEL[1], size=where.size, stem=MODEL[3], patch_size=int(MODEL[5]), inputs=inputs)
+        inputs = channel_statistics(labelled.images)._replace(grayscale=grey)
+        backbone = build_backbone(MODEL[1], size=where.size, stem=MODEL[3], patch_size=int(MODEL[5]), input_spec=inputs)
         if task == SCRATCH:
             return {"machine": machine, "probes": from_scratch(backbone, labelled, test, where.size, seed)}
         return {"machine": machine, **probe_backbone(backbone, labelled, test, where.size)}
@@ -144,42 +153,42 @@ def measure(task: str, name: str, folder: Path, arguments: argparse.Namespace, s
         }  # fmt: skip
 
 
-def probe_backbone(backbone: Any, labelled: Store, test: Store, size: int) -> dict[str, Any]:
+def probe_backbone(backbone: Any, labelled: ImageStore, test: ImageStore, size: int) -> dict[str, Any]:
     """The probes on every layer of a frozen backbone, the last being what it gives; and what is said without labels."""
     banks = [described(backbone, store.images, size) for store in (labelled, test)]
-    plain = label_free(backbone, spread(labelled.images, PICTURES), size)._asdict()
+    plain = label_free_metrics(backbone, subsample_evenly(labelled.images, MAX_IMAGES), size)._asdict()
     return {
         "probes": probes(banks[0], banks[1], labelled, test),
         "label_free": {name: round(value, 4) for name, value in plain.items()},
     }
 
 
-def from_scratch(backbone: Any, labelled: Store, test: Store, size: int, seed: int) -> dict[str, Any]:
+def from_scratch(backbone: Any, labelled: ImageStore, test: ImageStore, size: int, seed: int) -> dict[str, Any]:
     """What is right in per cent where the same backbone is trained on ten labels a class alone."""
     assert labelled.labels is not None
-    pictures = Labelled(
+    pictures = LabeledSplit(
         labelled.images, labelled.labels, test.images, asked(labelled, test), labelled.classes, False, [],
-        test.hashes, groups_of(labelled),
+        test.content_hashes, split_groups(labelled),
     )  # fmt: skip
 
-    def make(choices: FineTune) -> Trial:
-        return trained(pictures, lambda drawn: fresh(backbone, drawn), size, choices, SCRATCH)
+    def make(choices: FineTuneConfig) -> TrainAndTest:
+        return trained_method(pictures, lambda drawn: reinitialize(backbone, drawn), size, choices, SCRATCH)
 
-    draws = [per_class(pictures.labels, SHOTS, seed=draw) for draw in range(DRAWS)]
-    factor = tune(make, SCRATCH_LONG, pictures, draws[0], hashed("rate", seed))
-    learnt = make(at_rate(SCRATCH_LONG, factor))
-    few = [accuracy(learnt(chosen, None, hashed("training", seed, draw))) for draw, chosen in enumerate(draws)]
+    draws = [sample_per_class(pictures.labels, SHOTS, seed=draw) for draw in range(DRAWS)]
+    factor = choose_lr_factor(make, SCRATCH_CONFIG, pictures, draws[0], stable_hash("rate", seed))
+    learnt = make(scale_lr(SCRATCH_CONFIG, factor))
+    few = [accuracy(learnt(chosen, None, stable_hash("training", seed, draw))) for draw, chosen in enumerate(draws)]
     return {"ten": round(mean(few), 2), "factor": factor, "test": len(test.images)}
 
 
-def asked(labelled: Store, test: Store) -> Tensor:
-    """N, int64: the labels of test pictures, numbered as those that are learnt from."""
+def asked(labelled: ImageStore, test: ImageStore) -> Tensor:
+    """N, int64: the labels of test images, numbered as those that are learned from."""
     assert test.labels is not None
     return torch.tensor([labelled.classes.index(name) for name in test.classes])[test.labels]
 
 
-def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Store) -> dict[str, Any]:
-    """What is right in per cent, from features of labelled and test pictures, a tensor (N D) for each layer."""
+def probes(bank: list[Tensor], queries: list[Tensor], labelled: ImageStore, test: ImageStore) -> dict[str, Any]:
+    """What is right in per cent, from features of labeled and test images, a tensor (N D) for each layer."""
     labels, classes, wanted = labelled.labels, len(labelled.classes), asked(labelled, test)
     assert labels is not None
 
@@ -190,7 +199,7 @@ def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Sto
     train, held = stratified_split(labels, seed=0)
     scores = [right(i, train, bank[i][held], labels[held]) for i in range(len(bank))] if len(bank) > 1 else [0.0]
     best = max(range(len(bank)), key=scores.__getitem__)
-    few = [right(-1, per_class(labels, SHOTS, seed=draw), queries[-1], wanted) for draw in range(DRAWS)]
+    few = [right(-1, sample_per_class(labels, SHOTS, seed=draw), queries[-1], wanted) for draw in range(DRAWS)]
     last = right(-1, slice(None), queries[-1], wanted)
     return {
         "knn": round(knn_accuracy(bank[-1], labels, queries[-1], wanted, classes), 2), "linear": round(last, 2),
@@ -203,18 +212,18 @@ def probes(bank: list[Tensor], queries: list[Tensor], labelled: Store, test: Sto
 @torch.no_grad()
 def described(backbone: Any, images: Tensor, size: int) -> list[Tensor]:
     """The mean of the patches after each block but the last, where these are shown, then what is given: N D each."""
-    wanted = range(backbone.depth - 1) if "layers" in backbone.can else ()
+    wanted = range(backbone.depth - 1) if "layers" in backbone.supports else ()
     rows = []
-    for chunk in track(images.split(CHUNK), description="features", transient=True):
-        found = backbone.eval()(centre_resize(to_unit(chunk), size), layers=wanted)
+    for chunk in track(images.split(FORWARD_BATCH_SIZE), description="features", transient=True):
+        found = backbone.eval()(center_crop_resize(to_float01(chunk), size), return_layers=wanted)
         first = found.prefix.shape[1]
         rows.append([*(layer[:, first:].mean(1) for layer in found.layers), found.pooled])  # B D each
     return [torch.cat(parts) for parts in zip(*rows, strict=True)]  # N D each
 
 
-def stored(path: Path, side: int) -> Store:
-    """Labelled pictures, decoded once."""
-    return build_store(open_source(str(path), labelled=True), side)
+def stored(path: Path, side: int) -> ImageStore:
+    """Labeled images, decoded once."""
+    return build_store(open_source(str(path), labeled=True), side)
 
 
 if __name__ == "__main__":

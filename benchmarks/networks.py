@@ -3,7 +3,7 @@
     python benchmarks/networks.py --data cifar=DATA/train-1.tar.gz --choices vit_pico@32 vit_micro@32 --budgets 300 1200
 
 Every run is ``headway pretrain auto`` that has one network and one view to choose from (NETWORK@PIXELS), by all of its
-other rules. Half of the labels of the same pictures, as many of each class, train the probes, and the other half test
+other rules. Half of the labels of the same images, as many of each class, train the probes, and the other half test
 them: no test set has a part in it. A cell is a small JSON file in ``benchmarks/cells/networks``; a finished one isn't
 run again.
 """
@@ -23,8 +23,8 @@ from leaderboard import described, probes, stored
 from rich.console import Console
 from rich.table import Table
 
-from headway.data.split import stratified_split
-from headway.downstream.swap import load_run
+from headway.data.sampling.split import stratified_split
+from headway.downstream.head_swap import load_run
 
 PRETRAIN = """
 import sys
@@ -40,7 +40,7 @@ main(["pretrain", "auto", *sys.argv[4:]])
 def main() -> None:
     """Make the cells that are missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=PICTURES", help="labelled pictures")
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=PICTURES", help="labeled images")
     parser.add_argument("--choices", nargs="+", default=[], metavar="NETWORK@PIXELS")
     parser.add_argument("--budgets", type=float, nargs="+", default=[300], help="processor seconds of a pretraining")
     parser.add_argument("--cores", type=int, default=1, help="cores that the pretraining has for itself")
@@ -85,7 +85,7 @@ def measure(choice: str, pictures: str, seconds: float, seed: int, temperature: 
 def table(cells: list[dict[str, Any]]) -> Table:
     """A row a cell."""
     made = Table(title="networks for equal processor seconds")
-    for column in ("data", "network", "seconds", "seed", "other", "passes", "ms a picture", "20-NN", "linear", "ten"):
+    for column in ("data", "network", "seconds", "seed", "other", "passes", "ms an image", "20-NN", "linear", "ten"):
         made.add_column(column, no_wrap=True)
     for cell in sorted(cells, key=lambda one: (one["data"], one["budget"], one["choice"])):
         found, each = cell["probes"], 1e3 * cell["processor_seconds"] / (cell["passes"] * cell["pictures"])

@@ -3,14 +3,14 @@
     python benchmarks/peer_simclr.py --data cifar10=DATA --budget 1200 --cores 1 --seeds 0 1 2
 
 The peer is SimCLR out of lightly's own parts (transform, head, loss; ``pip install '.[peers]'``) around
-torchvision's ResNet-18, in the settings of the field for small pictures: 3x3 first convolution, no pooling after it,
-bfloat16, channels last, AdamW, a cosine over the budget. Pictures of 64 pixels are halved by its first convolution,
+torchvision's ResNet-18, in the settings of the field for small images: 3x3 first convolution, no pooling after it,
+bfloat16, channels last, AdamW, a cosine over the budget. Images of 64 pixels are halved by its first convolution,
 which shows it four times as many of them. Its seconds are those of its process while it trains, loading included; ours
 are all that the command takes, from its start to a finished run. DATA is laid out as for ``leaderboard.py``; of a data
-set called NAME-dev the test pictures are training pictures held out, to choose by.
+set called NAME-dev the test images are training images held out, to choose by.
 
-Probes: weighted 20-NN, and softmax regression by full-batch L-BFGS on standardised features (penalty 1e-4 x |W|^2; 1e-2
-for ten labels a class, mean of five draws). CIFAR-10 takes 5,000 labelled and 2,000 test pictures, smaller data sets
+Probes: weighted 20-NN, and softmax regression by full-batch L-BFGS on standardized features (penalty 1e-4 x |W|^2; 1e-2
+for ten labels a class, mean of five draws). CIFAR-10 takes 5,000 labeled and 2,000 test images, smaller data sets
 all. A cell is a small JSON file in ``benchmarks/cells/peer``; a finished one isn't run again.
 """
 
@@ -34,12 +34,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from headway.data.split import per_class
-from headway.data.store import Store
-from headway.downstream.swap import load_run
-from headway.measure.knn import knn_accuracy
-from headway.measure.metrics import accuracy
-from headway.views.geometry import centre_resize, to_unit
+from headway.data.dataset.image_store import ImageStore
+from headway.data.sampling.split import sample_per_class
+from headway.downstream.head_swap import load_run
+from headway.metrics.intervals import accuracy
+from headway.metrics.knn import knn_accuracy
+from headway.transforms.geometry import center_crop_resize, to_float01
 
 OURS, PEER, PIXELS = "headway auto", "lightly SimCLR ResNet-18", "raw pixels"
 LABELLED, ASKED = 5_000, 2_000
@@ -76,7 +76,9 @@ def measure(side: str, name: str, folder: Path, budget: float, cores: int, seed:
     labelled, test = (stored(folder / part, where.size) for part in (where.labels, where.test))
     found: dict[str, Any] = {"machine": processor(), "torch": torch.__version__}
     if side == PIXELS:
-        rows = [normalised(centre_resize(to_unit(s.images), 32)).flatten(1) for s in (labelled, test)]  # N 3*32*32
+        rows = [
+            normalised(center_crop_resize(to_float01(s.images), 32)).flatten(1) for s in (labelled, test)
+        ]  # N 3*32*32
     elif side == PEER:
         network, seen = train_peer(stored(folder / where.pool, where.size).images, budget, seed)
         found |= {"processor_seconds": budget, "pictures": seen}
@@ -97,7 +99,7 @@ def measure(side: str, name: str, folder: Path, budget: float, cores: int, seed:
 
 
 def train_peer(images: Tensor, budget: float, seed: int) -> tuple[nn.Module, int]:
-    """SimCLR on N 3 H W uint8, for this many seconds of the process: the network, and the pictures that it saw."""
+    """SimCLR on N 3 H W uint8, for this many seconds of the process: the network, and the images that it saw."""
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
@@ -138,7 +140,7 @@ def train_peer(images: Tensor, budget: float, seed: int) -> tuple[nn.Module, int
 
 
 def resnet18(side: int) -> nn.Module:
-    """ResNet-18 for small pictures: He et al. 2016 (https://arxiv.org/abs/1512.03385), its CIFAR stem."""
+    """ResNet-18 for small images: He et al. 2016 (https://arxiv.org/abs/1512.03385), its CIFAR stem."""
     import torchvision
 
     network = torchvision.models.resnet18()
@@ -151,7 +153,7 @@ def resnet18(side: int) -> nn.Module:
 def features(network: nn.Module, images: Tensor) -> Tensor:
     """N 3 H W uint8 -> N 512."""
     network.eval()
-    return torch.cat([network(normalised(to_unit(chunk))).float() for chunk in images.split(500)])
+    return torch.cat([network(normalised(to_float01(chunk))).float() for chunk in images.split(500)])
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -162,8 +164,8 @@ def normalised(images: Tensor) -> Tensor:
     return (images - average) / deviation
 
 
-def probes(bank: Tensor, queries: Tensor, labelled: Store, test: Store) -> dict[str, Any]:
-    """What is right in per cent, from N D of labelled and of test pictures."""
+def probes(bank: Tensor, queries: Tensor, labelled: ImageStore, test: ImageStore) -> dict[str, Any]:
+    """What is right in per cent, from N D of labeled and of test images."""
     labels, wanted, classes = labelled.labels, asked(labelled, test), len(labelled.classes)
     assert labels is not None
     chance = torch.Generator().manual_seed(0)
@@ -172,7 +174,7 @@ def probes(bank: Tensor, queries: Tensor, labelled: Store, test: Store) -> dict[
         bank, labels, queries, wanted = bank[rows], labels[rows], queries[ask], wanted[ask]
     few = [
         softmax_probe(bank[chosen], labels[chosen], queries, wanted, classes, penalty=1e-2, rounds=100)
-        for chosen in (per_class(labels, SHOTS, seed=draw) for draw in range(DRAWS))
+        for chosen in (sample_per_class(labels, SHOTS, seed=draw) for draw in range(DRAWS))
     ]
     return {
         "knn": round(knn_accuracy(bank, labels, queries, wanted, classes), 2),
@@ -184,7 +186,7 @@ def probes(bank: Tensor, queries: Tensor, labelled: Store, test: Store) -> dict[
 def softmax_probe(
     bank: Tensor, labels: Tensor, queries: Tensor, wanted: Tensor, classes: int, *, penalty: float, rounds: int
 ) -> float:
-    """Per cent right of mean cross-entropy + penalty x |W|^2 at its minimum, features standardised by the bank's."""
+    """Per cent right of mean cross-entropy + penalty x |W|^2 at its minimum, features standardized by the bank's."""
     centre, scale = bank.mean(0), bank.std(0) + 1e-5  # D each
     bank, queries = (bank - centre) / scale, (queries - centre) / scale
     weight = torch.zeros(bank.shape[1], classes, requires_grad=True)

@@ -1,8 +1,8 @@
-"""The linear probe against scikit-learn's LogisticRegression at the same regularisation: `python benchmarks/probe.py`.
+"""The linear probe against scikit-learn's LogisticRegression at the same regularization: `python benchmarks/probe.py`.
 
 Synthetic features as a backbone makes them: ten classes that overlap, a covariance whose eigenvalues fall as a power
-of their rank. Both standardise and fit; taken in turn, medians; a fifth more pictures are held out to test on. So that
-nobody is fast by stopping early, what both minimise is printed as well, a picture: log loss and penalty.
+of their rank. Both standardize and fit; taken in turn, medians; a fifth more images are held out to test on. So that
+nobody is fast by stopping early, what both minimize is printed as well, an image: log loss and penalty.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from headway.measure.linear import fit_linear
+from headway.metrics.linear_probe import fit_linear
 
 
 def features(count: int, width: int, classes: int, power: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +28,7 @@ def features(count: int, width: int, classes: int, power: float, seed: int) -> t
 
 
 def objective(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, y: torch.Tensor, strength: float) -> float:
-    """Log loss and penalty a picture of weights (K D) and bias (K) for standardised x (N D), in float64."""
+    """Log loss and penalty an image of weights (K D) and bias (K) for standardized x (N D), in float64."""
     z = x.double() @ weight.double().T + bias.double()  # N K
     penalty = weight.double().square().sum() / (2 * strength * len(x))
     return float(torch.nn.functional.cross_entropy(z, y) + penalty)
@@ -50,7 +50,7 @@ def main() -> None:
     x, y = features(every, options.width, options.classes, options.power, seed=0)
     train, test = slice(0, options.count), slice(options.count, every)
     print(f"{options.count:,} x {options.width}, {options.classes} classes, {options.threads} threads")
-    for strength in options.strengths:
+    for strength in options.candidates:
         times: dict[str, list[float]] = {"ours": [], "theirs": []}
         for _ in range(options.repeats):
             began = time.perf_counter()

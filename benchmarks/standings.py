@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from headway.verdict.rank import LabelFree, correlations
+from headway.evaluation.label_free import LabelFreeMetrics, rank_correlations
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -69,10 +69,12 @@ def trust(rows: Rows) -> dict[str, Any]:
     known = [cell for found in rows.values() for cell in found if "label_free" in cell]
     if len(known) < FEWEST:
         return {}
-    found = correlations([LabelFree(**c["label_free"]) for c in known], [c["probes"]["linear"] for c in known])
+    found = rank_correlations(
+        [LabelFreeMetrics(**c["label_free"]) for c in known], [c["probes"]["linear"] for c in known]
+    )
     data, budget = next((cell["data"], cell["budget"]) for cells in rows.values() for cell in cells if cell["budget"])
     return {
-        "data": data, "processor_seconds": budget, "runs": len(known),
+        "data": data, "cpu_seconds": budget, "runs": len(known),
         "tasks": len({cell["task"] for cell in known}), "spearman": {k: v and round(v, 3) for k, v in found.items()},
     }  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""Pictures a second through SimCLR's two views: Headway's batched views against torchvision's, picture by picture.
+"""Images a second through SimCLR's two views: Headway's batched views against torchvision's, image by image.
 
     python benchmarks/views.py --seconds 2
 
-Both crop, mirror, jitter, grey and (above 32 pixels) blur with the same settings, on one thread, from the same uint8
-pictures in memory. A source picture counts once for its two views. Medians of repeats, the two taken in turn.
+Both crop, mirror, jitter, gray and (above 32 pixels) blur with the same settings, on one thread, from the same uint8
+images in memory. A source image counts once for its two views. Medians of repeats, the two taken in turn.
 """
 
 import argparse
@@ -17,43 +17,43 @@ from rich.table import Table
 from torch import Tensor
 from torchvision.transforms import v2
 
-from headway.draws import Draws
-from headway.views.augment import Augment, simclr
-from headway.views.pixels import to_unit
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment, simclr_augment
+from headway.transforms.pixels import to_float01
 
 CASES = ((48, 32, 256), (96, 64, 128), (336, 224, 32))
-"""Stored side, side of the view, pictures a batch."""
+"""Stored side, side of the view, images a batch."""
 
 
 def per_picture(augment: Augment, side: int) -> Callable[[Tensor], Tensor]:
-    """The same augmentation out of torchvision's transforms, for one picture C H W."""
+    """The same augmentation out of torchvision's transforms, for one image C H W."""
     reach = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
     steps = [
         v2.RandomResizedCrop(side, augment.scale, augment.ratio, antialias=True),
-        v2.RandomHorizontalFlip(augment.flip),
-        v2.RandomApply([v2.ColorJitter(*reach)], augment.jitter),
-        v2.RandomGrayscale(augment.grey),
+        v2.RandomHorizontalFlip(augment.flip_prob),
+        v2.RandomApply([v2.ColorJitter(*reach)], augment.jitter_prob),
+        v2.RandomGrayscale(augment.grayscale_prob),
     ]
-    if augment.blur:
-        steps.append(v2.RandomApply([v2.GaussianBlur(2 * (side // 20) + 1, augment.sigma)], augment.blur))
+    if augment.blur_prob:
+        steps.append(v2.RandomApply([v2.GaussianBlur(2 * (side // 20) + 1, augment.sigma)], augment.blur_prob))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)])
 
 
 def rate(deal: Callable[[Tensor], object], images: Tensor) -> float:
-    """Pictures a second of one call."""
+    """Images a second of one call."""
     start = time.perf_counter()
     deal(images)
     return len(images) / (time.perf_counter() - start)
 
 
 def compare(stored: int, side: int, batch: int, seconds: float) -> tuple[float, float]:
-    """Median source pictures a second, Headway's and torchvision's."""
-    augment = simclr(side)
+    """Median source images a second, Headway's and torchvision's."""
+    augment = simclr_augment(side)
     images = torch.randint(0, 256, (batch, 3, stored, stored), dtype=torch.uint8)
     places, transform = torch.arange(batch), per_picture(augment, side)
 
     def ours(pictures: Tensor) -> list[Tensor]:
-        draws, pixels = Draws(0, places), to_unit(pictures)
+        draws, pixels = SampleRNG(0, places), to_float01(pictures)
         return [augment(pixels, draws, side) for _ in range(2)]
 
     def theirs(pictures: Tensor) -> list[Tensor]:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    table = Table(title=f"SimCLR's two views, source pictures a second, {options.threads} thread(s)")
+    table = Table(title=f"SimCLR's two views, source images a second, {options.threads} thread(s)")
     for name in ("stored", "view", "batch", "headway", "torchvision", "ratio"):
         table.add_column(name, justify="right")
     for stored, side, batch in CASES:

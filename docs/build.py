@@ -1,7 +1,7 @@
-"""Rebuild the pictures and tables of docs/ and README.md: `python docs/build.py` (or `make docs`).
+"""Rebuild the images and tables of docs/ and README.md: `python docs/build.py` (or `make docs`).
 
     python docs/build.py            # tables from benchmarks/cells, the contact sheet
-    python docs/build.py --games    # also the sheets of the games, with answers of networks trained for them (minutes)
+    python docs/build.py --tasks    # also the sheets of the tasks, with answers of networks trained for them (minutes)
 
 In docs/tasks what stands between ``<!-- measured: TASK -->`` and ``<!-- end -->`` is replaced by recipe and results, in
 docs/leaderboard.md what follows ``<!-- measured: DATA BUDGET -->``; in README.md the last column of the tasks that have
@@ -21,7 +21,7 @@ from typing import Any
 import headway
 from headway.config import Recipe
 from headway.pretext import TASKS
-from headway.samples import write_folder
+from headway.synthetic import write_folder
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
@@ -35,14 +35,14 @@ GAMES = {
 """Steps for which a network is trained, on drawn animals of 64 pixels, before it is asked."""
 PROBES = {"knn": "20-NN", "linear": "linear", "best": "best layer", "ten": "10 labels a class"}
 NOTHING = "Its loss is tested against a slow reference; what its features are worth has not been measured yet.\n"
-COLOURED, GREY = ("raw pixels", "untrained"), ("raw pixels in grey", "untrained in grey")
+COLOURED, GREY = ("raw pixels", "untrained"), ("raw pixels in gray", "untrained in gray")
 
 
 def main() -> None:
     """Rebuild what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", action="store_true")
-    if parser.parse_args().games:
+    if parser.parse_args().tasks:
         draw_games()
     draw_animals()
     cells = read(FOLDER)
@@ -60,7 +60,7 @@ def draw_animals() -> None:
 
 
 def draw_games() -> None:
-    """Train a network for each game and let it answer about animals that it has not seen."""
+    """Train a network for each task and let it answer about animals that it has not seen."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # so that the sheets name no place of this machine
         write_folder(Path("animals"), 1500, 96, seed=1)
@@ -93,7 +93,7 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
         found = [cell for cell in own if (cell["data"], cell["budget"]) == (data, budget)]
         base = [cell for cell in cells if cell["data"] == data and cell["task"] in COLOURED]
         played = list(dict.fromkeys(cell["task"] for cell in found))  # rotation+mae, say
-        if any(TASKS[game].grey for name in played for game in name.split("+") if game in TASKS):
+        if any(TASKS[game].grayscale for name in played for game in name.split("+") if game in TASKS):
             base += [cell for cell in cells if cell["data"] == data and cell["task"] in GREY]
         probes, cores = found[0]["probes"], found[0]["machine"]["cores"]
         seeds = " ".join(map(str, sorted({cell["seed"] for cell in found})))
@@ -108,13 +108,15 @@ def measured(task: str, cells: list[dict[str, Any]]) -> str:
 
 
 def by_recipe(recipe: Recipe) -> str:
-    """What a task's recipe says of optimiser, batch and length."""
-    optim, batch = recipe.optim, recipe.batch
-    force = "" if batch == 256 else f" ({optim.peak(batch):g} in force)"
-    decay = f"{optim.weight_decay:g}" + (f" to {optim.final_decay:g}" if optim.final_decay is not None else "")
+    """What a task's recipe says of optimizer, batch and length."""
+    optim, batch = recipe.optim, recipe.batch_size
+    force = "" if batch == 256 else f" ({optim.peak_lr(batch):g} in force)"
+    decay = f"{optim.weight_decay:g}" + (
+        f" to {optim.final_weight_decay:g}" if optim.final_weight_decay is not None else ""
+    )
     method = {"muon": "Muon", "adamw": "AdamW"}[optim.method]
     return (
-        f"By its recipe: {method} at {optim.lr:g} for 256 pictures, {batch} pictures a step{force}, "
+        f"By its recipe: {method} at {optim.lr:g} for 256 images, {batch} images a step{force}, "
         f"weight decay {decay}; {recipe.epochs} epochs\nwhere neither budget nor length is given.\n"
     )
 

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of the sample animals, a column a kind, each in few colours so that the sheet loads quickly.
+"""Draw a contact sheet of the synthetic animals, one column per class, in few colors so that the file is small.
 
 python examples/contact_sheet.py sheet.png
 """
@@ -7,20 +7,20 @@ import sys
 
 from PIL import Image
 
-from headway.samples import KINDS, draw, kind_of
+from headway.synthetic import CLASSES, class_index, draw_animal
 
-ROWS, SIDE, SEED, COLOURS = 5, 80, 0, 32
+ROWS, SIDE, SEED, COLORS = 5, 80, 0, 32
 
 
 def main(path: str) -> None:
     """Write the sheet to ``path``."""
-    sheet = Image.new("RGB", (len(KINDS) * SIDE, ROWS * SIDE))
-    for index in range(ROWS * len(KINDS)):  # every block of len(KINDS) pictures holds each kind once
-        corner = (kind_of(SEED, index) * SIDE, index // len(KINDS) * SIDE)
-        picture = Image.fromarray(draw(SEED, index, SIDE)).quantize(COLOURS, dither=Image.Dither.NONE)
-        sheet.paste(picture.convert("RGB"), corner)
+    sheet = Image.new("RGB", (len(CLASSES) * SIDE, ROWS * SIDE))
+    for index in range(ROWS * len(CLASSES)):  # every block of len(CLASSES) images has each class once
+        corner = (class_index(SEED, index) * SIDE, index // len(CLASSES) * SIDE)
+        image = Image.fromarray(draw_animal(SEED, index, SIDE)).quantize(COLORS, dither=Image.Dither.NONE)
+        sheet.paste(image.convert("RGB"), corner)
     sheet.save(path, optimize=True)
-    print(f"{path}: {', '.join(KINDS)}")
+    print(f"{path}: {', '.join(CLASSES)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What all tests share: one thread, a cache of their own, and real pictures where they lie beside the project."""
+"""What all tests share: one thread, a cache of their own, and real images where they lie beside the project."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from headway.train import planning
+from headway.train.plan import make_plan as planning
 from tests.processes import Workers
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -25,7 +25,7 @@ def _own_cache(tmp_path, monkeypatch):
 def unmeasured():
     """Runs choose without measuring, which takes most of a small run's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "fastest", lambda learner, images, plan, optim, **_: (plan, {}))
+        patch.setattr(planning, "select_fastest", lambda train_module, images, plan, optim, **_: (plan, {}))
         patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
         yield
 
@@ -47,7 +47,7 @@ def workers():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of real pictures; tests that want it skip where it is missing."""
+    """The folder of real images; tests that want it skip where it is missing."""
     if not SHARED.is_dir():
-        pytest.skip("no real pictures beside the project (../shared)")
+        pytest.skip("no real images beside the project (../shared)")
     return SHARED

@@ -1,4 +1,4 @@
-"""Small learners and pictures for tests."""
+"""Small train modules and images for tests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,80 +6,105 @@ from typing import Any, Literal
 
 import torch
 
-from headway.backbones.load import build_backbone
+from headway.backbones.build import build_backbone
 from headway.backbones.vit import ViT, ViTConfig
 from headway.config import Optim
-from headway.downstream.supervised import Supervised, SupervisedTask
-from headway.draws import seeded
+from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
 from headway.pretext import find_recipe
 from headway.pretext.combined import Combined
-from headway.protocol import Facts, Inputs, Learner
-from headway.train.cut import whole_tensor
-from headway.train.loop import fit
-from headway.train.plan import Plan
+from headway.protocol import DataInfo, InputSpec, TrainModule
+from headway.rng import seeded
+from headway.train.config import Plan
+from headway.train.engine.fabric import full_tensor
+from headway.train.loop.loop import fit
 
-SIDE, PICTURES = 16, 20
+SIDE, NUM_IMAGES = 16, 20
 LARGE = 64
-"""Side of the view for timm's networks, whose cells are 32 pixels wide."""
-INPUTS = Inputs((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-SMALLER: dict[str, dict[str, Any]] = {
-    "relative_position": {"hidden": 16},
-    "jigsaw": {"permutations": 5, "projection": 8, "hidden": 16},
-    "simclr": {"hidden": 16, "projection": 8},
-    "mae": {"width": 32, "depth": 1},
-    "colorization": {"bin": 20.0, "width": 8},
-    "inpainting": {"width": 8, "adversary": 0.1},
-    "dino": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
-    "moco_v3": {"hidden": 16, "projection": 8},
-    "byol": {"hidden": 16, "projection": 8},
-    "simsiam": {"projection": 16, "bottleneck": 8},
-    "barlow_twins": {"projection": 16},
-    "vicreg": {"projection": 16},
-    "swav": {"prototypes": 12, "hidden": 16, "projection": 8, "small_crops": 2, "queue": 17, "freeze": 0.2},
-    "ijepa": {"width": 32, "depth": 1},
-    "ibot": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
-    "dinov2": {"prototypes": 12, "hidden": 16, "bottleneck": 8, "small_crops": 2, "freeze": 0.2},
-    "lejepa": {"directions": 16, "hidden": 16, "projection": 8, "small_crops": 2},
+"""Side of the view for timm's networks, whose stride is 32 pixels."""
+INPUTS = InputSpec((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SMALL_CONFIGS: dict[str, dict[str, Any]] = {
+    "relative_position": {"hidden_dim": 16},
+    "jigsaw": {"num_permutations": 5, "projection_dim": 8, "hidden_dim": 16},
+    "simclr": {"hidden_dim": 16, "projection_dim": 8},
+    "mae": {"decoder_dim": 32, "decoder_depth": 1},
+    "colorization": {"bin_size": 20.0, "decoder_dim": 8},
+    "inpainting": {"decoder_dim": 8, "adversarial_weight": 0.1},
+    "dino": {
+        "num_prototypes": 12,
+        "hidden_dim": 16,
+        "bottleneck_dim": 8,
+        "num_local_crops": 2,
+        "freeze_prototypes_fraction": 0.2,
+    },
+    "moco_v3": {"hidden_dim": 16, "projection_dim": 8},
+    "byol": {"hidden_dim": 16, "projection_dim": 8},
+    "simsiam": {"projection_dim": 16, "bottleneck_dim": 8},
+    "barlow_twins": {"projection_dim": 16},
+    "vicreg": {"projection_dim": 16},
+    "swav": {
+        "num_prototypes": 12,
+        "hidden_dim": 16,
+        "projection_dim": 8,
+        "num_local_crops": 2,
+        "queue_length": 17,
+        "freeze_prototypes_fraction": 0.2,
+    },
+    "ijepa": {"predictor_dim": 32, "predictor_depth": 1},
+    "ibot": {
+        "num_prototypes": 12,
+        "hidden_dim": 16,
+        "bottleneck_dim": 8,
+        "num_local_crops": 2,
+        "freeze_prototypes_fraction": 0.2,
+    },
+    "dinov2": {
+        "num_prototypes": 12,
+        "hidden_dim": 16,
+        "bottleneck_dim": 8,
+        "num_local_crops": 2,
+        "freeze_prototypes_fraction": 0.2,
+    },
+    "lejepa": {"num_directions": 16, "hidden_dim": 16, "projection_dim": 8, "num_local_crops": 2},
 }
 
 
-def pictures(count: int = PICTURES, side: int = SIDE + 8, seed: int = 0) -> torch.Tensor:
-    """Smooth coloured noise, N 3 side side uint8: enough to tell pictures and their turns apart."""
+def make_images(count: int = NUM_IMAGES, side: int = SIDE + 8, seed: int = 0) -> torch.Tensor:
+    """Smooth colored noise, N 3 side side uint8: enough to distinguish images and their rotations."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     return (fine * 255).to(torch.uint8)
 
 
 def small_backbone(name: str = "vit", pool: str = "mean", side: int = SIDE, **choices: Any) -> torch.nn.Module:
-    """A ViT of width 16, or whatever ``build_backbone`` makes of the name."""
+    """A ViT with embed_dim 16, or whatever ``build_backbone`` makes of the name."""
     if name == "vit":
         token = pool == "class"
         config = ViTConfig(
-            width=16, depth=2, attention_heads=2, patch_size=4, size=side, inputs=INPUTS, pool=pool,
+            embed_dim=16, depth=2, num_heads=2, patch_size=4, size=side, input_spec=INPUTS, pooling=pool,
             class_token=token, **choices,
         )  # fmt: skip
         return ViT(config)
-    return build_backbone(name, size=side, inputs=INPUTS, **choices)
+    return build_backbone(name, size=side, input_spec=INPUTS, **choices)
 
 
-def small_learner(
-    task: str, backbone: str = "vit", seed: int = 0, count: int = PICTURES, side: int = SIDE, **choices: Any
-) -> Learner:
-    """A learner for one of TASKS, or for a combination of them, at a size that trains in moments."""
+def small_train_module(
+    task: str, backbone: str = "vit", seed: int = 0, count: int = NUM_IMAGES, side: int = SIDE, **choices: Any
+) -> TrainModule:
+    """A train module for one of TASKS, or for a combination of them, that trains within seconds."""
     recipe = find_recipe(task)
-    images = pictures(count, side + 8)
+    images = make_images(count, side + 8)
     with seeded(seed):
-        pool = recipe.pool if backbone == "vit" else "mean"
+        pool = recipe.pooling if backbone == "vit" else "mean"
         network = small_backbone(backbone, pool, side, **choices)
-        game = smaller(task, recipe.task).build(network, Facts(count, 3, lambda n: images[:n], side))
-        return Learner(network, game)
+        pretext_task = small_config(task, recipe.task).build(network, DataInfo(count, 3, lambda n: images[:n], side))
+        return TrainModule(network, pretext_task)
 
 
-def smaller(task: str, config: Any) -> Any:
-    """The choices of a game, or of each in a combination, with heads that train in moments."""
+def small_config(task: str, config: Any) -> Any:
+    """The configuration of a task, or of each task in a combination, with small heads."""
     if isinstance(config, Combined):
-        return replace(config, **{name: smaller(name, part) for name, part in config.parts.items()})
-    return replace(config, **SMALLER.get(task, {}))
+        return replace(config, **{name: small_config(name, part) for name, part in config.parts.items()})
+    return replace(config, **SMALL_CONFIGS.get(task, {}))
 
 
 def train(
@@ -87,30 +112,30 @@ def train(
     drop_path: float = 0.0, run: str | None = None, stop_after: int | None = None, resume: bool = False, seed: int = 0,
     method: Literal["adamw", "muon"] = "adamw", **choices: Any,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
-    """Train a small learner and give back its whole weights; the same on any number of processes.
+    """Train a small module and return its full weights, which are the same on any number of processes.
 
     ``choices`` are further fields of the plan.
     """
-    learner = small_learner(task, backbone, seed=seed, **({"drop_path": drop_path} if drop_path else {}))
-    plan = Plan(steps=steps, batch=batch, accumulate=accumulate, precision=precision, seed=seed, **choices)  # type: ignore[arg-type]
-    optim = Optim(method=method, lr=0.02, warmup=0.1)
+    module = small_train_module(task, backbone, seed=seed, **({"drop_path": drop_path} if drop_path else {}))
+    plan = Plan(steps=steps, batch_size=batch, grad_accum=accumulate, precision=precision, seed=seed, **choices)  # type: ignore[arg-type]
+    optim = Optim(method=method, lr=0.02, warmup_fraction=0.1)
     where = Path(run) if run else None
-    fit(learner, pictures(), plan, optim, run=where, stop_after=stop_after, resume=resume)
-    return {name: whole_tensor(tensor.detach()).clone() for name, tensor in learner.state_dict().items()}
+    fit(module, make_images(), plan, optim, run=where, stop_after=stop_after, resume=resume)
+    return {name: full_tensor(tensor.detach()).clone() for name, tensor in module.state_dict().items()}
 
 
 def supervised(accumulate: int = 1) -> dict[str, torch.Tensor]:
     """Train on labels in float64; the same on any number of processes."""
     with seeded(0):
         backbone = small_backbone()
-        task = SupervisedTask(torch.nn.Linear(16, 3), torch.arange(PICTURES) % 3, SIDE, Supervised())
-    learner = Learner(backbone, task)
-    plan = Plan(steps=8, batch=11, accumulate=accumulate, precision="float64")
-    fit(learner, pictures(), plan, Optim(lr=0.02, warmup=0.1))
-    return {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
+        task = SupervisedTask(torch.nn.Linear(16, 3), torch.arange(NUM_IMAGES) % 3, SIDE, SupervisedConfig())
+    module = TrainModule(backbone, task)
+    plan = Plan(steps=8, batch_size=11, grad_accum=accumulate, precision="float64")
+    fit(module, make_images(), plan, Optim(lr=0.02, warmup_fraction=0.1))
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def farthest(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+def max_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """The largest difference between two state dicts of the same names."""
     assert first.keys() == second.keys()
     return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)

@@ -1,15 +1,15 @@
-"""Headway: learn from pictures that nobody labelled, then change the head.
+"""Headway: self-supervised pretraining on unlabeled images, and transfer to a classifier with few labels.
 
 Each verb of the command line is a function here with the same names and defaults: ``headway.pretrain("rotation",
-data="photos", out="runs/r")``. Importing this imports no torch; a name is loaded when it is first used.
+data="photos", out="runs/r")``. Importing the package does not import torch; a name is loaded when it is first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from headway._version import __version__
 
-_WHERE = {
+_EXPORTS = {
     "attend": "headway.cli.attend",
     "check": "headway.cli.check",
     "cluster": "headway.cli.cluster",
@@ -25,24 +25,24 @@ _WHERE = {
     "tasks": "headway.cli.tasks",
     "transfer": "headway.cli.transfer",
     "Batch": "headway.protocol",
-    "Clock": "headway.protocol",
-    "Facts": "headway.protocol",
+    "TrainingClock": "headway.protocol",
+    "DataInfo": "headway.protocol",
     "Features": "headway.protocol",
     "HeadwayError": "headway.errors",
     "Optim": "headway.config",
-    "Outcome": "headway.protocol",
+    "TaskOutput": "headway.protocol",
     "PretextTask": "headway.protocol",
     "Recipe": "headway.config",
     "Rule": "headway.config",
     "load_backbone": "headway.backbones.weights",
 }
-__all__ = ["__version__", *_WHERE]
+__all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'headway' has no attribute '{name}'")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
     from headway.config import Rule as Rule
     from headway.errors import HeadwayError as HeadwayError
     from headway.protocol import Batch as Batch
-    from headway.protocol import Clock as Clock
-    from headway.protocol import Facts as Facts
+    from headway.protocol import DataInfo as DataInfo
     from headway.protocol import Features as Features
-    from headway.protocol import Outcome as Outcome
     from headway.protocol import PretextTask as PretextTask
+    from headway.protocol import TaskOutput as TaskOutput
+    from headway.protocol import TrainingClock as TrainingClock

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from headway.errors import HeadwayError
 
-_alone: ContextVar[bool] = ContextVar("alone", default=False)
+_single_process: ContextVar[bool] = ContextVar("alone", default=False)
 
 
-class Announced(NamedTuple):
+class LauncherEnv(NamedTuple):
     """The processes that a launcher says there are.
 
     Attributes:
@@ -27,11 +27,11 @@ class Announced(NamedTuple):
         local: On this one.
     """
 
-    processes: int
-    local: int
+    world_size: int
+    local_world_size: int
 
 
-def announced() -> Announced:
+def launcher_env() -> LauncherEnv:
     """What torchrun, or SLURM's srun, says in the environment; one process where neither does.
 
     Raises:
@@ -40,41 +40,41 @@ def announced() -> Announced:
     given = os.environ
     if "WORLD_SIZE" in given:  # torchrun goes before SLURM, since it may run inside of it
         processes = int(given["WORLD_SIZE"])
-        return Announced(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
+        return LauncherEnv(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
     if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         processes = int(given.get("SLURM_NTASKS", 1))
         if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
             raise HeadwayError(f"srun starts {processes} tasks but not so many a machine; give --ntasks-per-node")
-        return Announced(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
-    return Announced(1, 1)
+        return LauncherEnv(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
+    return LauncherEnv(1, 1)
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Within the block this process works as if there were no other, and waits for none: what fails then fails here."""
-    token = _alone.set(True)
+    token = _single_process.set(True)
     try:
         yield
     finally:
-        _alone.reset(token)
+        _single_process.reset(token)
 
 
-def is_alone() -> bool:
+def is_single_process() -> bool:
     """Whether this is within ``alone``."""
-    return _alone.get()
+    return _single_process.get()
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes work on this run."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not is_alone() else 1
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not is_single_process() else 1
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         total = x.clone(memory_format=torch.contiguous_format)
@@ -88,7 +88,7 @@ class _Sum(torch.autograd.Function):
         return gradient
 
 
-class _Gather(torch.autograd.Function):
+class _AllGatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
@@ -108,21 +108,21 @@ class _Gather(torch.autograd.Function):
 
 def all_sum(x: Tensor) -> Tensor:
     """The sum of x over processes, differentiable; any shape, the same on every process."""
-    return _Sum.apply(x) if world() > 1 else x
+    return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
-def all_counts(count: int, device: torch.device | str | None = None) -> list[int]:
+def all_gather_int(value: int, device: torch.device | str | None = None) -> list[int]:
     """Every process's ``count``, in rank order; on the device that collectives work on, where none is given."""
-    if world() == 1:
-        return [count]
+    if world_size() == 1:
+        return [value]
     if device is None:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    parts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world())]
-    dist.all_gather(parts, torch.tensor([count], device=device))
+    parts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(parts, torch.tensor([value], device=device))
     return [int(part) for part in parts]
 
 
-def all_rows(x: Tensor) -> tuple[Tensor, int]:
+def all_gather_rows(x: Tensor) -> tuple[Tensor, int]:
     """The rows of all processes under one another, differentiable, and where this process's begin.
 
     Args:
@@ -131,26 +131,26 @@ def all_rows(x: Tensor) -> tuple[Tensor, int]:
     Returns:
         (sum of rows) x the rest, and the offset of this process's first row.
     """
-    if world() == 1:
+    if world_size() == 1:
         return x, 0
-    counts = all_counts(len(x), x.device)
-    return _Gather.apply(x, counts), sum(counts[: rank()])
+    counts = all_gather_int(len(x), x.device)
+    return _AllGatherRows.apply(x, counts), sum(counts[: rank()])
 
 
-def repeated(index: Tensor) -> Tensor:
-    """Which rows of all processes show a row's picture once more.
+def duplicate_mask(sample_index: Tensor) -> Tensor:
+    """Which rows of all processes show a row's image once more.
 
-    A batch that runs across the end of a pass may hold a picture twice, which is no stranger to itself.
+    A batch that runs across the end of a pass may hold an image twice, which is no stranger to itself.
 
     Args:
-        index: B, int64: the picture of each row of this process.
+        index: B, int64: the image of each row of this process.
 
     Returns:
         B A, bool, A rows over all processes; False where a row meets itself.
     """
-    everyone, start = all_rows(index)  # A
-    here = torch.arange(len(index), device=index.device)  # B
-    same = index[:, None] == everyone  # B A
+    everyone, start = all_gather_rows(sample_index)  # A
+    here = torch.arange(len(sample_index), device=sample_index.device)  # B
+    same = sample_index[:, None] == everyone  # B A
     same[here, start + here] = False
     return same
 
@@ -158,34 +158,34 @@ def repeated(index: Tensor) -> Tensor:
 def all_mean(x: Tensor) -> Tensor:
     """The mean over the rows of all processes, differentiable: B *rest -> *rest."""
     total = all_sum(x.sum(0))
-    return total / sum(all_counts(len(x), x.device))
+    return total / sum(all_gather_int(len(x), x.device))
 
 
-def carried_sum(rows: Tensor) -> tuple[Tensor, Tensor]:
+def sum_and_count(rows: Tensor) -> tuple[Tensor, Tensor]:
     """What ``carried_mean`` wants of one micro-batch: the sum over rows (B *rest -> *rest), and their number."""
     return rows.detach().sum(0), torch.tensor(len(rows), device=rows.device)
 
 
-def carried_mean(carries: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def global_mean(step_stats: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """The mean over the rows of a whole step, of all micro-batches and processes: *rest.
 
     Args:
         carries: ``carried_sum`` of every micro-batch on this process.
     """
-    total = all_sum(torch.stack([rows for rows, _ in carries]).sum(0))
-    return total / all_sum(torch.stack([count for _, count in carries]).sum())
+    total = all_sum(torch.stack([rows for rows, _ in step_stats]).sum(0))
+    return total / all_sum(torch.stack([count for _, count in step_stats]).sum())
 
 
-def broadcast_object(thing: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Rank 0's ``thing`` (plain data), on every process."""
-    if world() == 1:
-        return thing
-    box = [thing]
+    if world_size() == 1:
+        return value
+    box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
 def barrier() -> None:
     """Wait until every process is here."""
-    if world() > 1:
+    if world_size() > 1:
         dist.barrier()

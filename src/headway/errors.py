@@ -1,23 +1,41 @@
-"""Errors that a person can act on: what failed, what was given, what to do."""
+"""Errors that a user can act on: each message says what failed, what was given and what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
 class HeadwayError(Exception):
-    """Something the user can mend. The command line prints its text as one line and exits with code 2."""
+    """An error that the user can correct. The command line prints its text as one line and exits with code 2."""
 
 
-def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> HeadwayError:
-    """The error for a name that nobody knows, with the nearest names that somebody does.
+class UnreadableImageError(Exception):
+    """One image cannot be read; the text is the reason. Callers skip, count and report the image, and go on."""
+
+
+def unknown_name_error(kind: str, given: str, known: Iterable[str], hint: str = "") -> HeadwayError:
+    """Make the error for an unknown name. Its text suggests the most similar known names.
 
     Args:
-        kind: What the name names ("task", "backbone").
-        given: The name as typed.
-        known: Every name that would have worked.
-        hint: What to do instead, added at the end.
+        kind: What the name stands for ("task", "backbone").
+        given: The name as the user typed it.
+        known: All valid names.
+        hint: Advice to add at the end of the text.
     """
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return HeadwayError(f"unknown {kind} '{given}': {advice}{' ' + hint if hint else ''}")
+
+
+def error_reason(error: Exception) -> str:
+    """The reason why a file cannot be read, in plain words."""
+    number = getattr(error, "errno", None)
+    known = {
+        errno.ENOENT: "no such file, or a link to nothing",
+        errno.ELOOP: "a link that leads back to itself",
+        errno.EACCES: "no permission to read it",
+        errno.EPERM: "no permission to read it",
+        errno.ENAMETOOLONG: "its name is too long",
+    }
+    return known.get(number or 0) or getattr(error, "strerror", None) or str(error) or type(error).__name__

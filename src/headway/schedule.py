@@ -1,29 +1,29 @@
-"""Schedules: pure functions of the share of a run that is over. No object steps, so nothing needs to be saved."""
+"""Schedules as pure functions of a run's progress. They hold no state, so a checkpoint has nothing to save."""
 
 import math
 
 
 def cosine(progress: float, start: float, end: float) -> float:
-    """Half a cosine from ``start`` (progress 0) to ``end`` (progress 1)."""
+    """Half a cosine period from ``start`` (at progress 0) to ``end`` (at progress 1)."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
 
 
-def warmup_cosine(progress: float, warmup: float, final: float = 0.0) -> float:
-    """A factor that rises linearly from 0 to 1 over the first ``warmup`` share of the run, then falls to ``final``.
+def warmup_cosine(progress: float, warmup_fraction: float, final_factor: float = 0.0) -> float:
+    """Learning-rate factor: linear warm-up from 0 to 1, then cosine decay to ``final_factor``.
 
     Loshchilov and Hutter, "SGDR", 2017 (https://arxiv.org/abs/1608.03983); warm-up as in Goyal et al., "Accurate, large
     minibatch SGD", 2017 (https://arxiv.org/abs/1706.02677).
 
     Args:
-        progress: Share of the run that is over, in [0, 1].
-        warmup: Share of the run that the rise takes, in [0, 1).
-        final: The factor at the end.
+        progress: Completed fraction of the run, in [0, 1].
+        warmup_fraction: Fraction of the run that the warm-up takes, in [0, 1).
+        final_factor: The factor at the end of the run.
     """
-    if progress < warmup:
-        return progress / warmup
-    return cosine((progress - warmup) / (1.0 - warmup), 1.0, final)
+    if progress < warmup_fraction:
+        return progress / warmup_fraction
+    return cosine((progress - warmup_fraction) / (1.0 - warmup_fraction), 1.0, final_factor)
 
 
-def ramp(progress: float, warmup: float, start: float, end: float) -> float:
-    """A straight line from ``start`` to ``end`` over the first ``warmup`` share of the run; then it stays."""
-    return start + (end - start) * min(progress / max(warmup, 1e-9), 1.0)
+def linear_ramp(progress: float, ramp_fraction: float, start: float, end: float) -> float:
+    """Linear from ``start`` to ``end`` over the first ``ramp_fraction`` of the run, then constant."""
+    return start + (end - start) * min(progress / max(ramp_fraction, 1e-9), 1.0)

@@ -1,4 +1,4 @@
-"""``headway attend``: pages that need nothing else, sheets, numbers, and refusals in one line."""
+"""``headway attend``: self-contained pages, PNG files, numbers, and errors in one line."""
 
 import base64
 import csv
@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 import headway
+from headway.attention_viz.attention_hooks import attention_maps
+from headway.attention_viz.matrix_tables import TIMES
 from headway.cli import main
-from headway.data.decode import decode, fit
-from headway.measure.listen import look
-from headway.reports.matrices import TIMES
-from headway.samples import DrawnAnimals, write_folder
-from headway.views.pixels import to_unit
+from headway.data.decoding.decode import center_crop_resize, decode
+from headway.synthetic import DrawnAnimals, write_folder
+from headway.transforms.pixels import to_float01
 
 EVIL = "a<b onclick=alert(1)>&\"'.png"
 
@@ -39,9 +39,9 @@ def run(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
-    """A photograph that says where it was taken, under a name that means mischief."""
-    file = tmp_path_factory.mktemp("pictures") / EVIL
+def image(tmp_path_factory):
+    """A photograph with EXIF position, under a file name with HTML in it."""
+    file = tmp_path_factory.mktemp("images") / EVIL
     exif = Image.Exif()
     exif[0x010F] = "SecretCamera"
     exif.get_ifd(0x8825)[1] = "N"
@@ -61,8 +61,8 @@ def unpacked(text, dtype):
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
 
 
-def needs_nothing(page):
-    """Whether a page fetches nothing, runs its own script alone, and carries nothing of the file but pixels."""
+def self_contained(page):
+    """Assert that a page fetches nothing, runs only its own script, and holds nothing of the file but pixels."""
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
     scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
@@ -77,46 +77,46 @@ def needs_nothing(page):
     return page
 
 
-def test_a_page_holds_what_the_network_attends_to(run, picture, tmp_path, capsys):
+def test_a_page_holds_the_attention_maps(run, image, tmp_path, capsys):
     out = tmp_path / "page.html"
-    assert main(["attend", str(run), str(picture), "--out", str(out), "--patch", "2,3", "--json"]) == 0
+    assert main(["attend", str(run), str(image), "--out", str(out), "--query-patch", "2,3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert (answer["pictures"], answer["layers"], answer["attention_heads"]) == (1, 4, 3)
+    assert (answer["images"], answer["layers"], answer["attention_heads"]) == (1, 4, 3)
     assert np.shape(answer["distance"]) == np.shape(answer["entropy"]) == (4, 3) and "importance" not in answer
     assert all(0 <= cell <= 4 for row in answer["entropy"] for cell in row)
-    page = needs_nothing(out.read_text(encoding="utf-8"))
+    page = self_contained(out.read_text(encoding="utf-8"))
     assert html.escape(EVIL) in page
-    about = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)[0])
-    assert about["start"] == 6 and (about["rows"], about["columns"], about["prefix"]) == (4, 4, [])
-    view = to_unit(fit(decode(picture.read_bytes()), 32)[None])
-    seen = torch.cat([w[0] for w in look(headway.load_backbone(run), view).weights])  # L*h T T
-    levels = unpacked(about["levels"], np.uint8).reshape(13, 17, 16)
-    most = unpacked(about["most"], "<f4").reshape(13, 17, 1)
-    assert np.abs(levels / 255 * most - np.pad(seen, ((0, 1), (0, 1), (0, 0))))[:12, :16].max() < 0.005
-    assert np.abs((levels / 255 * most)[:12, 16] - seen.mean(1).numpy()).max() < 0.005
+    data = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)[0])
+    assert data["initial"] == 6 and (data["rows"], data["columns"], data["prefix"]) == (4, 4, [])
+    view = to_float01(center_crop_resize(decode(image.read_bytes()), 32)[None])
+    maps = torch.cat([w[0] for w in attention_maps(headway.load_backbone(run), view).weights])  # L*h T T
+    levels = unpacked(data["levels"], np.uint8).reshape(13, 17, 16)
+    maximum = unpacked(data["maximum"], "<f4").reshape(13, 17, 1)
+    assert np.abs(levels / 255 * maximum - np.pad(maps, ((0, 1), (0, 1), (0, 0))))[:12, :16].max() < 0.005
+    assert np.abs((levels / 255 * maximum)[:12, 16] - maps.mean(1).numpy()).max() < 0.005
 
 
-def test_explanation_walks_from_split_to_linear_transformation(run, picture, tmp_path, capsys):
+def test_explanation_walks_from_split_to_linear_transformation(run, image, tmp_path, capsys):
     out = tmp_path / "steps.html"
-    assert main(["attend", str(run), str(picture), "--explain", "--layer", "2", "--out", str(out), "--json"]) == 0
+    assert main(["attend", str(run), str(image), "--explain", "--layer", "2", "--out", str(out), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert answer["layer"] == 2 and answer["token"] == "patch 3,3" and 1 <= answer["attention_head"] <= 3
-    page = needs_nothing(out.read_text(encoding="utf-8"))
+    page = self_contained(out.read_text(encoding="utf-8"))
     titles = re.findall(r"<h2>(\d)\. (.*?)[:<]", page)
-    wanted = ["Query, key and value", "Split into attention heads", "Scores", "Scale", "Softmax", "Weighted sum"]
-    assert [name for _, name in titles] == [*wanted, "Concatenate", "Linear transformation"]
+    expected = ["Query, key and value", "Split into attention heads", "Scores", "Scale", "Softmax", "Weighted sum"]
+    assert [name for _, name in titles] == [*expected, "Concatenate", "Linear transformation"]
     for shape in ((16, 96), (16, 32), (16, 16)):
         assert f" {TIMES} ".join(map(str, shape)) in page
-    assert float(re.search(r"output and Y differ by ([\d.]+) at most", page)[1]) < 1e-4
+    assert float(re.search(r"its output and Y differ by ([\d.]+) at most", page)[1]) < 1e-4
     assert not re.search(r"\bnan\b", re.sub(r'src="[^"]*"', "", page))
 
 
-def test_the_explanation_can_be_worked_out_by_hand(run, picture, tmp_path):
+def test_the_explanation_can_be_worked_out_by_hand(run, image, tmp_path):
     out = tmp_path / "steps.html"
-    headway.attend(run, str(picture), out=out, explain=True)
+    headway.attend(run, str(image), out=out, explain=True)
     page = out.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-")
-    places = re.findall(r"patch (\d+),(\d+)", page)
-    assert places and all(1 <= int(number) <= 4 for place in places for number in place)
+    positions = re.findall(r"patch (\d+),(\d+)", page)
+    assert positions and all(1 <= int(number) <= 4 for position in positions for number in position)
     cell = r"<td>(-?[\d.]+)</td>"
     worked = re.findall(rf"<tr><th>(patch \d,\d)</th>{cell * 4}</tr>", page)
     total = float(re.search(rf"<th>sum</th><td></td><td></td>{cell}", page)[1])
@@ -135,13 +135,13 @@ def test_the_explanation_can_be_worked_out_by_hand(run, picture, tmp_path):
     assert header.count('class="gap"') == gaps  # dots wherever columns are left out
 
 
-def test_a_folder_of_png_files_and_importance_by_neighbours(run, photos, picture, tmp_path):
-    answer = headway.attend(run, (str(picture), str(picture)), out=tmp_path / "maps", data=photos)
+def test_a_folder_of_png_files_and_importance_by_neighbors(run, photos, image, tmp_path):
+    answer = headway.attend(run, (str(image), str(image)), out=tmp_path / "maps", data=photos)
     assert 10 < answer["held_out"] < 30 and np.shape(answer["importance"]) == (4, 3) and 0 <= answer["accuracy"] <= 100
     names = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert names[2:] == ["heads.csv", "heads.png"] and all(re.fullmatch(r"0\d-[\w.-]+\.png", n) for n in names[:2])
-    with Image.open(tmp_path / "maps" / names[0]) as sheet:
-        assert sheet.width > 5 * 128 and not sheet.getexif() and not sheet.info
+    with Image.open(tmp_path / "maps" / names[0]) as png:
+        assert png.width > 5 * 128 and not png.getexif() and not png.info
     rows = list(csv.DictReader((tmp_path / "maps" / "heads.csv").read_text().splitlines()))
     assert [(row["layer"], row["attention_head"]) for row in rows][:4] == [
         ("1", "1"),
@@ -150,50 +150,48 @@ def test_a_folder_of_png_files_and_importance_by_neighbours(run, photos, picture
         ("2", "1"),
     ]
     assert float(rows[5]["distance"]) == pytest.approx(answer["distance"][1][2], abs=1e-3)
-    assert all(float(row["low"]) <= float(row["loss"]) <= float(row["high"]) for row in rows)
+    assert all(float(row["low"]) <= float(row["accuracy_drop"]) <= float(row["high"]) for row in rows)
 
 
-def test_a_classifier_is_judged_by_itself_on_what_transfer_set_aside(run, photos, picture, tmp_path, capsys):
+def test_a_classifier_predicts_the_images_that_transfer_set_aside(run, photos, image, tmp_path, capsys):
     transferred = headway.transfer(run, data=photos, out=tmp_path / "m", head="linear", seed=3)
     words = ["--data", str(photos), "--seed", "3", "--out", str(tmp_path / "page.html"), "--json"]
-    assert main(["attend", str(tmp_path / "m"), str(picture), *words]) == 0
+    assert main(["attend", str(tmp_path / "m"), str(image), *words]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert answer["held_out"] == transferred["test_images"] and answer["accuracy"] == transferred["accuracy"]
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "own linear classifier recognises" in page and "Importance for the main task" in page
+    assert "own linear classifier are correct for" in page and "Importance for the downstream task" in page
 
 
-def test_timms_vit_and_another_size(picture, tmp_path):
+def test_a_timm_vit_and_another_size(image, tmp_path):
     model = "timm:vit_tiny_patch16_224"
-    answer = headway.attend(model, str(picture), out=tmp_path / "t.html", size=64, pretrained=False)
+    answer = headway.attend(model, str(image), out=tmp_path / "t.html", size=64, pretrained=False)
     assert (answer["layers"], answer["attention_heads"]) == (12, 3)
-    page = needs_nothing((tmp_path / "t.html").read_text(encoding="utf-8"))
+    page = self_contained((tmp_path / "t.html").read_text(encoding="utf-8"))
     assert '"prefix": ["class token"], "layers": 12' in page and '"rows": 4' in page
-    headway.attend(model, str(picture), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
+    headway.attend(model, str(image), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
     assert f"17 {TIMES} 192" in (tmp_path / "e.html").read_text(encoding="utf-8")
 
 
-def test_refusals(run, photos, picture, tmp_path, capsys):
+def test_refusals(run, photos, image, tmp_path, capsys):
     out = tmp_path / "p.html"
-    given = ["attend", run, picture, "--out", out]
-    assert "no finished run" in refused(capsys, "attend", tmp_path / "no", picture, "--out", out)
+    given = ["attend", run, image, "--out", out]
+    assert "no finished run" in refused(capsys, "attend", tmp_path / "no", image, "--out", out)
     assert "nothing at" in refused(capsys, "attend", run, tmp_path / "no.png", "--out", out)
-    assert "no pictures" in refused(capsys, "attend", run, "--out", out)
+    assert "no images" in refused(capsys, "attend", run, "--out", out)
     assert "24 are shown at most" in refused(capsys, "attend", run, photos, "--out", out)
     assert "neither a page" in refused(capsys, *given[:-1], tmp_path / "p.pdf")
     assert "in .html" in refused(capsys, *given[:-1], tmp_path / "p", "--explain")
-    assert "ROW,COLUMN" in refused(capsys, *given, "--patch", "3")
-    assert "4 rows and 4 columns" in refused(capsys, *given, "--patch", "5,1")
+    assert "ROW,COLUMN" in refused(capsys, *given, "--query-patch", "3")
+    assert "4 rows and 4 columns" in refused(capsys, *given, "--query-patch", "5,1")
     assert "layers 1 to 4" in refused(capsys, *given, "--explain", "--layer", "5")
     assert "--layer goes with" in refused(capsys, *given, "--layer", "1")
-    assert "got 2" in refused(capsys, "attend", run, picture, picture, "--explain", "--out", out)
+    assert "got 2" in refused(capsys, "attend", run, image, image, "--explain", "--out", out)
     assert "exclude" in refused(capsys, *given, "--explain", "--data", photos)
     assert "--test goes with --data" in refused(capsys, *given, "--test", photos)
     assert "crop or resize them to 32 x 32" in refused(capsys, *given, "--size", "30")
     assert "or 0 for the network's own" in refused(capsys, *given, "--size", "-8")
-    assert "no attention to look at" in refused(
-        capsys, "attend", "timm:resnet10t", picture, "--out", out, "--no-pretrained"
-    )
+    assert "no attention to show" in refused(capsys, "attend", "timm:resnet10t", image, "--out", out, "--no-pretrained")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     assert "cannot read 'broken.png'" in refused(capsys, "attend", run, broken, "--out", out)
@@ -202,28 +200,30 @@ def test_refusals(run, photos, picture, tmp_path, capsys):
     assert "exists" in refused(capsys, *given) and out.read_text() == "mine"
 
 
-SAID = re.compile(r'class="said"[^>]*>([^<]*)<')
+STATUS = re.compile(r'class="status"[^>]*>([^<]*)<')
 
 
-def drawn(address):
-    """The page as a browser without a network leaves it."""
+def rendered(address):
+    """The DOM of the page in a browser without a network."""
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]
     command = ["chromium", *words, "--virtual-time-budget=3000", address]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
-def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
+def test_pointing_at_a_patch_shows_what_it_attends_to(run, image, tmp_path):
     out = tmp_path / "page.html"
-    headway.attend(run, str(picture), out=out)
-    dom = drawn(f"{out.as_uri()}#1,2,4")
-    said = SAID.search(dom)[1]
-    place = re.match(r"The patch in row 2, column 4 gives most to the patch in row (\d), column (\d): ([\d.]+) %", said)
-    view = to_unit(fit(decode(picture.read_bytes()), 32)[None])
-    row = look(headway.load_backbone(run), view).weights[-1][0, 0, 7]  # N
-    named = row[4 * (int(place[1]) - 1) + int(place[2]) - 1]  # the brightest, to the 255 levels of a map
+    headway.attend(run, str(image), out=out)
+    dom = rendered(f"{out.as_uri()}#1,2,4")
+    status = STATUS.search(dom)[1]
+    position = re.match(
+        r"The patch in row 2, column 4 gives most to the patch in row (\d), column (\d): ([\d.]+) %", status
+    )
+    view = to_float01(center_crop_resize(decode(image.read_bytes()), 32)[None])
+    row = attention_maps(headway.load_backbone(run), view).weights[-1][0, 0, 7]  # N
+    named = row[4 * (int(position[1]) - 1) + int(position[2]) - 1]  # the brightest, to the 255 levels of a map
     assert float(named) > 0.99 * float(row.max())
-    assert float(place[3]) == pytest.approx(100 * float(row.max()), abs=0.5)
+    assert float(position[3]) == pytest.approx(100 * float(row.max()), abs=0.5)
     assert dom.count('<button class="map"') == 13 and 'aria-pressed="true"' in dom
 
     hand = """setTimeout(() => {
@@ -234,27 +234,27 @@ def test_pointing_at_a_patch_shows_what_it_attends_to(run, picture, tmp_path):
     }, 500)"""
     page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", out.read_text(encoding="utf-8"))
     (tmp_path / "pointed.html").write_text(page.replace("</html>", f"<script>{hand}</script></html>"), encoding="utf-8")
-    said = SAID.search(drawn((tmp_path / "pointed.html").as_uri()))[1]
-    assert said.startswith("The patch in row 4, column 3 gives most to") and "layer 2, attention head 2" in said
+    status = STATUS.search(rendered((tmp_path / "pointed.html").as_uri()))[1]
+    assert status.startswith("The patch in row 4, column 3 gives most to") and "layer 2, attention head 2" in status
 
 
-def test_a_classifier_is_judged_on_what_transfer_set_aside(photos, run, picture, tmp_path, capsys):
+def test_another_split_than_that_of_transfer_is_refused(photos, run, image, tmp_path, capsys):
     by = r"(\d)\."
     headway.transfer(run, data=photos, out=tmp_path / "m", group_by=by)
-    words = ["attend", tmp_path / "m", picture, "--data", photos]
+    words = ["attend", tmp_path / "m", image, "--data", photos]
     capsys.readouterr()
-    said = refused(capsys, *words, "--out", tmp_path / "a.html")
-    assert "not those that transfer set aside" in said and "--group-by" in said
-    answer = headway.attend(str(tmp_path / "m"), (str(picture),), data=photos, group_by=by, out=tmp_path / "b.html")
+    status = refused(capsys, *words, "--out", tmp_path / "a.html")
+    assert "not those that transfer set aside" in status and "--group-by" in status
+    answer = headway.attend(str(tmp_path / "m"), (str(image),), data=photos, group_by=by, out=tmp_path / "b.html")
     assert answer["held_out"] >= 2 and 0 <= answer["accuracy"] <= 100
 
 
-def test_a_classifier_of_several_labels_is_judged_by_all_of_them(photos, run, picture, tmp_path):
+def test_a_multilabel_classifier_must_predict_all_labels(photos, run, image, tmp_path):
     files = sorted(path.relative_to(photos) for path in photos.rglob("*.png"))
     rows = [f"{file},{'even;pet' if i % 2 == 0 else 'pet' if i % 3 else ';'}" for i, file in enumerate(files)]
     (tmp_path / "l.csv").write_text("file,label\n" + "\n".join(rows))
-    made = headway.transfer(run, data=photos, labels=tmp_path / "l.csv", several=True, out=tmp_path / "m")
+    made = headway.transfer(run, data=photos, labels=tmp_path / "l.csv", multilabel=True, out=tmp_path / "m")
     answer = headway.attend(
-        str(tmp_path / "m"), (str(picture),), data=photos, labels=tmp_path / "l.csv", out=tmp_path / "a.html"
+        str(tmp_path / "m"), (str(image),), data=photos, labels=tmp_path / "l.csv", out=tmp_path / "a.html"
     )
     assert answer["accuracy"] == pytest.approx(made["accuracy"], abs=0.01)

@@ -1,4 +1,4 @@
-"""``headway check``: what a newcomer types, what a script reads."""
+"""``headway check``: printed output, JSON and exit codes."""
 
 import json
 
@@ -32,8 +32,8 @@ def run(capsys, *words):
 
 def test_clean_data_exit_0(photos, capsys):
     code, out, err = run(capsys, photos)
-    assert code == 0 and "Nothing to see to." in out and "12 pictures read of 12 files" in out
-    assert "48 to 48 pixels wide" in out and "2 classes of 6 to 6 pictures" in out and "Traceback" not in err
+    assert code == 0 and "No findings." in out and "12 images read of 12 files" in out
+    assert "48 to 48 pixels wide" in out and "2 classes of 6 to 6 images" in out and "Traceback" not in err
     assert "stored at 40 x 40 pixels for views of 40 x 40" in out
 
 
@@ -41,14 +41,14 @@ def test_findings_exit_1_and_are_named(photos, tmp_path, capsys):
     (photos / "cat" / "bad\n<b>.jpg").write_bytes(b"\xff\xd8\xff")
     code, out, _ = run(capsys, photos, "--test", photos / "dog", "--out", tmp_path / "page.html")
     assert code == 1 and "- unreadable: 1 of 13 files" in out and "cat/bad\\n<b>.jpg: " in out
-    assert "test pictures that are among the data, equal in every pixel: 6" in out and "0.png = dog/0.png" in out
+    assert "test images that are among the data, equal in every pixel: 6" in out and "0.png = dog/0.png" in out
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "data:image/jpeg" in page and "&lt;b&gt;" in page and "<b>.jpg" not in page
     code, _, err = run(capsys, photos, "--out", tmp_path / "page.html")
     assert code == 2 and "exists" in err
 
 
-def test_json_is_the_last_line_and_what_python_gets(photos, capsys):
+def test_json_is_the_last_line_and_equals_the_python_result(photos, capsys):
     (photos / "dog" / "empty.png").write_bytes(b"")
     code, out, _ = run(capsys, photos, "--json")
     answer = json.loads(out.splitlines()[-1])
@@ -57,8 +57,8 @@ def test_json_is_the_last_line_and_what_python_gets(photos, capsys):
     assert answer == json.loads(json.dumps(headway.check(photos)))
 
 
-def test_no_pictures(photos, tmp_path, capsys):
-    code, _, _ = run(capsys, photos, "--no-pictures", "--out", tmp_path / "page.html")
+def test_no_thumbnails(photos, tmp_path, capsys):
+    code, _, _ = run(capsys, photos, "--no-thumbnails", "--out", tmp_path / "page.html")
     assert code == 0 and "data:image" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -67,10 +67,10 @@ def test_nothing_readable_exit_2(tmp_path, capsys):
     (tmp_path / "broken" / "a.png").write_bytes(b"")
     (tmp_path / "broken" / "b.jpg").write_text("words")
     code, out, _ = run(capsys, tmp_path / "broken", "--out", tmp_path / "page.html")
-    assert code == 2 and "0 pictures read of 2 files" in out and "b.jpg: a text, no picture" in out
+    assert code == 2 and "0 images read of 2 files" in out and "b.jpg: a text, not an image" in out
     assert "<footer><p></p></footer>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     (tmp_path / "none").mkdir()
-    for given, message in (("none", "no pictures in"), ("missing", "nothing at")):
+    for given, message in (("none", "no images in"), ("missing", "nothing at")):
         code, _, err = run(capsys, tmp_path / given)
         assert code == 2 and message in err and len(err.splitlines()) == 1
     assert run(capsys, tmp_path / "broken", "--out", tmp_path / "page.txt")[0] == 2

@@ -1,4 +1,4 @@
-"""The comparison end to end, on pictures that train in moments."""
+"""The comparison end to end, on images and networks that train within seconds."""
 
 import json
 import shutil
@@ -12,54 +12,58 @@ from safetensors.torch import load_file, save_file
 import headway
 from headway.backbones.weights import load_backbone
 from headway.cli import compare as compare_command
-from headway.data.arrays import Arrays
-from headway.data.store import build_store
-from headway.downstream import tune as tune_module
-from headway.draws import seeded
+from headway.data.dataset.image_store import build_store
+from headway.data.sources.in_memory import ArraySource
+from headway.downstream.finetuning import finetune as finetune_module
 from headway.errors import HeadwayError
+from headway.evaluation import cost_estimate as cost_module
+from headway.evaluation import methods as methods_module
+from headway.evaluation import pretrained_baselines as baselines_module
+from headway.evaluation import runner as runner_module
+from headway.evaluation.result_cache import ResultCache, pack_bits, safe_file_name, unpack_bits
 from headway.pretext import find_recipe
-from headway.train import start as start_module
-from headway.train.job import Job
-from headway.train.pool import seen_in_pretraining
-from headway.verdict import arena as arena_module
-from headway.verdict import cost as cost_module
-from headway.verdict import public as public_module
-from headway.verdict import trial as trial_module
-from headway.verdict.cells import Cells, pack, plain_name, unpack
-from tests.small import farthest, pictures
+from headway.rng import seeded
+from headway.train.config import PretrainConfig
+from headway.train.init import initial_weights as initial_weights_module
+from headway.train.run_dir.seen_images import count_seen_in_pretraining
+from tests.small import make_images, max_difference
 
 KINDS = ("a", "b", "c")
 QUICK = {
-    "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 2, "label_steps": 1, "per_class": 4, "draws": 1,
-    "seeds": 2, "heads": "linear,finetune",
+    "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 2, "finetune_steps": 1,
+    "labels_per_class": 4, "draws": 1, "seeds": 2, "heads": "linear,finetune",
 }  # fmt: skip
 
-JOB = Job(task="rotation", recipe=find_recipe("rotation"), size=32)
+CONFIG = PretrainConfig(task="rotation", recipe=find_recipe("rotation"), size=32)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_rates():
-    """Two learning rates to choose from, and no time spent on measuring a step."""
+def _few_learning_rates():
+    """Two learning rates to select from, and no time spent on measuring a step."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("trial", "cost"):
-            patch.setattr(f"headway.verdict.{module}.RATES", (1.0, 0.3))
-        patch.setattr("headway.verdict.cost.measure_step", lambda *_, **__: 0.01)
+        for module in ("methods", "cost_estimate"):
+            patch.setattr(f"headway.evaluation.{module}.LR_FACTORS", (1.0, 0.3))
+        patch.setattr("headway.evaluation.cost_estimate.measure_step", lambda *_, **__: 0.01)
         yield
 
 
-def labelled(count, seed=0, shift=0):
-    return Arrays(pictures(count, seed=seed), [KINDS[(i + shift) % 3] for i in range(count)])
+def labeled_source(count, seed=0, shift=0):
+    return ArraySource(make_images(count, seed=seed), [KINDS[(i + shift) % 3] for i in range(count)])
 
 
 def by_brightness(count, seed):
-    """Pictures whose class shows: three levels of brightness."""
-    images = pictures(count, seed=seed) // 4 + 80 * (torch.arange(count) % 3)[:, None, None, None].to(torch.uint8)
-    return Arrays(images, [KINDS[i % 3] for i in range(count)])
+    """Images whose class shows: three levels of brightness."""
+    images = make_images(count, seed=seed) // 4 + 80 * (torch.arange(count) % 3)[:, None, None, None].to(torch.uint8)
+    return ArraySource(images, [KINDS[i % 3] for i in range(count)])
 
 
-def compare(out, **words):
-    given = {"data": Arrays(pictures(40)), "labels": labelled(24, seed=1), "test": labelled(30, seed=2)}
-    return headway.compare(**{**given, "tasks": "rotation,mae", "out": out, **QUICK, **words})
+def compare(out, **options):
+    given = {
+        "data": ArraySource(make_images(40)),
+        "labeled": labeled_source(24, seed=1),
+        "test": labeled_source(30, seed=2),
+    }
+    return headway.compare(**{**given, "tasks": "rotation,mae", "out": out, **QUICK, **options})
 
 
 @pytest.fixture(scope="module")
@@ -69,56 +73,58 @@ def finished(tmp_path_factory):
 
 
 def test_rows_gain_verdict_and_one_sentence(finished):
-    out, answer = finished
-    names = {row["name"] for row in answer["rows"]}
+    out, result = finished
+    names = {row["name"] for row in result["rows"]}
     tasks = {f"{task} {head}" for task in ("rotation", "mae") for head in ("linear", "fine-tuned")}
     assert names == {"raw pixels", "untrained", "from scratch"} | tasks
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
-    assert answer["verdict"] in ("helped", "hurt", "cannot tell") and answer["gain"]["contender"] in tasks
-    assert answer["verdict"] in answer["sentence"] and "4 labels a class" in answer["sentence"]
-    assert "one pretraining" not in answer["sentence"], "two seeds are more than one"
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in result["rows"])
+    assert result["verdict"] in ("helped", "hurt", "cannot tell") and result["gain"]["method"] in tasks
+    assert result["verdict"] in result["sentence"] and "4 labels a class" in result["sentence"]
+    assert "one pretraining" not in result["sentence"], "two seeds are more than one"
     report = json.loads((out / "report.json").read_text())
-    assert report["rows"] == answer["rows"] and len(list((out / "runs").iterdir())) == 4
-    cells = list((out / "cells").iterdir())
-    assert len(cells) == 2 * 7 + 3  # two seeds of seven contenders; three learning rates chosen
-    assert all(cell.stat().st_size < 2000 for cell in cells)
+    assert report["rows"] == result["rows"] and len(list((out / "runs").iterdir())) == 4
+    files = list((out / "results").iterdir())
+    assert len(files) == 2 * 7 + 3  # two seeds of seven methods; three selected learning rates
+    assert all(file.stat().st_size < 2000 for file in files)
 
 
-def test_finished_cells_are_not_run_again(finished, monkeypatch):
-    out, answer = finished
-    (out / "cells" / "mae-linear-seed-1-draw-0.json").unlink()
-    asked = []
-    honest = arena_module.score
-    monkeypatch.setattr(arena_module, "score", lambda *given: asked.append(given) or honest(*given))
-    monkeypatch.setattr(arena_module, "run_job", lambda *_, **__: pytest.fail("a finished run was trained again"))
+def test_finished_results_are_not_computed_again(finished, monkeypatch):
+    out, result = finished
+    (out / "results" / "mae-linear-seed-1-draw-0.json").unlink()
+    calls = []
+    evaluate_method = runner_module.evaluate_method
+    monkeypatch.setattr(runner_module, "evaluate_method", lambda *given: calls.append(given) or evaluate_method(*given))
+    monkeypatch.setattr(
+        runner_module, "run_pretraining", lambda *_, **__: pytest.fail("a finished run was trained again")
+    )
     again = compare(out, resume=True)
-    assert len(asked) == 1
-    assert again["rows"] == answer["rows"] and again["sentence"] == answer["sentence"]
+    assert len(calls) == 1
+    assert again["rows"] == result["rows"] and again["sentence"] == result["sentence"]
 
 
 def borrow_runs(monkeypatch, out):
     """The same pretrainings, for a comparison on other labels."""
-    for module in (arena_module, cost_module):
-        monkeypatch.setattr(module, "run_folder", lambda cells, task, seed: out / "runs" / f"{task}-{seed}")
+    for module in (runner_module, cost_module):
+        monkeypatch.setattr(module, "run_folder", lambda cache, title, seed: out / "runs" / f"{title}-{seed}")
 
 
-def test_nothing_is_claimed_of_the_best_where_nothing_can_choose_it(tmp_path):
-    with pytest.raises(HeadwayError, match="nothing can choose among tasks and heads; give --per-class 2"):
-        compare(tmp_path / "cmp", per_class=1)
-    one = compare(tmp_path / "one", per_class=1, tasks="rotation", heads="linear", seeds=1)
-    assert one["gain"]["contender"] == "rotation linear"
+def test_nothing_is_claimed_where_no_fold_can_select_a_method(tmp_path):
+    with pytest.raises(HeadwayError, match="tasks and heads cannot be selected; give --labels-per-class 2"):
+        compare(tmp_path / "cmp", labels_per_class=1)
+    one = compare(tmp_path / "one", labels_per_class=1, tasks="rotation", heads="linear", seeds=1)
+    assert one["gain"]["method"] == "rotation linear"
 
 
 def test_two_rows_never_share_a_name(tmp_path):
-    with pytest.raises(HeadwayError, match=r"--public mae has the name of another row; write \./mae"):
-        compare(tmp_path / "cmp", public="mae")
+    with pytest.raises(HeadwayError, match=r"--baselines mae has the name of another row; write \./mae"):
+        compare(tmp_path / "cmp", baselines="mae")
 
 
 def test_a_run_of_another_recipe_is_not_taken_for_this_one(finished, tmp_path, monkeypatch):
     out = tmp_path / "cmp"
     shutil.copytree(finished[0], out)
     record = json.loads((out / "runs" / "mae-0" / "run.json").read_text())
-    record["job"]["recipe"]["task"]["ratio"] = 0.5
+    record["config"]["recipe"]["task"]["ratio"] = 0.5
     (out / "runs" / "mae-0" / "run.json").write_text(json.dumps(record))
     with pytest.raises(HeadwayError, match="mae-0 was trained by another recipe than mae has now"):
         compare(out, resume=True)
@@ -127,205 +133,218 @@ def test_a_run_of_another_recipe_is_not_taken_for_this_one(finished, tmp_path, m
 def test_it_grows_by_a_draw_and_keeps_what_is_finished(finished, tmp_path, monkeypatch):
     out = tmp_path / "cmp"
     shutil.copytree(finished[0], out)
-    asked = []
-    honest = arena_module.score
-    monkeypatch.setattr(arena_module, "score", lambda *given: asked.append(given) or honest(*given))
-    answer = compare(out, resume=True, draws=2, heads="linear")
-    assert len(asked) == 2 * 5 and answer["details"]["draws"] == 2  # two seeds, five contenders, one more draw
+    calls = []
+    evaluate_method = runner_module.evaluate_method
+    monkeypatch.setattr(runner_module, "evaluate_method", lambda *given: calls.append(given) or evaluate_method(*given))
+    result = compare(out, resume=True, draws=2, heads="linear")
+    assert len(calls) == 2 * 5 and result["details"]["draws"] == 2  # two seeds, five methods, one more draw
 
 
-def test_runs_know_their_pool(finished):
-    seen = seen_in_pretraining(finished[0] / "runs" / "mae-1", build_store(Arrays(pictures(40)), 16).hashes)
+def test_runs_record_the_images_that_they_have_seen(finished):
+    seen = count_seen_in_pretraining(
+        finished[0] / "runs" / "mae-1", build_store(ArraySource(make_images(40)), 16).content_hashes
+    )
     assert seen == 40
 
 
 def test_a_task_that_destroys_features_never_helps(tmp_path, monkeypatch):
-    def destroyed(self, job, number):
-        network = self.untrained(number)
+    def destroyed(self, config, seed_offset):
+        network = self.untrained_backbone(seed_offset)
         for parameter in network.parameters():
             parameter.data.zero_()
         return network
 
-    monkeypatch.setattr(arena_module.Arena, "pretrained", destroyed)
-    answer = compare(tmp_path / "cmp", labels=by_brightness(60, 1), test=by_brightness(60, 2), heads="linear", seeds=3)
-    assert answer["verdict"] != "helped" and answer["gain"]["points"] <= 0
+    monkeypatch.setattr(runner_module.ComparisonRunner, "pretrained_backbone", destroyed)
+    result = compare(tmp_path / "cmp", labeled=by_brightness(60, 1), test=by_brightness(60, 2), heads="linear", seeds=3)
+    assert result["verdict"] != "helped" and result["gain"]["points"] <= 0
 
 
-def test_permuted_test_labels_change_no_choice(finished, tmp_path, monkeypatch):
+def test_permuted_test_labels_change_no_selection(finished, tmp_path, monkeypatch):
     out, _ = finished
     shutil.copytree(out, tmp_path / "first")
-    answer = compare(tmp_path / "first", resume=True, heads="linear")
+    result = compare(tmp_path / "first", resume=True, heads="linear")
     borrow_runs(monkeypatch, out)
-    other = compare(tmp_path / "other", heads="linear", test=labelled(30, seed=2, shift=1))
-    assert other["gain"]["contender"] == answer["gain"]["contender"]
-    assert other["details"]["chosen"] == answer["details"]["chosen"]
-    rates = [json.loads((tmp_path / x / "cells" / "rate-of-from-scratch.json").read_text()) for x in ("first", "other")]
-    assert rates[0] == rates[1]
-    assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in answer["rows"]}
+    other = compare(tmp_path / "other", heads="linear", test=labeled_source(30, seed=2, shift=1))
+    assert other["gain"]["method"] == result["gain"]["method"]
+    assert other["details"]["chosen_methods"] == result["details"]["chosen_methods"]
+    first, second = (
+        json.loads((tmp_path / name / "results" / "lr-factor-of-from-scratch.json").read_text())
+        for name in ("first", "other")
+    )
+    assert first == second
+    assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in result["rows"]}
 
 
-def test_a_preview_costs_nothing_and_takes_no_folder(tmp_path, capsys):
-    answer = compare(tmp_path / "cmp", preview=True)
-    assert answer["preview"]["pretrainings"] == answer["preview"]["left"] == 4 and not (tmp_path / "cmp").exists()
+def test_a_preview_writes_no_folder(tmp_path, capsys):
+    cost = compare(tmp_path / "cmp", preview=True)["preview"]
+    assert cost["pretrainings"] == cost["remaining_pretrainings"] == 4 and not (tmp_path / "cmp").exists()
     # 2 tasks x (2 seeds x (1 test + 3 folds) + 6 to tune) and from scratch: 2 + 6
-    assert answer["preview"]["trainings"] == 28 + 8 and answer["preview"]["steps"] == 28 + 2 * 8
+    assert cost["supervised_trainings"] == 28 + 8 and cost["supervised_steps"] == 28 + 2 * 8
     assert "4 of 4 pretrainings" in " ".join(capsys.readouterr().err.split())
 
 
-def test_test_pictures_leave_the_pool(tmp_path):
-    test = labelled(30, seed=2)
-    pool = Arrays(torch.cat([pictures(40), test.images[:7]]))
-    answer = compare(tmp_path / "cmp", data=pool, test=test, tasks="rotation", heads="linear", seeds=1)
-    assert answer["details"]["left_out"] == 7 and answer["details"]["pool"] == 40
+def test_test_images_are_excluded_from_pretraining(tmp_path):
+    test = labeled_source(30, seed=2)
+    unlabeled = ArraySource(torch.cat([make_images(40), test.images[:7]]))
+    result = compare(tmp_path / "cmp", data=unlabeled, test=test, tasks="rotation", heads="linear", seeds=1)
+    assert result["details"]["excluded_test_images"] == 7 and result["details"]["unlabeled_images"] == 40
 
 
-def test_deep_pictures_mean_the_same_everywhere(tmp_path, monkeypatch):
-    deep = pictures(40).to(torch.int32) * 16  # 12 bits
-    dark = Arrays(pictures(24, seed=1).to(torch.int32), [KINDS[i % 3] for i in range(24)])  # by themselves 8
-    arenas = []
+def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monkeypatch):
+    deep = make_images(40).to(torch.int32) * 16  # 12 bits
+    dark = ArraySource(
+        make_images(24, seed=1).to(torch.int32), [KINDS[i % 3] for i in range(24)]
+    )  # 8 bits on their own
+    runners = []
     run_comparison = compare_command.run_comparison
-    monkeypatch.setattr(compare_command, "run_comparison", lambda arena: arenas.append(arena) or run_comparison(arena))
-    compare(tmp_path / "cmp", data=Arrays(deep), labels=dark, test=None, tasks="mae", heads="linear", seeds=1)
-    inputs = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").inputs
-    assert inputs.span == (0.0, 4095.0), "whoever goes on with the run reads files as it did"
-    assert float(arenas[0].pictures.images[torch.arange(9)].max()) < 256 / 4095
+    monkeypatch.setattr(
+        compare_command, "run_comparison", lambda runner: runners.append(runner) or run_comparison(runner)
+    )
+    compare(tmp_path / "cmp", data=ArraySource(deep), labeled=dark, test=None, tasks="mae", heads="linear", seeds=1)
+    spec = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").input_spec
+    assert spec.value_range == (0.0, 4095.0), "files are read alike wherever the run is used"
+    assert float(runners[0].split.images[torch.arange(9)].max()) < 256 / 4095
 
 
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
-    answer = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
-    assert answer["verdict"] == "cannot tell" and answer["sentence"].startswith("cannot tell below")
+    result = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
+    assert result["verdict"] == "cannot tell" and result["sentence"].startswith("cannot tell below")
 
 
 @pytest.fixture(scope="module")
-def public(tmp_path_factory):
-    """A public backbone whose weights lie in a file."""
+def baseline(tmp_path_factory):
+    """A public backbone whose weights are in a file."""
     import timm
 
     with seeded(0):
         network = timm.create_model("resnet10t")
-    file = tmp_path_factory.mktemp("public") / "resnet10t.safetensors"
+    file = tmp_path_factory.mktemp("baseline") / "resnet10t.safetensors"
     save_file(network.state_dict(), file)
     return f"timm:resnet10t={file}"
 
 
-def test_a_public_backbone_as_it_comes_and_trained_on(public, tmp_path, capsys):
-    words = {"tasks": "rotation,mae", "heads": "linear,knn", "public": public, "size": 32, "seeds": 1}
-    answer = compare(tmp_path / "cmp", **words)
-    rows = {row["name"]: row["accuracy"] for row in answer["rows"]}
-    assert {f"{public} linear", f"{public} k-NN", f"rotation from {public} linear", "mae k-NN"} <= set(rows)
-    assert not any(name.startswith(f"mae from {public}") for name in rows), "mae needs a ViT"
-    said = " ".join(capsys.readouterr().err.split())
-    assert "mae can't go on from timm:resnet10t" in said and "3 of 3 pretrainings" in said
-    assert answer["gain"]["contender"].split()[0] in ("rotation", "mae") and "from" not in answer["gain"]["contender"]
-    found = answer["continued"][public]
-    assert found["gain"]["contender"].startswith(f"rotation from {public}") and "as it comes" in found["sentence"]
+def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tmp_path, capsys):
+    options = {"tasks": "rotation,mae", "heads": "linear,knn", "baselines": baseline, "size": 32, "seeds": 1}
+    result = compare(tmp_path / "cmp", **options)
+    rows = {row["name"]: row["accuracy"] for row in result["rows"]}
+    assert {f"{baseline} linear", f"{baseline} k-NN", f"rotation from {baseline} linear", "mae k-NN"} <= set(rows)
+    assert not any(name.startswith(f"mae from {baseline}") for name in rows), "mae needs a ViT"
+    messages = " ".join(capsys.readouterr().err.split())
+    assert "mae can't continue from timm:resnet10t" in messages and "3 of 3 pretrainings" in messages
+    assert result["gain"]["method"].split()[0] in ("rotation", "mae") and "from" not in result["gain"]["method"]
+    found = result["continued_baselines"][baseline]
+    assert found["gain"]["method"].startswith(f"rotation from {baseline}") and "as published" in found["sentence"]
     folder = next(run for run in (tmp_path / "cmp" / "runs").iterdir() if "from" in run.name)
-    networks = load_backbone(folder), public_module.public_backbone(public, JOB)
-    moved, first = (dict(network.requires_grad_(False).named_parameters()) for network in networks)
-    assert 0 < farthest(moved, first) < 0.1, "two steps from there"
-    again = compare(tmp_path / "cmp", **words, resume=True, continued=False)
-    assert again["continued"] == {} and again["gain"] == answer["gain"]
-    assert compare(tmp_path / "cmp", **words, resume=True)["continued"] == answer["continued"]
+    networks = load_backbone(folder), baselines_module.load_baseline(baseline, CONFIG)
+    continued, published = (dict(network.requires_grad_(False).named_parameters()) for network in networks)
+    assert 0 < max_difference(continued, published) < 0.1, "two steps from there"
+    again = compare(tmp_path / "cmp", **options, resume=True, continue_baselines=False)
+    assert again["continued_baselines"] == {} and again["gain"] == result["gain"]
+    assert compare(tmp_path / "cmp", **options, resume=True)["continued_baselines"] == result["continued_baselines"]
 
 
-def test_a_run_of_ones_own_may_be_trained_on(finished, tmp_path):
+def test_the_pretraining_of_a_run_can_be_continued(finished, tmp_path):
     run = str(finished[0] / "runs" / "mae-0")
-    answer = compare(tmp_path / "cmp", tasks="rotation", heads="linear", public=run)
-    assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in answer["rows"]}
+    result = compare(tmp_path / "cmp", tasks="rotation", heads="linear", baselines=run)
+    assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in result["rows"]}
     with pytest.raises(HeadwayError, match="sees 24 pixels a side, not 32; give --size 24"):
-        compare(tmp_path / "other", tasks="rotation", heads="linear", public=run, size=32)
+        compare(tmp_path / "other", tasks="rotation", heads="linear", baselines=run, size=32)
 
 
-def test_a_public_backbone_whose_file_has_other_weights_now_is_refused(public, tmp_path):
+def test_a_baseline_whose_file_has_changed_is_refused(baseline, tmp_path):
     file = tmp_path / "own.safetensors"
-    save_file(load_file(public.partition("=")[2]), file)
-    words = {"tasks": "rotation", "heads": "knn", "public": f"timm:resnet10t={file}", "size": 32, "seeds": 1}
-    first = compare(tmp_path / "cmp", **words, continued=False)
-    assert compare(tmp_path / "cmp", **words, continued=False, resume=True)["rows"] == first["rows"]
+    save_file(load_file(baseline.partition("=")[2]), file)
+    options = {"tasks": "rotation", "heads": "knn", "baselines": f"timm:resnet10t={file}", "size": 32, "seeds": 1}
+    first = compare(tmp_path / "cmp", **options, continue_baselines=False)
+    assert compare(tmp_path / "cmp", **options, continue_baselines=False, resume=True)["rows"] == first["rows"]
     state = load_file(file)
     state["layer4.0.conv1.weight"][0] += 0.01
     save_file(state, file)
     with pytest.raises(HeadwayError, match="has other weights than when"):
-        compare(tmp_path / "cmp", **words, continued=False, resume=True)
+        compare(tmp_path / "cmp", **options, continue_baselines=False, resume=True)
 
 
-def test_weights_in_the_cache_are_taken_from_there(monkeypatch):
-    asked, build = [], start_module.build_backbone
+def test_cached_weights_are_used(monkeypatch):
+    pretrained_args, build = [], initial_weights_module.build_backbone
     monkeypatch.setattr(
-        start_module, "build_backbone", lambda *a, pretrained=False, **k: asked.append(pretrained) or build(*a, **k)
+        initial_weights_module,
+        "build_backbone",
+        lambda *a, pretrained=False, **k: pretrained_args.append(pretrained) or build(*a, **k),
     )
-    network = public_module.public_backbone("timm:resnet10t", JOB)
-    assert asked == [True] and not network.training
+    network = baselines_module.load_baseline("timm:resnet10t", CONFIG)
+    assert pretrained_args == [True] and not network.training
 
 
-def test_a_public_backbone_of_other_channels_is_refused_before_anything_is_trained(public, tmp_path):
-    bands = Arrays(torch.cat([pictures(40), pictures(40, seed=1)], 1)[:, :5])
-    with pytest.raises(HeadwayError, match="takes pictures of 3 channels, and these have 5"):
-        compare(tmp_path / "cmp", data=bands, public=public, size=32)
+def test_a_baseline_of_other_channels_is_refused_before_anything_is_trained(baseline, tmp_path):
+    bands = ArraySource(torch.cat([make_images(40), make_images(40, seed=1)], 1)[:, :5])
+    with pytest.raises(HeadwayError, match="takes images of 3 channels, and these have 5"):
+        compare(tmp_path / "cmp", data=bands, baselines=baseline, size=32)
 
 
-def test_every_head_that_transfer_knows(finished, tmp_path, monkeypatch):
+def test_every_head_of_transfer(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
     heads = "knn,linear,attentive,mlp,finetune,lora,last-2"
-    answer = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labels=by_brightness(24, 1))
+    result = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labeled=by_brightness(24, 1))
     ends = ("k-NN", "linear", "attentive", "MLP", "fine-tuned", "LoRA", "last 2 fine-tuned")
-    assert {f"mae {end}" for end in ends} <= {row["name"] for row in answer["rows"]}
-    rates = [path.name for path in (tmp_path / "cmp" / "cells").iterdir() if path.name.startswith("rate")]
-    assert len(rates) == 1 + 5, "whoever is trained by steps chooses a rate on folds"
+    assert {f"mae {end}" for end in ends} <= {row["name"] for row in result["rows"]}
+    tuned = [path.name for path in (tmp_path / "cmp" / "results").iterdir() if path.name.startswith("lr-factor")]
+    assert len(tuned) == 1 + 5, "every method that is trained by steps selects a learning rate on folds"
 
 
-def test_folds_part_no_group(tmp_path, monkeypatch, finished):
-    """Two pictures of each animal: whoever is held out has no twin among those that are learnt from."""
+def test_folds_separate_no_group(tmp_path, monkeypatch, finished):
+    """Two images of each animal: they are both held out, or both used for training."""
     borrow_runs(monkeypatch, finished[0])
     lines = ["file,label,animal"]
-    for number, image in enumerate(pictures(36, seed=3)):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
-        lines.append(f"{number}.png,{KINDS[number // 2 % 3]},{number // 2}")
+    for index, image in enumerate(make_images(36, seed=3)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{KINDS[index // 2 % 3]},{index // 2}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    parts, honest = [], trial_module.folds
-    monkeypatch.setattr(trial_module, "folds", lambda *given: parts.append(given) or honest(*given))
-    probed, fit = [], tune_module.fit_probe
+    calls, stratified_folds = [], methods_module.stratified_folds
     monkeypatch.setattr(
-        tune_module, "fit_probe", lambda *a, groups, **k: probed.append(groups) or fit(*a, groups=groups, **k)
+        methods_module, "stratified_folds", lambda *given: calls.append(given) or stratified_folds(*given)
+    )
+    probed, fit = [], finetune_module.fit_probe
+    monkeypatch.setattr(
+        finetune_module, "fit_probe", lambda *a, groups, **k: probed.append(groups) or fit(*a, groups=groups, **k)
     )
     compare(
-        tmp_path / "cmp", tasks="mae", seeds=1, labels=tmp_path / "labels.csv", group_by="animal", per_class=8,
+        tmp_path / "cmp", tasks="mae", seeds=1, labeled=tmp_path / "labels.csv", group_by="animal", labels_per_class=8,
         test=None,
     )  # fmt: skip
-    assert parts and all(len(groups.unique()) < len(groups) for _, _, _, groups in parts)
+    assert calls and all(len(groups.unique()) < len(groups) for _, _, _, groups in calls)
     assert len(probed) > 10 and sum(len(groups.unique()) < len(groups) for groups in probed) > 10
 
 
 def test_refusals(finished, tmp_path):
     out, _ = finished
-    for words, message in (
+    for options, message in (
         ({"out": out}, "add --resume"),
-        ({"out": out, "resume": True, "per_class": 3}, "another per_class"),
-        ({"out": out, "resume": True, "test": labelled(30, seed=2, shift=1)}, "another labels"),
+        ({"out": out, "resume": True, "labels_per_class": 3}, "another labels_per_class"),
+        ({"out": out, "resume": True, "test": labeled_source(30, seed=2, shift=1)}, "another labeled"),
         ({"heads": "lineal"}, "did you mean linear"),
         ({"heads": "last-0"}, "last-N: fine-tuning of the last N blocks"),
-        ({"heads": "last-9"}, "--blocks lies in 0..4"),
+        ({"heads": "last-9"}, "--blocks must be in 0..4"),
         ({"tasks": "rotatoin"}, "did you mean rotation"),
         ({"seeds": 0}, "--seeds must be 1"),
         ({"tasks": ""}, "needs a task"),
-        ({"public": "resnet18"}, "write timm:NAME"),
-        ({"public": "timm:resnet10t", "size": 32}, "not on this machine; fetch them first"),
+        ({"baselines": "resnet18"}, "write timm:NAME"),
+        ({"baselines": "timm:resnet10t", "size": 32}, "not on this machine; fetch them first"),
     ):
         with pytest.raises(headway.HeadwayError, match=message):
-            compare(**{"out": tmp_path / "new", **words})
+            compare(**{"out": tmp_path / "new", **options})
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
     with pytest.raises(headway.HeadwayError, match="something else"):
         compare(tmp_path / "taken", resume=True)
 
 
-def test_cells_hold_what_was_put_in(tmp_path):
+def test_the_cache_returns_what_was_computed_first(tmp_path):
     table = np.random.default_rng(0).integers(0, 2, (2, 3, 11)).astype(bool)
-    np.testing.assert_array_equal(unpack(json.loads(json.dumps(pack(table)))), table)
-    cells = Cells(tmp_path / "c", {"a": [1, 2]})
-    cells.begin()
-    assert cells.get("x y", lambda: {"n": 1}) == cells.get("x y", lambda: {"n": 2}) == {"n": 1}
-    assert plain_name("timm:resnet18 linear, seed 0") == "timm-resnet18-linear-seed-0"
+    np.testing.assert_array_equal(unpack_bits(json.loads(json.dumps(pack_bits(table)))), table)
+    cache = ResultCache(tmp_path / "c", {"a": [1, 2]})
+    cache.begin()
+    assert cache.get_or_compute("x y", lambda: {"n": 1}) == cache.get_or_compute("x y", lambda: {"n": 2}) == {"n": 1}
+    assert safe_file_name("timm:resnet18 linear, seed 0") == "timm-resnet18-linear-seed-0"
     with pytest.raises(headway.HeadwayError, match="another a"):
-        Cells(tmp_path / "c", {"a": [1, 3]}, resume=True)
+        ResultCache(tmp_path / "c", {"a": [1, 3]}, resume=True)

@@ -1,4 +1,4 @@
-"""Going on from a run, from weights, and repeating a run."""
+"""Continuing a run, starting from given weights, and reproducing a run."""
 
 import json
 import shutil
@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 import headway
 from headway.backbones.weights import load_backbone
 from headway.cli import main
-from headway.data.arrays import Arrays
+from headway.data.sources.in_memory import ArraySource
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
-from headway.samples import DrawnAnimals, write_folder
-from headway.train import checkpoint, choices, planning
-from headway.train.checkpoint import latest
+from headway.synthetic import DrawnAnimals, write_folder
+from headway.train.plan import autotune, make_plan
+from headway.train.run_dir import checkpoint
+from headway.train.run_dir.checkpoint import load_latest
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -42,32 +43,42 @@ def run(unmeasured, tmp_path_factory):
 
 def test_an_extension_goes_on_at_the_next_sample_with_all_that_was_learned(run, tmp_path):
     out = tmp_path / "e"
-    headway.pretrain("diet", data=FEW, out=out, steps=3, extend=str(run), precision="float32")
+    headway.pretrain("diet", data=FEW, out=out, steps=3, continue_from=str(run), precision="float32")
     record = record_of(out)
-    assert record["plan"]["first"] == 4 * record_of(run)["plan"]["batch"] and record["job"]["extend"] == str(run)
+    assert record["plan"]["start_position"] == 4 * record_of(run)["plan"]["batch_size"] and record["config"][
+        "continue_from"
+    ] == str(run)
     assert record["architecture"] == record_of(run)["architecture"] and record["size"] == record_of(run)["size"]
-    assert any(note.endswith("a new warm-up and a new cosine") for note in noted(out))
-    assert latest(out)[0].state["place"] == record["plan"]["first"] + 3 * record["plan"]["batch"]
+    assert any(note.endswith("a new warm-up and a new cosine schedule") for note in noted(out))
+    assert (
+        load_latest(out)[0].state["stream_position"]
+        == record["plan"]["start_position"] + 3 * record["plan"]["batch_size"]
+    )
     one, two = (load_file(folder / "model.safetensors")["norm.weight"] for folder in (run, out))
     assert not torch.equal(one, two)
-    began = load_file(checkpoint.steps(out)[0] / checkpoint.WEIGHTS)  # of step 0: the last two are kept
-    assert all(torch.equal(tensor, latest(run)[0].weights[name]) for name, tensor in began.items())
+    began = load_file(checkpoint.step_folders(out)[0] / checkpoint.WEIGHTS_FILE)  # of step 0: the last two are kept
+    assert all(torch.equal(tensor, load_latest(run)[0].weights[name]) for name, tensor in began.items())
 
 
-def test_more_pictures_may_be_added(run, tmp_path):
+def test_more_images_may_be_added(run, tmp_path):
     out = tmp_path / "e"
-    headway.pretrain("diet", data=MORE, out=out, steps=2, extend=str(run), precision="float32")
-    assert record_of(out)["plan"]["first"] == 120  # 4 steps of 30 pictures are 120 places: three whole epochs of 40
-    assert any("of the task" in note and "begin anew" in note for note in noted(out))  # DIET has a class a picture
+    headway.pretrain("diet", data=MORE, out=out, steps=2, continue_from=str(run), precision="float32")
+    assert (
+        record_of(out)["plan"]["start_position"] == 120
+    )  # 4 steps of 30 images are 120 places: three whole epochs of 40
+    assert any("of the task are initialized anew" in note for note in noted(out))  # DIET has a class per image
     other = tmp_path / "o"
-    headway.pretrain("rotation", data=MORE, out=other, steps=2, extend=str(run), precision="float32")
+    headway.pretrain("rotation", data=MORE, out=other, steps=2, continue_from=str(run), precision="float32")
     assert any("task.head.weight among them" in note or "task.head.bias among them" in note for note in noted(other))
 
 
 @pytest.mark.parametrize("task", ["data2vec", "byol"])
 def test_a_teacher_begins_as_the_student_that_goes_on(run, task, tmp_path):
-    headway.pretrain(task, data=FEW, out=tmp_path / "e", steps=2, extend=str(run), precision="float32")
-    began, its = load_file(checkpoint.steps(tmp_path / "e")[0] / checkpoint.WEIGHTS), latest(run)[0].weights
+    headway.pretrain(task, data=FEW, out=tmp_path / "e", steps=2, continue_from=str(run), precision="float32")
+    began, its = (
+        load_file(checkpoint.step_folders(tmp_path / "e")[0] / checkpoint.WEIGHTS_FILE),
+        load_latest(run)[0].weights,
+    )
     copied = [name for name in began if name.startswith("task.teacher.network.")]
     assert copied and all(
         torch.equal(began[name], its[name.replace("task.teacher.network.", "backbone.")]) for name in copied
@@ -77,19 +88,19 @@ def test_a_teacher_begins_as_the_student_that_goes_on(run, task, tmp_path):
 def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
     write_folder(tmp_path / "photos", 20, 32)
     words = ["simclr", "--data", str(tmp_path / "photos"), "--steps", "2", "--precision", "float32", "--json"]
-    first = ["--backbone", "vit_nano", "--patch", "8", "--recipe.task.projection", "24", "--recipe.batch", "8"]
+    first = ["--backbone", "vit_nano", "--patch", "8", "--recipe.task.projection-dim", "24", "--recipe.batch-size", "8"]
     assert main(["pretrain", *words, *first, "--out", str(tmp_path / "a")]) == 0
-    more = ["--extend", str(tmp_path / "a"), "--recipe.optim.lr", "1e-4", "--out", str(tmp_path / "b")]
+    more = ["--continue-from", str(tmp_path / "a"), "--recipe.optim.lr", "1e-4", "--out", str(tmp_path / "b")]
     assert main(["pretrain", *words, *more]) == 0
-    recipe = record_of(tmp_path / "b")["job"]["recipe"]
-    assert recipe["task"]["projection"] == 24 and recipe["batch"] == 8 and recipe["optim"]["lr"] == 1e-4
+    recipe = record_of(tmp_path / "b")["config"]["recipe"]
+    assert recipe["task"]["projection"] == 24 and recipe["batch_size"] == 8 and recipe["optim"]["lr"] == 1e-4
     capsys.readouterr()
 
 
 def test_an_extension_is_resumed_and_repeated_like_any_run(run, tmp_path):
-    words = {"data": FEW, "extend": str(run), "precision": "float32"}
+    words = {"data": FEW, "continue_from": str(run), "precision": "float32"}
     headway.pretrain("diet", out=tmp_path / "a", steps=3, **words)
-    headway.pretrain("diet", out=tmp_path / "b", repeat=str(tmp_path / "a"), data=FEW)
+    headway.pretrain("diet", out=tmp_path / "b", reproduce=str(tmp_path / "a"), data=FEW)
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert one == two
     assert headway.pretrain("diet", out=tmp_path / "a", steps=3, **words, resume=True)["steps"] == 3
@@ -97,14 +108,14 @@ def test_an_extension_is_resumed_and_repeated_like_any_run(run, tmp_path):
 
 def test_a_run_that_cannot_be_extended(run, tmp_path):
     with pytest.raises(HeadwayError, match="no run in"):
-        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, extend=str(tmp_path / "nowhere"))
+        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, continue_from=str(tmp_path / "nowhere"))
     with pytest.raises(HeadwayError, match="exclude one another"):
-        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, extend=str(run), weights="b")
+        headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, continue_from=str(run), init="b")
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("backbone", ["vit_base", "timm:resnet10t"])
-@pytest.mark.parametrize("word", ["extend", "weights"])
+@pytest.mark.parametrize("word", ["continue_from", "init"])
 def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbone, tmp_path):
     words = {"data": FEW, "steps": 1, "precision": "float32", word: str(run)}
     with pytest.raises(HeadwayError, match=rf"are of vit_nano, not of {backbone}; leave out --backbone"):
@@ -114,35 +125,35 @@ def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbon
 
 
 def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "fastest", choices.fastest)  # this one measures
-    monkeypatch.setattr(planning, "measure_step", choices.measure_step)
+    monkeypatch.setattr(make_plan, "fastest", autotune.select_fastest)  # this one measures
+    monkeypatch.setattr(make_plan, "measure_step", autotune.measure_step)
     words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
     monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # nothing measured is at hand
-    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a" / "run.json"))
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", reproduce=str(tmp_path / "a" / "run.json"))
     one, two = (tmp_path / name for name in "ab")
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
-    assert record_of(one)["plan"] == record_of(two)["plan"] and record_of(one)["job"] == record_of(two)["job"]
-    with pytest.raises(HeadwayError, match="other pictures"):
-        headway.pretrain("rotation", data=MORE, out=tmp_path / "c", repeat=str(one))
+    assert record_of(one)["plan"] == record_of(two)["plan"] and record_of(one)["config"] == record_of(two)["config"]
+    with pytest.raises(HeadwayError, match="other images"):
+        headway.pretrain("rotation", data=MORE, out=tmp_path / "c", reproduce=str(one))
 
 
 def test_a_repeated_run_says_where_bits_may_differ(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
     record = record_of(tmp_path / "a")
-    record["stretches"][0]["threads"] = 99
+    record["segments"][0]["threads"] = 99
     (tmp_path / "a" / "run.json").write_text(json.dumps(record))
-    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", repeat=str(tmp_path / "a"))
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", reproduce=str(tmp_path / "a"))
     assert any("threads 99 then, 1 now" in note for note in noted(tmp_path / "b"))
 
 
 @pytest.fixture(scope="module")
 def kinds():
-    """Pictures of two kinds that any network tells apart, until it is spoilt."""
+    """Images of two kinds that any network tells apart, until it is spoilt."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 90, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
     images[::2, 0] += 150
-    return Arrays(images, ["red" if i % 2 == 0 else "dark" for i in range(40)])
+    return ArraySource(images, ["red" if i % 2 == 0 else "dark" for i in range(40)])
 
 
 def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
@@ -152,7 +163,7 @@ def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     out = tmp_path / "r"
     headway.pretrain(
-        "rotation", data=kinds, out=out, backbone="timm:resnet10t", weights=str(tmp_path / "w.safetensors"), steps=1,
+        "rotation", data=kinds, out=out, backbone="timm:resnet10t", init=str(tmp_path / "w.safetensors"), steps=1,
         precision="float32", size=32, probe=kinds, recipe=small_rate("rotation", 0.0),
     )  # fmt: skip
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -183,7 +194,7 @@ def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_p
         return value
 
     monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: probe)
-    words = {"data": kinds, "weights": str(tmp_path / "a"), "steps": 4, "probe": kinds, "probe_every": 2}
+    words = {"data": kinds, "init": str(tmp_path / "a"), "steps": 4, "probe": kinds, "probe_every": 2}
     headway.pretrain("rotation", out=tmp_path / "b", precision="float32", **words)
     assert torch.equal(load_backbone(tmp_path / "b").norm.weight, kept[90.0])
     assert not torch.equal(kept[90.0], kept[60.0])
@@ -194,9 +205,7 @@ def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_p
 
 def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
-    headway.pretrain(
-        "rotation", data=FEW, out=tmp_path / "b", steps=1, weights=str(tmp_path / "a"), precision="float32"
-    )
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "b", steps=1, init=str(tmp_path / "a"), precision="float32")
     assert any("RankMe" in note and "--probe" in note for note in noted(tmp_path / "b"))
 
 
@@ -208,31 +217,31 @@ def test_intervals_that_would_do_nothing_are_refused(word, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weights", "backbone", "says"),
+    ("init", "backbone", "says"),
     [
-        ("pretrained", "vit_nano", "none of its"),
+        ("timm:resnet10t", "vit_nano", "brings its own network; leave out --backbone vit_nano"),
         ("nowhere.safetensors", "vit_nano", "cannot read weights"),
         ("nowhere.safetensors", "timm:resnet10t", "cannot read weights"),
     ],
 )
-def test_weights_that_are_none(weights, backbone, says, tmp_path):
+def test_invalid_init_is_refused(init, backbone, says, tmp_path):
     with pytest.raises(HeadwayError, match=says):
-        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", backbone=backbone, weights=weights, steps=1)
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", backbone=backbone, init=init, steps=1)
     assert not (tmp_path / "x").exists()
 
 
 def test_weights_that_say_half_of_what_they_are(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"headway": '{"size": 32}'})
-    with pytest.raises(HeadwayError, match=r"cannot read weights from .*w\.safetensors': inputs is missing"):
-        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", weights=str(tmp_path / "w.safetensors"), steps=1)
+    with pytest.raises(HeadwayError, match=r"cannot read weights from .*w\.safetensors': input_spec is missing"):
+        headway.pretrain("rotation", data=FEW, out=tmp_path / "x", init=str(tmp_path / "w.safetensors"), steps=1)
 
 
 def test_the_view_is_the_one_that_weights_are_used_to(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, size=16, **{**WORDS, "patch": 4})
-    words = {"data": FEW, "steps": 1, "weights": str(tmp_path / "a"), "precision": "float32"}
+    words = {"data": FEW, "steps": 1, "init": str(tmp_path / "a"), "precision": "float32"}
     headway.pretrain("rotation", out=tmp_path / "b", **words)
     assert record_of(tmp_path / "b")["size"] == 16
-    with pytest.raises(HeadwayError, match="see 16 pixels a side, not 32"):
+    with pytest.raises(HeadwayError, match="take views of 16 pixels, not 32"):
         headway.pretrain("rotation", out=tmp_path / "c", size=32, **words)
 
 
@@ -241,7 +250,7 @@ def test_weights_of_another_network(tmp_path):
     with pytest.raises(HeadwayError, match=r"not of timm:resnet18: .* do not fit"):
         headway.pretrain(
             "rotation", data=FEW, out=tmp_path / "x", backbone="timm:resnet18", steps=1,
-            weights=str(tmp_path / "w.safetensors"),
+            init=str(tmp_path / "w.safetensors"),
         )  # fmt: skip
 
 
@@ -250,81 +259,81 @@ def test_positions_of_a_timm_vit_are_stretched(tmp_path):
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     headway.pretrain(
         "rotation", data=FEW, out=tmp_path / "r", backbone="timm:vit_tiny_patch16_224", size=32, steps=1,
-        weights=str(tmp_path / "w.safetensors"), precision="float32",
+        init=str(tmp_path / "w.safetensors"), precision="float32",
     )  # fmt: skip
     assert load_backbone(tmp_path / "r").network.pos_embed.shape[1] == 5
 
 
 def interrupted(run, monkeypatch, step, **words):
     """Train up to a step, as if it had been stopped there."""
-    from headway.train import run as module
+    from headway.train import pretrain as module
 
     honest = module.fit
     with monkeypatch.context() as patch:
         patch.setattr(module, "fit", lambda *given, **named: honest(*given, **{**named, "stop_after": step}))
-        patch.setattr(module, "_finish", lambda *_: None)
+        patch.setattr(module, "finish", lambda *_: None)
         headway.pretrain("rotation", data=FEW, out=run, **words)
 
 
-@pytest.mark.parametrize("word", ["extend", "weights"])
+@pytest.mark.parametrize("word", ["continue_from", "init"])
 def test_a_run_that_goes_on_needs_no_longer_what_it_began_from(word, tmp_path, monkeypatch):
-    origin, out = tmp_path / "origin", tmp_path / "e"
+    parent, out = tmp_path / "parent", tmp_path / "e"
     recipe = small_rate("rotation", 1e-4)
-    headway.pretrain("rotation", data=FEW, out=origin, steps=2, recipe=recipe, **WORDS)
-    words = {word: str(origin), "precision": "float32", "steps": 4}
+    headway.pretrain("rotation", data=FEW, out=parent, steps=2, recipe=recipe, **WORDS)
+    words = {word: str(parent), "precision": "float32", "steps": 4}
     whole = headway.pretrain("rotation", data=FEW, out=tmp_path / "whole", **words)
     interrupted(out, monkeypatch, 2, **words)
     notes = noted(out)
-    origin.rename(tmp_path / "elsewhere")
+    parent.rename(tmp_path / "elsewhere")
     assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == whole["steps"] == 4
     one, two = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert noted(out) == notes and record_of(out)["job"]["recipe"]["optim"]["lr"] == (
-        1e-4 if word == "extend" else find_recipe("rotation").optim.lr
+    assert noted(out) == notes and record_of(out)["config"]["recipe"]["optim"]["lr"] == (
+        1e-4 if word == "continue_from" else find_recipe("rotation").optim.lr
     )
 
 
 def test_without_a_checkpoint_of_its_own_it_does_and_says_so(run, tmp_path, monkeypatch):
-    origin, out = tmp_path / "origin", tmp_path / "e"
-    headway.pretrain("rotation", data=FEW, out=origin, steps=1, **WORDS)
-    words = {"extend": str(origin), "precision": "float32", "steps": 4}
+    parent, out = tmp_path / "parent", tmp_path / "e"
+    headway.pretrain("rotation", data=FEW, out=parent, steps=1, **WORDS)
+    words = {"continue_from": str(parent), "precision": "float32", "steps": 4}
     interrupted(out, monkeypatch, 2, **words)
-    for folder in checkpoint.steps(out):
-        (folder / checkpoint.STATE).unlink()
-    origin.rename(tmp_path / "elsewhere")
+    for folder in checkpoint.step_folders(out):
+        (folder / checkpoint.STATE_FILE).unlink()
+    parent.rename(tmp_path / "elsewhere")
     with pytest.raises(
-        HeadwayError, match=r"no run in .*origin.*/e has no whole checkpoint of its own, and begins from"
+        HeadwayError, match=r"no run in .*parent.*/e has no valid checkpoint of its own, and starts from"
     ):
         headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)
-    (tmp_path / "elsewhere").rename(origin)
+    (tmp_path / "elsewhere").rename(parent)
     assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == 4
 
 
 def test_what_a_resumed_run_used_is_recorded_and_a_repeat_says_that_it_cannot_be_exact(tmp_path, monkeypatch):
     out, words = tmp_path / "r", {**WORDS, "steps": 4}
     interrupted(out, monkeypatch, 2, **words)
-    free = {"accumulate": 2, "on_collapse": "stop"}
+    free = {"grad_accum": 2, "on_collapse": "stop"}
     headway.pretrain("rotation", data=FEW, out=out, resume=True, **words, **free)
     record = record_of(out)
-    used = [(stretch["step"], stretch["accumulate"], stretch["on_collapse"]) for stretch in record["stretches"]]
+    used = [(segment["step"], segment["grad_accum"], segment["on_collapse"]) for segment in record["segments"]]
     assert used == [(0, 1, "warn"), (2, 2, "stop")]
-    assert {name: record["job"][name] for name in free} == {name: record["plan"][name] for name in free} == free
-    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(out))
-    assert record_of(tmp_path / "again")["job"] == record["job"]
+    assert {name: record["config"][name] for name in free} == {name: record["plan"][name] for name in free} == free
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", reproduce=str(out))
+    assert record_of(tmp_path / "again")["config"] == record["config"]
     note = next(note for note in noted(tmp_path / "again") if "last bits may differ" in note)
-    assert "accumulate 1 up to step 2 of that run, 2 from there on" in note
+    assert "grad_accum 1 up to step 2 of that run, 2 from there on" in note
     headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)  # finished: nothing is done under these
-    assert record_of(out)["stretches"] == record["stretches"] and record_of(out)["job"] == record["job"]
+    assert record_of(out)["segments"] == record["segments"] and record_of(out)["config"] == record["config"]
 
 
 def test_what_was_done_again_does_not_count(tmp_path, monkeypatch):
     out, words = tmp_path / "r", {**WORDS, "steps": 3}
     interrupted(out, monkeypatch, 2, **words)
-    for folder in checkpoint.steps(out)[1:]:
-        (folder / checkpoint.STATE).unlink()
-    headway.pretrain("rotation", data=FEW, out=out, resume=True, accumulate=2, **words)
-    assert [(s["step"], s["accumulate"]) for s in record_of(out)["stretches"]] == [(0, 2)]
-    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(out))
+    for folder in checkpoint.step_folders(out)[1:]:
+        (folder / checkpoint.STATE_FILE).unlink()
+    headway.pretrain("rotation", data=FEW, out=out, resume=True, grad_accum=2, **words)
+    assert [(s["step"], s["grad_accum"]) for s in record_of(out)["segments"]] == [(0, 2)]
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", reproduce=str(out))
     one, two = ((folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "again"))
     assert one == two and not any("last bits" in note for note in noted(tmp_path / "again"))
 
@@ -335,15 +344,15 @@ def everything_in(run):
 
 @pytest.mark.parametrize("state", ["there", "gone", "damaged"])
 def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
-    origin, out = tmp_path / "origin", tmp_path / "r"
-    headway.pretrain("rotation", data=FEW, out=origin, steps=1, **WORDS)
-    words = {"data": FEW, "extend": str(origin), "steps": 3, "precision": "float32"}
+    parent, out = tmp_path / "parent", tmp_path / "r"
+    headway.pretrain("rotation", data=FEW, out=parent, steps=1, **WORDS)
+    words = {"data": FEW, "continue_from": str(parent), "steps": 3, "precision": "float32"}
     answer = headway.pretrain("rotation", out=out, **words)
     if state == "gone":
         shutil.rmtree(out / "state")
-        shutil.rmtree(origin)
-    for folder in checkpoint.steps(out) if state == "damaged" else ():
-        (folder / checkpoint.WEIGHTS).write_bytes(b"rubbish")
+        shutil.rmtree(parent)
+    for folder in checkpoint.step_folders(out) if state == "damaged" else ():
+        (folder / checkpoint.WEIGHTS_FILE).write_bytes(b"rubbish")
     before = everything_in(out)
     assert headway.pretrain("rotation", out=out, resume=True, **words) == answer
     assert everything_in(out) == before and "stays as it is" in capsys.readouterr().err
@@ -352,7 +361,7 @@ def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
 def test_the_best_that_a_finished_run_kept_is_not_lost_without_its_probe(kinds, tmp_path, monkeypatch):
     headway.pretrain("rotation", data=kinds, out=tmp_path / "a", steps=1, **WORDS)
     answers = iter([80.0, 60.0])
-    words = {"data": kinds, "weights": str(tmp_path / "a"), "steps": 2, "precision": "float32", "out": tmp_path / "b"}
+    words = {"data": kinds, "init": str(tmp_path / "a"), "steps": 2, "precision": "float32", "out": tmp_path / "b"}
     with monkeypatch.context() as patch:
         patch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: next(answers))
         answer = headway.pretrain("rotation", probe=kinds, **words)
@@ -370,8 +379,8 @@ def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatc
     monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: fails)
     with pytest.raises(RuntimeError, match="no answer"):
         headway.pretrain("rotation", **words)
-    assert latest(tmp_path / "r")[0].state["step"] == 3
-    monkeypatch.setattr("headway.train.loop.take_step", lambda *_: pytest.fail("a step was taken again"))
+    assert load_latest(tmp_path / "r")[0].state["step"] == 3
+    monkeypatch.setattr("headway.train.loop.loop.train_step", lambda *_: pytest.fail("a step was taken again"))
     monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: asked.append(1) or 50.0)
     assert headway.pretrain("rotation", resume=True, **words)["steps"] == 3
     assert asked == [1] and (tmp_path / "r" / "model.safetensors").is_file()
@@ -380,11 +389,11 @@ def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("word", "odd", "says"),
     [
-        ("extend", {"size": 16}, "see 32 pixels a side, not 16; leave out --size"),
-        ("extend", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
-        ("weights", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
-        ("extend", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
-        ("weights", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
+        ("continue_from", {"size": 16}, "take views of 32 pixels, not 16; leave out --size"),
+        ("continue_from", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
+        ("init", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
+        ("continue_from", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
+        ("init", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
     ],
 )
 def test_what_the_weights_cannot_give_is_refused(run, word, odd, says, tmp_path):
@@ -400,7 +409,7 @@ def test_a_stem_for_weights_that_have_their_own_is_refused(tmp_path):
     with pytest.raises(HeadwayError, match="stem is its own, not conv; leave out --stem"):
         headway.pretrain(
             "rotation", data=FEW, out=tmp_path / "x", backbone="timm:resnet10t", stem="conv", steps=1,
-            weights=str(tmp_path / "w.safetensors"),
+            init=str(tmp_path / "w.safetensors"),
         )  # fmt: skip
 
 
@@ -418,20 +427,20 @@ def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):
 
 
 def test_what_memory_forced_upon_a_run_is_recorded(tmp_path, monkeypatch):
-    from headway.train import loop
+    from headway.train.loop import loop
 
-    honest, short = loop.take_step, []
+    honest, short = loop.train_step, []
 
-    def take_step(shop, optim, plan, batch, *rest):
-        if plan.accumulate == 1 and rest[-1].step == 1:
+    def train_step(engine, optim, plan, batch, *rest):
+        if plan.grad_accum == 1 and rest[-1].step == 1:
             short.append(plan)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return honest(shop, optim, plan, batch, *rest)
+        return honest(engine, optim, plan, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "take_step", take_step)
+        patch.setattr(loop, "train_step", train_step)
         headway.pretrain("rotation", data=FEW, out=tmp_path / "r", steps=3, **WORDS)
     record = record_of(tmp_path / "r")
-    assert len(short) == 1 and record["plan"]["accumulate"] == 1 and record["stretches"][-1]["accumulate"] == 2
-    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", repeat=str(tmp_path / "r"))
-    assert any("accumulate 2 then, 1 now" in note for note in noted(tmp_path / "again"))
+    assert len(short) == 1 and record["plan"]["grad_accum"] == 1 and record["segments"][-1]["grad_accum"] == 2
+    headway.pretrain("rotation", data=FEW, out=tmp_path / "again", reproduce=str(tmp_path / "r"))
+    assert any("grad_accum 2 then, 1 now" in note for note in noted(tmp_path / "again"))

@@ -10,33 +10,35 @@ from PIL import Image
 
 import headway
 from headway.cli import main
-from headway.cli.curve import _counts, _within
-from headway.data.arrays import Arrays
-from headway.reports.chart import Line, Words, _spread, _step, draw_chart
-from headway.samples import write_folder
-from headway.verdict import curve as curve_module
-from tests.small import pictures
+from headway.cli.curve import _clip_counts, _parse_counts
+from headway.data.sources.in_memory import ArraySource
+from headway.evaluation import curve as curve_module
+from headway.reports.line_chart import ChartText, Line, _separate_labels, _tick_step, draw_chart
+from headway.synthetic import write_folder
+from tests.small import make_images
 
 NAMES = ["pretrained", "from scratch", "untrained"]
 
 
 def shades(count, seed):
-    """Pictures whose class shows: three levels of brightness."""
-    images = pictures(count, seed=seed) // 4 + 90 * (torch.arange(count) % 3)[:, None, None, None].to(torch.uint8)
-    return Arrays(images, ["abc"[i % 3] for i in range(count)])
+    """Images whose class shows: three levels of brightness."""
+    images = make_images(count, seed=seed) // 4 + 90 * (torch.arange(count) % 3)[:, None, None, None].to(torch.uint8)
+    return ArraySource(images, ["abc"[i % 3] for i in range(count)])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "r"
-    pool = torch.cat([pictures(20), shades(30, 2).images[:7]])
-    headway.pretrain("mae", data=Arrays(pool), out=folder, backbone="vit_nano", stem="conv", patch=8, steps=2)
+    unlabeled = torch.cat([make_images(20), shades(30, 2).images[:7]])
+    headway.pretrain("mae", data=ArraySource(unlabeled), out=folder, backbone="vit_nano", stem="conv", patch=8, steps=2)
     return folder
 
 
-def curve(run, **words):
-    given = {"data": shades(36, 1), "test": shades(30, 2), "per_class": "2,5,all", "draws": 2, "label_steps": 1}
-    return headway.curve(run, **{**given, **words})
+def curve(run, **options):
+    defaults = {
+        "data": shades(36, 1), "test": shades(30, 2), "labels_per_class": "2,5,all", "draws": 2, "finetune_steps": 1,
+    }  # fmt: skip
+    return headway.curve(run, **{**defaults, **options})
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +49,15 @@ def drawn(run, tmp_path_factory):
 
 def test_table_csv_chart_and_transductive(drawn):
     out, answer = drawn
-    assert [(row["per_class"], row["name"]) for row in answer["rows"]] == [(n, x) for n in (2, 5, "all") for x in NAMES]
+    assert [(row["labels_per_class"], row["name"]) for row in answer["rows"]] == [
+        (n, x) for n in (2, 5, "all") for x in NAMES
+    ]
     assert [row["labels"] for row in answer["rows"][::3]] == [6, 15, 36]
     assert [row["draws"] for row in answer["rows"][::3]] == [2, 2, 1]
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
     for gain, rows in zip(answer["gains"], zip(*[iter(answer["rows"])] * 3, strict=True), strict=True):
         assert gain["points"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
-    assert answer["transductive"] == 7, "so many test pictures were in the unlabelled pool"
+    assert answer["transductive"] == 7, "the test images among the unlabeled ones"
     with (out / "curve.csv").open() as file:
         assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [row["accuracy"] for row in answer["rows"]]
     with Image.open(out / "curve.png") as image:
@@ -63,48 +67,50 @@ def test_table_csv_chart_and_transductive(drawn):
 
 def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):
     out, answer = drawn
-    asked, honest = [], curve_module.score
-    monkeypatch.setattr(curve_module, "score", lambda *given, **how: asked.append(given) or honest(*given, **how))
-    more = curve(run, out=out, resume=True, per_class="2,4,5,all")
-    assert len(asked) == 3 * 2
-    assert [row for row in more["rows"] if row["per_class"] != 4] == answer["rows"]
+    calls, evaluate_method = [], curve_module.evaluate_method
+    monkeypatch.setattr(
+        curve_module, "evaluate_method", lambda *given, **how: calls.append(given) or evaluate_method(*given, **how)
+    )
+    more = curve(run, out=out, resume=True, labels_per_class="2,4,5,all")
+    assert len(calls) == 3 * 2
+    assert [row for row in more["rows"] if row["labels_per_class"] != 4] == answer["rows"]
 
 
-def test_rates_follow_the_numbers_that_are_asked_for(run, tmp_path):
-    few, whole = {"per_class": "2", "head": "finetune"}, {"per_class": "2,5", "head": "finetune"}
+def test_learning_rates_depend_on_the_numbers_of_labels(run, tmp_path):
+    few, whole = {"labels_per_class": "2", "head": "finetune"}, {"labels_per_class": "2,5", "head": "finetune"}
     curve(run, out=tmp_path / "grown", **few)
     grown = curve(run, out=tmp_path / "grown", resume=True, **whole)
-    assert grown["rows"] == curve(run, **whole)["rows"], "no point mixes rates of two beginnings"
+    assert grown["rows"] == curve(run, **whole)["rows"], "all points have the learning rates of the same numbers"
 
 
-def test_permuted_test_labels_change_no_choice(run, tmp_path):
-    rates = []
+def test_permuted_test_labels_change_no_selection(run, tmp_path):
+    factors = []
     for shift in (0, 1):
         test = shades(30, 2)
         test.labels = test.labels[shift:] + test.labels[:shift]
         out = tmp_path / str(shift)
-        curve(run, out=out, test=test, per_class="4", draws=1)
-        rates.append(json.loads((out / "cells" / "rate-of-from-scratch-4-a-class.json").read_text()))
-    assert rates[0] == rates[1]
+        curve(run, out=out, test=test, labels_per_class="4", draws=1)
+        factors.append(json.loads((out / "results" / "lr-factor-of-from-scratch-4-a-class.json").read_text()))
+    assert factors[0] == factors[1]
 
 
 def test_fine_tuning_by_command(run, tmp_path, capsys):
     write_folder(tmp_path / "photos", 60, 32, seed=0)
-    words = ["--data", str(tmp_path / "photos"), "--per-class", "1", "--draws", "1", "--label-steps", "1"]
+    words = ["--data", str(tmp_path / "photos"), "--labels-per-class", "1", "--draws", "1", "--finetune-steps", "1"]
     assert main(["curve", str(run), *words, "--head", "finetune", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert {"rows", "gains", "transductive", "out"} <= set(answer) and answer["transductive"] == 0
     assert main(["curve", str(run), *words]) == 0
-    assert "labels a class" in capsys.readouterr().out
+    assert "labels per class" in capsys.readouterr().out
 
 
 def test_refusals(run, drawn, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
     for words, message in (
-        ({"per_class": "ten"}, "takes numbers from 1"),
-        ({"per_class": "0,5"}, "takes numbers from 1"),
-        ({"per_class": ""}, "takes numbers from 1"),
+        ({"labels_per_class": "ten"}, "takes numbers from 1"),
+        ({"labels_per_class": "0,5"}, "takes numbers from 1"),
+        ({"labels_per_class": ""}, "takes numbers from 1"),
         ({"draws": 0}, "--draws must be 1"),
         ({"resume": True}, "give it"),
         ({"out": drawn[0]}, "add --resume"),
@@ -116,17 +122,23 @@ def test_refusals(run, drawn, tmp_path):
 
 
 def test_numbers_of_labels():
-    assert _counts("all, 5,2,5") == [2, 5, None]
-    assert _within([1, 5, 20], 10) == [1, 5, None] and _within([1, 5], 10) == [1, 5] and _within([None], 3) == [None]
+    assert _parse_counts("all, 5,2,5") == [2, 5, None]
+    assert (
+        _clip_counts([1, 5, 20], 10) == [1, 5, None]
+        and _clip_counts([1, 5], 10) == [1, 5]
+        and _clip_counts([None], 3) == [None]
+    )
 
 
-def test_the_chart_shows_each_line_where_it_belongs():
+def test_the_chart_draws_each_line_at_its_height():
     lines = [Line("high", [1, 10, 100], [80, 85, 90], [78, 83, 88], [82, 87, 92])]
     lines += [Line("low", [1, 10, 100], [10, 15, 20], [8, 13, 18], [12, 17, 22])]
-    image = Image.open(io.BytesIO(draw_chart(Words("title", "x", "y", "note"), lines, [(1, "1"), (100, "all")])))
-    middle = image.convert("RGB").crop((370, 84, 390, 456))  # the point at 10 stands in the middle of the axis
-    coloured = [y for y in range(middle.height) if middle.getpixel((8, y))[2] > middle.getpixel((8, y))[0] + 60]
+    image = Image.open(io.BytesIO(draw_chart(ChartText("title", "x", "y", "note"), lines, [(1, "1"), (100, "all")])))
+    middle = image.convert("RGB").crop((370, 84, 390, 456))  # the point at 10 is in the middle of the axis
+    blue = [y for y in range(middle.height) if middle.getpixel((8, y))[2] > middle.getpixel((8, y))[0] + 60]
     orange = [y for y in range(middle.height) if middle.getpixel((8, y))[0] > middle.getpixel((8, y))[2] + 60]
-    assert coloured and orange and max(coloured) < min(orange), "blue above orange"
-    draw_chart(Words("one point", "x", "y", ""), [Line("a", [3], [50], [50], [50])], [(3, "3")])
-    assert [_step(x) for x in (0.9, 1, 3, 7)] == pytest.approx([1, 1, 5, 10]) and _spread([5, 4, 30], 10) == [14, 4, 30]
+    assert blue and orange and max(blue) < min(orange), "blue above orange"
+    draw_chart(ChartText("one point", "x", "y", ""), [Line("a", [3], [50], [50], [50])], [(3, "3")])
+    assert [_tick_step(x) for x in (0.9, 1, 3, 7)] == pytest.approx([1, 1, 5, 10]) and _separate_labels(
+        [5, 4, 30], 10
+    ) == [14, 4, 30]

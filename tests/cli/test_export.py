@@ -1,4 +1,4 @@
-"""``headway export``: a file that runs without Headway, and answers as Headway does."""
+"""``headway export``: a file that runs without Headway and gives the same outputs."""
 
 import csv
 import io
@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import headway
-from headway.backbones.load import build_backbone
+from headway.backbones.build import build_backbone
 from headway.backbones.weights import save_backbone
 from headway.cli import main
-from headway.downstream import portable
+from headway.downstream import export
 from headway.downstream.classifier import Classifier
-from headway.downstream.heads import AttentivePooling, NearestNeighbours
+from headway.downstream.heads import AttentivePooling, NearestNeighborHead
 from headway.errors import HeadwayError
-from headway.protocol import Inputs
-from headway.samples import write_folder
+from headway.protocol import InputSpec
+from headway.synthetic import write_folder
 from tests.small import INPUTS
 
 SIDE, CLASSES = 32, ("cat", "dog", "fox")
@@ -30,62 +30,64 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NETWORKS = {
     "conv": ("vit_nano", {"stem": "conv", "patch_size": 8}),
     "residual": ("vit_pico", {"stem": "residual", "patch_size": 8}),
-    "class token": ("vit_nano", {"pool": "class", "patch_size": 8}),
+    "class token": ("vit_nano", {"pooling": "class", "patch_size": 8}),
     "convolutional": ("timm:resnet10t", {}),
     "timm's transformer": ("timm:vit_tiny_patch16_224", {}),
 }
 
 
-def backbone_of(network, inputs=INPUTS):
+def backbone_of(network, input_spec=INPUTS):
     name, choices = NETWORKS[network]
     torch.manual_seed(0)
-    return build_backbone(name, size=SIDE, inputs=inputs, **choices).eval()
+    return build_backbone(name, size=SIDE, input_spec=input_spec, **choices).eval()
 
 
-def classifier_of(network="conv", kind="linear", several=False):
+def classifier_of(network="conv", kind="linear", multilabel=False):
     backbone = backbone_of(network)
-    width = backbone.embed_dim
+    dim = backbone.embed_dim
     head = {
-        "linear": lambda: nn.Linear(width, 3),
-        "attentive": lambda: AttentivePooling(width, 3),
-        "knn": lambda: NearestNeighbours(torch.randn(30, width), torch.arange(30) % 3, 3),
+        "linear": lambda: nn.Linear(dim, 3),
+        "attentive": lambda: AttentivePooling(dim, 3),
+        "knn": lambda: NearestNeighborHead(torch.randn(30, dim), torch.arange(30) % 3, 3),
     }[kind]()
-    return Classifier(backbone, head.eval(), CLASSES, SIDE, kind, 1.7, several)
+    return Classifier(backbone, head.eval(), CLASSES, SIDE, kind, 1.7, multilabel)
 
 
-def made(what, ending):
-    """The file's bytes."""
-    if ending == ".onnx":
-        need_clients()
-    content = portable.written(what, ending)
-    parts = zipfile.ZipFile(io.BytesIO(content)) if ending == ".pt2" else None
-    inside = b"".join(parts.read(name) for name in parts.namelist()) if parts else content
-    assert str(Path(headway.__file__).parent).encode() not in inside, "it names folders of this machine"
+def exported(exportable, suffix):
+    """The content of the file."""
+    if suffix == ".onnx":
+        need_onnx()
+    content = export.checked_export_bytes(exportable, suffix)
+    parts = zipfile.ZipFile(io.BytesIO(content)) if suffix == ".pt2" else None
+    text = b"".join(parts.read(name) for name in parts.namelist()) if parts else content
+    assert str(Path(headway.__file__).parent).encode() not in text, "it names folders of this machine"
     return content
 
 
-def need_clients():
-    for client in portable.CLIENTS:
-        pytest.importorskip(client, reason=f"{client} is not installed")
+def need_onnx():
+    for package in export.ONNX_PACKAGES:
+        pytest.importorskip(package, reason=f"{package} is not installed")
 
 
-def asked(content, ending, pictures):
-    """What the file's bytes answer, by its own reader, and what it says of itself."""
-    if ending == ".pt2":
-        facts = {portable.KEY: ""}
-        program = torch.export.load(io.BytesIO(content), extra_files=facts)
-        answer = program.module()(pictures)
-        return [answer] if isinstance(answer, torch.Tensor) else list(answer), json.loads(facts[portable.KEY])
+def run_file(content, suffix, images):
+    """The outputs of the file, and its description."""
+    if suffix == ".pt2":
+        description = {export.METADATA_KEY: ""}
+        program = torch.export.load(io.BytesIO(content), extra_files=description)
+        outputs = program.module()(images)
+        return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs), json.loads(
+            description[export.METADATA_KEY]
+        )
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    answer = session.run(None, {"pictures": pictures.numpy()})
+    outputs = session.run(None, {"images": images.numpy()})
     meta = session.get_modelmeta().custom_metadata_map
-    return [torch.from_numpy(part) for part in answer], json.loads(meta[portable.KEY])
+    return [torch.from_numpy(part) for part in outputs], json.loads(meta[export.METADATA_KEY])
 
 
 @pytest.mark.parametrize(
-    ("network", "kind", "several", "ending"),
+    ("network", "kind", "multilabel", "suffix"),
     [
         ("conv", "linear", False, ".onnx"),
         ("conv", "linear", True, ".pt2"),
@@ -97,49 +99,49 @@ def asked(content, ending, pictures):
         ("convolutional", "linear", False, ".pt2"),
     ],
 )
-def test_a_classifier_answers_as_it_did(network, kind, several, ending):
-    classifier = classifier_of(network, kind, several)
-    pictures = torch.rand(5, 3, SIDE, SIDE)
-    wanted = classifier.probabilities(pictures)
-    content = made(portable.of_classifier(classifier), ending)
+def test_an_exported_classifier_gives_the_same_outputs(network, kind, multilabel, suffix):
+    classifier = classifier_of(network, kind, multilabel)
+    images = torch.rand(5, 3, SIDE, SIDE)
+    wanted = classifier.predict_proba(images)
+    content = exported(export.exportable_classifier(classifier), suffix)
     for count in (1, 5):
-        (said,), facts = asked(content, ending, pictures[:count])
-        assert said.shape == (count, 3) and torch.allclose(said, wanted[:count], atol=1e-5)
-    assert facts["classes"] == list(CLASSES) and facts["several labels a picture"] is several
-    assert facts["input"]["shape"] == ["pictures", 3, SIDE, SIDE] and facts["outputs"] == ["probabilities"]
+        (probs,), description = run_file(content, suffix, images[:count])
+        assert probs.shape == (count, 3) and torch.allclose(probs, wanted[:count], atol=1e-5)
+    assert description["classes"] == list(CLASSES) and description["multilabel"] is multilabel
+    assert description["input"]["shape"] == ["images", 3, SIDE, SIDE] and description["outputs"] == ["probabilities"]
 
 
-@pytest.mark.parametrize(("network", "ending"), [("conv", ".onnx"), ("timm's transformer", ".pt2")])
-def test_a_backbone_gives_its_features(network, ending):
-    grey = Inputs((0.5,) * 3, (0.25,) * 3, grey=network == "conv", span=(0.0, 4095.0))
-    backbone = backbone_of(network, grey)
-    pictures = torch.rand(4, 3, SIDE, SIDE)
+@pytest.mark.parametrize(("network", "suffix"), [("conv", ".onnx"), ("timm's transformer", ".pt2")])
+def test_an_exported_backbone_gives_its_features(network, suffix):
+    spec = InputSpec((0.5,) * 3, (0.25,) * 3, grayscale=network == "conv", value_range=(0.0, 4095.0))
+    backbone = backbone_of(network, spec)
+    images = torch.rand(4, 3, SIDE, SIDE)
     with torch.no_grad():
-        wanted = backbone(pictures)
-    (pooled, patches), facts = asked(made(portable.of_backbone(backbone), ending), ending, pictures)
+        wanted = backbone(images)
+    (pooled, patches), description = run_file(exported(export.exportable_backbone(backbone), suffix), suffix, images)
     assert torch.allclose(pooled, wanted.pooled, atol=1e-4) and torch.allclose(patches, wanted.patches, atol=1e-4)
-    assert facts["outputs"] == ["pooled", "patches"]
-    assert facts["values in the files that are 0 and 1"] == [0.0, 4095.0]
+    assert description["outputs"] == ["pooled", "patches"]
+    assert description["value_range"] == [0.0, 4095.0]
 
 
-def test_what_answers_otherwise_is_not_kept(monkeypatch):
-    honest = torch.export.load
+def test_a_file_with_other_outputs_is_not_written(monkeypatch):
+    load = torch.export.load
 
     class Tampered:
         def __init__(self, file):
-            self.program = honest(file).module()
+            self.program = load(file).module()
 
         def module(self):
-            return lambda pictures: self.program(pictures) + 1e-3
+            return lambda images: self.program(images) + 1e-3
 
     monkeypatch.setattr(torch.export, "load", Tampered)
-    with pytest.raises(HeadwayError, match=r"answers otherwise .* nothing was kept"):
-        portable.written(portable.of_classifier(classifier_of()), ".pt2")
+    with pytest.raises(HeadwayError, match=r"gives other outputs .* nothing was written"):
+        export.checked_export_bytes(export.exportable_classifier(classifier_of()), ".pt2")
 
 
 def test_a_network_that_cannot_be_traced_is_refused_and_nothing_is_written(tmp_path, monkeypatch, capsys):
     def by_values(self, images, **_):
-        raise ValueError("this depends on the values of pictures")
+        raise ValueError("this depends on the values of images")
 
     save_backbone(backbone_of("conv"), tmp_path / "model.safetensors")
     monkeypatch.setattr("headway.backbones.vit.ViT.forward", by_values)
@@ -159,7 +161,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
 
     assert "must end in .onnx or .pt2" in refused(tmp_path, "--out", tmp_path / "x.pth")
     (tmp_path / "there.pt2").write_text("mine")
-    assert "exists and is left as it is" in refused(tmp_path, "--out", tmp_path / "there.pt2")
+    assert "exists and is not overwritten" in refused(tmp_path, "--out", tmp_path / "there.pt2")
     assert "no finished run" in refused(tmp_path / "nothing", "--out", tmp_path / "x.pt2")
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
     pytest.importorskip("onnx", reason="onnx is not installed")
@@ -167,8 +169,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "there.pt2"]
 
 
-def test_pictures_are_named_without_headway_as_by_it(tmp_path, capsys):
-    need_clients()
+def test_the_example_predicts_without_headway_what_headway_predicts(tmp_path, capsys):
+    need_onnx()
     write_folder(tmp_path / "animals", 40, 48, seed=0)
     run = headway.pretrain(
         "rotation", data=tmp_path / "animals", out=tmp_path / "r", backbone="vit_nano", stem="conv", patch=8, size=32,
@@ -182,12 +184,12 @@ def test_pictures_are_named_without_headway_as_by_it(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     files = [str(tmp_path / "animals" / row["file"]) for row in rows]
     capsys.readouterr()
-    runpy.run_path(str(EXAMPLES / "name_pictures.py"))["main"](str(tmp_path / "m.onnx"), *files)
-    said = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    sure = np.array([float(row["confidence"]) for row in rows])
-    off = np.abs(sure - np.array([float(words[2]) for words in said]))
-    assert off.max() < 0.02, "Pillow resizes a little otherwise"
-    kinds = [name for name in rows[0] if name not in ("file", "label", "confidence")]
-    for words, row in zip(said, rows, strict=True):
-        first, second = sorted((float(row[kind]) for kind in kinds), reverse=True)[:2]
-        assert words[1] == row["label"] or first - second < 0.04, "but for near ties the names are the same"
+    runpy.run_path(str(EXAMPLES / "name_images.py"))["main"](str(tmp_path / "m.onnx"), *files)
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    confidence = np.array([float(row["confidence"]) for row in rows])
+    difference = np.abs(confidence - np.array([float(words[2]) for words in lines]))
+    assert difference.max() < 0.02, "Pillow resizes slightly differently"
+    classes = [name for name in rows[0] if name not in ("file", "label", "confidence")]
+    for words, row in zip(lines, rows, strict=True):
+        first, second = sorted((float(row[name]) for name in classes), reverse=True)[:2]
+        assert words[1] == row["label"] or first - second < 0.04, "the labels are the same, near ties aside"

@@ -1,4 +1,4 @@
-"""What a person sees of a game: every task draws its sheet, with a network's answers and without."""
+"""``headway show``: every task draws its image grid, with and without the predictions of a network."""
 
 import io
 import json
@@ -10,10 +10,10 @@ from PIL import Image
 import headway
 from headway.cli import main
 from headway.pretext import TASKS
-from headway.samples import write_folder
+from headway.synthetic import write_folder
 
 NAMED = '<b>&"x'
-"""A file's name that would be markup if it were not escaped."""
+"""A file name that would be markup if it were not escaped."""
 
 
 @pytest.fixture(scope="module")
@@ -22,57 +22,55 @@ def photos(tmp_path_factory):
     write_folder(folder, 24, 48, seed=0)
     secret = Image.Exif()
     secret[0x010F] = "secret maker"
-    with Image.open(next(folder.rglob("*.png"))) as picture:
-        picture.save(folder / f"{NAMED}.jpg", exif=secret)
+    with Image.open(next(folder.rglob("*.png"))) as image:
+        image.save(folder / f"{NAMED}.jpg", exif=secret)
     return folder
 
 
 @pytest.mark.parametrize("task", [*TASKS, "rotation+mae"])
-def test_every_task_shows_its_game_and_the_answers_of_a_run(task, photos, tmp_path):
-    run, page = tmp_path / "run", tmp_path / "game.html"
+def test_every_task_is_shown_with_and_without_a_run(task, photos, tmp_path):
+    run, page = tmp_path / "run", tmp_path / "task.html"
     small = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "size": 32}
     headway.pretrain(task, data=photos, out=run, steps=1, **small)
-    game = headway.show(task, data=photos, out=tmp_path / "game.png", count=3, size=32)
-    assert game == {"out": str(tmp_path / "game.png"), "task": task, "pictures": 3}
-    with Image.open(tmp_path / "game.png") as sheet:
-        assert (
-            sheet.format == "PNG" and min(sheet.size) > 100 and not sheet.getexif() and len(sheet.getcolors(10**6)) > 50
-        )
+    result = headway.show(task, data=photos, out=tmp_path / "task.png", count=3, size=32)
+    assert result == {"out": str(tmp_path / "task.png"), "task": task, "images": 3}
+    with Image.open(tmp_path / "task.png") as png:
+        assert png.format == "PNG" and min(png.size) > 100 and not png.getexif() and len(png.getcolors(10**6)) > 50
     headway.show(task, data=photos, out=page, run=run, count=25)
     text = page.read_text()
     assert text.count('<section class="card">') == 25
     assert "secret maker" not in text and NAMED not in text and "&lt;b&gt;&amp;&quot;x.jpg" in text
-    assert not re.search(r"<script|src=\"(?!data:)|@import|url\(", text), "a page needs nothing else"
+    assert not re.search(r"<script|src=\"(?!data:)|@import|url\(", text), "the page is self-contained"
 
 
-def test_answers_differ_from_the_game_alone_and_are_judged(photos, tmp_path):
+def test_predictions_of_a_run_are_marked_right_or_wrong(photos, tmp_path):
     run = tmp_path / "run"
     headway.pretrain("rotation", data=photos, out=run, steps=2, backbone="vit_nano", stem="conv", patch=8, size=32)
-    headway.show("rotation", data=photos, out=tmp_path / "alone.html", size=32)
-    headway.show("rotation", data=photos, out=tmp_path / "asked.html", run=run)
-    alone, asked = ((tmp_path / name).read_text() for name in ("alone.html", "asked.html"))
-    judged = re.findall(r'<figcaption class="(right|wrong)">', asked)
-    assert len(judged) == 8 and not re.findall(r'<figcaption class="(right|wrong)">', alone)
+    headway.show("rotation", data=photos, out=tmp_path / "plain.html", size=32)
+    headway.show("rotation", data=photos, out=tmp_path / "predicted.html", run=run)
+    plain, predicted = ((tmp_path / name).read_text() for name in ("plain.html", "predicted.html"))
+    marks = re.findall(r'<figcaption class="(right|wrong)">', predicted)
+    assert len(marks) == 8 and not re.findall(r'<figcaption class="(right|wrong)">', plain)
 
 
-def test_the_recipe_of_a_run_is_used_again(photos, tmp_path):
-    run, sheet = tmp_path / "run", tmp_path / "sheet.html"
+def test_the_recipe_of_a_run_is_used(photos, tmp_path):
+    run, page = tmp_path / "run", tmp_path / "page.html"
     words = ["--backbone", "vit_nano", "--stem", "conv", "--patch", "8", "--size", "32", "--steps", "1"]
-    tokens = ["--recipe.task.form", "tokens"]
+    tokens = ["--recipe.task.variant", "tokens"]
     assert main(["pretrain", "jigsaw", "--data", str(photos), "--out", str(run), *words, *tokens]) == 0
-    assert main(["show", "jigsaw", "--data", str(photos), "--run", str(run), "--out", str(sheet)]) == 0
-    assert "of 16 patches right" in sheet.read_text()
+    assert main(["show", "jigsaw", "--data", str(photos), "--run", str(run), "--out", str(page)]) == 0
+    assert "of 16 patches right" in page.read_text()
 
 
-def test_json_and_pictures_drawn_by_program(tmp_path, capsys):
-    out = tmp_path / "sheet.png"
+def test_json_and_synthetic_images(tmp_path, capsys):
+    out = tmp_path / "grid.png"
     assert main(["show", "mae", "--out", str(out), "--count", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"out": str(out), "task": "mae", "pictures": 2}
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"out": str(out), "task": "mae", "images": 2}
     assert Image.open(io.BytesIO(out.read_bytes())).format == "PNG"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["show", "rotation", "--out", "{}/x.gif"], "neither .png nor .html"),
         (["show", "rotation", "--out", "{}/x.png", "--count", "0"], "--count must lie in"),
@@ -81,10 +79,10 @@ def test_json_and_pictures_drawn_by_program(tmp_path, capsys):
         (["show", "rotation", "--out", "{}/there.png"], "exists"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words, said, tmp_path, capsys):
+def test_bad_input_is_one_line_and_exit_code_2(words, message, tmp_path, capsys):
     (tmp_path / "there.png").write_bytes(b"mine")
     assert main([word.format(tmp_path) for word in words]) == 2
-    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
     assert (tmp_path / "there.png").read_bytes() == b"mine" and not (tmp_path / "x.png").exists()
 
 
@@ -94,7 +92,7 @@ def test_a_run_of_another_task_and_a_damaged_record_are_refused(photos, tmp_path
     with pytest.raises(headway.HeadwayError, match="is a run of rotation, not of mae"):
         headway.show("mae", data=photos, run=run, out=tmp_path / "x.png")
     record = json.loads((run / "run.json").read_text())
-    record["job"]["recipe"]["type"] = "os:system"
+    record["config"]["recipe"]["type"] = "os:system"
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(headway.HeadwayError, match="os:system"):
         headway.show("rotation", data=photos, run=run, out=tmp_path / "x.png")

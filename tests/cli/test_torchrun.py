@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from headway.cli import main
-from headway.samples import write_folder
+from headway.synthetic import write_folder
 
 NETWORK = ["--backbone", "vit_nano", "--stem", "conv", "--patch", "8"]
 
@@ -29,9 +29,9 @@ def photos(tmp_path_factory):
 
 
 def test_two_processes_with_weights_cut_over_them_end_in_the_weights_of_one(photos, tmp_path, capsys):
-    words = ["simclr", "--data", photos, "--steps", 4, "--recipe.batch", 16, "--precision", "float64"]
+    words = ["simclr", "--data", photos, "--steps", 4, "--recipe.batch-size", 16, "--precision", "float64"]
     assert main(["pretrain", *map(str, words), *NETWORK, "--out", str(tmp_path / "1"), "--json"]) == 0
-    done = pretrain(2, *words, "--shard", "--out", tmp_path / "2")
+    done = pretrain(2, *words, "--fsdp", "--out", tmp_path / "2")
     assert done.returncode == 0, done.stderr
     for printed in (capsys.readouterr().out, done.stdout):
         lines = [line for line in printed.splitlines() if line.startswith("{")]

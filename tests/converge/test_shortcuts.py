@@ -1,8 +1,8 @@
-"""What cannot be known must not be learned: where pictures hold no answer, a trained network answers by chance.
+"""No task can be solved by a shortcut: on images without information about the target, accuracy stays at chance.
 
-Each game is trained on pictures without an up, or without anything that one tile could tell of another, and asked about
-fresh ones. Above chance it would have found a shortcut: a trace that cutting, turning or resizing leaves. The same
-network in as many steps does learn from pictures that hold an answer, so it would have learned from a trace.
+Each task is trained on images without an upright orientation, or with tiles that are independent of one another, and
+tested on new images. An accuracy above chance would show a shortcut, such as traces of cropping, rotation or resizing.
+In as many steps the same network does learn from images that have the information, so it would have learned a shortcut.
 """
 
 import math
@@ -13,21 +13,21 @@ import torch
 import torch.nn.functional as F
 
 from headway.config import Optim
-from headway.draws import Draws, seeded
 from headway.pretext import TASKS
-from headway.protocol import Batch, Clock, Facts, Learner
-from headway.train.loop import fit
-from headway.train.plan import Plan
-from tests.small import SIDE, SMALLER, small_backbone
+from headway.protocol import Batch, DataInfo, TrainingClock, TrainModule
+from headway.rng import SampleRNG, seeded
+from headway.train.config import Plan
+from headway.train.loop.loop import fit
+from tests.small import SIDE, SMALL_CONFIGS, small_backbone
 
-STORED, TRAINED, FRESH = SIDE + 8, 1024, 600
+STORED_SIZE, NUM_TRAIN, NUM_TEST = SIDE + 8, 1024, 600
 CHANCE = {"rotation": 1 / 4, "relative_position": 1 / 8, "jigsaw": 1 / 5, "tokens": 1 / 16}
 
 
 def white(count, seed):
-    """Every pixel by itself."""
+    """Independent pixels."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 3, STORED, STORED, generator=generator)
+    return torch.rand(count, 3, STORED_SIZE, STORED_SIZE, generator=generator)
 
 
 def soft(count, seed):
@@ -39,62 +39,62 @@ def soft(count, seed):
 
 
 def symmetric(count, seed):
-    """Ornaments that look the same from all four sides."""
+    """Textures that are invariant to rotations by 90 degrees."""
     texture = soft(count, seed)
     turned = sum(texture.rot90(quarter, (2, 3)) for quarter in range(4)) / 4
     return (0.5 + 2 * (turned - 0.5)).clamp(0, 1)
 
 
 def lit(count, seed):
-    """Noise on a ball lit from above: every tile and every turn has an answer."""
-    line = torch.linspace(-1, 1, STORED)
-    down, across = line[:, None].expand(STORED, STORED), line.expand(STORED, STORED)
+    """Noise on a ball lit from above, whose tiles and rotations can be told apart."""
+    line = torch.linspace(-1, 1, STORED_SIZE)
+    down, across = line[:, None].expand(STORED_SIZE, STORED_SIZE), line.expand(STORED_SIZE, STORED_SIZE)
     ball = torch.stack([0.5 - 0.4 * down, 0.5 - 0.4 * (down.square() + across.square()), 0.5 + 0.4 * across])
     return (ball + 0.2 * (white(count, seed) - 0.5)).clamp(0, 1)
 
 
-def accuracy(game, draw, steps, **choices):
-    """Share of right answers about fresh pictures after training on others."""
-    task = "jigsaw" if game == "tokens" else game
-    config = replace(TASKS[task].task, **SMALLER.get(task, {}), **choices)
-    if game == "tokens":
-        config = replace(config, form="tokens")
-    images, fresh = ((draw(count, seed) * 255).to(torch.uint8) for count, seed in ((TRAINED, 0), (FRESH, 1)))
+def accuracy(name, draw, steps, **choices):
+    """Accuracy on new images after training on others."""
+    task = "jigsaw" if name == "tokens" else name
+    config = replace(TASKS[task].task, **SMALL_CONFIGS.get(task, {}), **choices)
+    if name == "tokens":
+        config = replace(config, variant="tokens")
+    images, fresh = ((draw(count, seed) * 255).to(torch.uint8) for count, seed in ((NUM_TRAIN, 0), (NUM_TEST, 1)))
     with seeded(0):
         backbone = small_backbone()
-        learner = Learner(backbone, config.build(backbone, Facts(TRAINED, 3, lambda n: images[:n], SIDE)))
-    fit(learner, images, Plan(steps=steps, batch=64), Optim(lr=0.012, warmup=0.1))
-    learner.eval()
-    places = torch.arange(FRESH)
+        module = TrainModule(backbone, config.build(backbone, DataInfo(NUM_TRAIN, 3, lambda n: images[:n], SIDE)))
+    fit(module, images, Plan(steps=steps, batch_size=64), Optim(lr=0.012, warmup_fraction=0.1))
+    module.eval()
+    positions = torch.arange(NUM_TEST)
     with torch.no_grad():
-        views = learner.task.views(Batch(fresh, places), Draws(9, places))
-        return float(learner.task(backbone, views, Clock(0, 1, 0.0)).metrics["accuracy"])
+        views = module.task.make_views(Batch(fresh, positions), SampleRNG(9, positions))
+        return float(module.task(backbone, views, TrainingClock(0, 1, 0.0)).metrics["accuracy"])
 
 
-def by_chance(found, chance, answers=FRESH):
-    """Within the interval that holds 99.9 % of guesses."""
+def by_chance(found, chance, answers=NUM_TEST):
+    """Whether an accuracy lies within the 99.9 % interval of chance."""
     return abs(found - chance) <= 3.3 * math.sqrt(chance * (1 - chance) / answers)
 
 
 @pytest.mark.parametrize("draw", [white, soft, symmetric])
-def test_no_turn_without_an_up(draw):
+def test_rotation_of_images_without_orientation_stays_at_chance(draw):
     assert by_chance(accuracy("rotation", draw, 60), CHANCE["rotation"])
 
 
-@pytest.mark.parametrize("colour", ["keep", "drop", "project"])
-def test_no_side_in_noise(colour):
-    assert by_chance(accuracy("relative_position", white, 60, colour=colour), CHANCE["relative_position"])
+@pytest.mark.parametrize("color", ["keep", "drop", "project"])
+def test_relative_position_in_noise_stays_at_chance(color):
+    assert by_chance(accuracy("relative_position", white, 60, color=color), CHANCE["relative_position"])
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_no_permutation_in_noise(normalise):
-    assert by_chance(accuracy("jigsaw", white, 40, normalise=normalise), CHANCE["jigsaw"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_permutation_in_noise_stays_at_chance(normalize):
+    assert by_chance(accuracy("jigsaw", white, 40, normalize_tiles=normalize), CHANCE["jigsaw"])
 
 
-def test_no_place_in_noise():
-    assert by_chance(accuracy("tokens", white, 60), CHANCE["tokens"], FRESH)
+def test_token_positions_in_noise_stay_at_chance():
+    assert by_chance(accuracy("tokens", white, 60), CHANCE["tokens"], NUM_TEST)
 
 
-@pytest.mark.parametrize("game", CHANCE)
-def test_the_same_network_learns_where_there_is_an_answer(game):
-    assert accuracy(game, lit, 40 if game == "jigsaw" else 60) > 1.5 * CHANCE[game]
+@pytest.mark.parametrize("name", CHANCE)
+def test_the_same_network_learns_from_informative_images(name):
+    assert accuracy(name, lit, 40 if name == "jigsaw" else 60) > 1.5 * CHANCE[name]

@@ -1,7 +1,7 @@
 """A power cut in the middle of writing: from the n-th operation on files on, nothing is done any more.
 
 What was written but not flushed is lost by half, as on a real disk; what follows the cut (clearing up, say) doesn't
-happen either. Everything that ``headway.files`` and ``headway.train.checkpoint`` do to files goes through here.
+happen either. Everything that ``headway.utils.files`` and ``headway.train.run_dir.checkpoint`` do to files goes through here.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from headway.train import checkpoint
+from headway.train.run_dir import checkpoint
 
 
 class PowerCut(BaseException):

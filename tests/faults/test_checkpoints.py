@@ -8,48 +8,48 @@ import shutil
 import pytest
 import torch
 
-from headway import files
 from headway.errors import HeadwayError
-from headway.files import write_json, write_whole
-from headway.train import checkpoint
-from headway.train.checkpoint import Checkpoint, latest
-from headway.train.course import Course
-from headway.train.log import Jsonl, Note, Step
-from tests.small import farthest, train
+from headway.train.log.events import JsonlSink, Note, StepMetrics
+from headway.train.loop.progress import TrainProgress
+from headway.train.run_dir import checkpoint
+from headway.train.run_dir.checkpoint import Checkpoint, load_latest
+from headway.utils import files
+from headway.utils.files import atomic_write, write_json
+from tests.small import max_difference, train
 
 
 def make(step, value=0.0, **state):
     tensors = {"backbone.x": torch.full((4,), value)}
-    return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total": 9, **state})
+    return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total_steps": 9, **state})
 
 
 def test_the_last_two_are_kept_and_read_back(tmp_path):
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, make(step, float(step)))
-    assert [folder.name for folder in checkpoint.steps(tmp_path)] == ["00000002", "00000003"]
-    found, faults = checkpoint.latest(tmp_path)
+    assert [folder.name for folder in checkpoint.step_folders(tmp_path)] == ["00000002", "00000003"]
+    found, faults = checkpoint.load_latest(tmp_path)
     assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not faults
 
 
 def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
     def kept():
-        return [int(folder.name) for folder in checkpoint.steps(tmp_path)]
+        return [int(folder.name) for folder in checkpoint.step_folders(tmp_path)]
 
     for step in range(1, 6):
-        checkpoint.save(tmp_path, make(step, sound=step < 3))
+        checkpoint.save(tmp_path, make(step, healthy=step < 3))
     assert kept() == [2, 4, 5]
-    assert latest(tmp_path)[0].state["step"] == 5 and latest(tmp_path, sound=True)[0].state["step"] == 2
-    (tmp_path / "state" / "00000005" / checkpoint.WEIGHTS).write_bytes(b"rubbish")
-    found, (fault,) = latest(tmp_path, sound=True)
+    assert load_latest(tmp_path)[0].state["step"] == 5 and load_latest(tmp_path, healthy=True)[0].state["step"] == 2
+    (tmp_path / "state" / "00000005" / checkpoint.WEIGHTS_FILE).write_bytes(b"rubbish")
+    found, (fault,) = load_latest(tmp_path, healthy=True)
     assert found.state["step"] == 2 and fault.startswith("00000005")
-    checkpoint.save(tmp_path, make(6, sound=True))  # the trouble has passed
+    checkpoint.save(tmp_path, make(6, healthy=True))  # the trouble has passed
     assert kept() == [5, 6]
-    checkpoint.save(tmp_path, make(7, sound=False))
-    checkpoint.forget(tmp_path, 6)
+    checkpoint.save(tmp_path, make(7, healthy=False))
+    checkpoint.delete_after(tmp_path, 6)
     assert kept() == [6]
 
 
-@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.MOMENTS, checkpoint.STATE])
+@pytest.mark.parametrize("name", [checkpoint.WEIGHTS_FILE, checkpoint.OPTIMIZER_FILE, checkpoint.STATE_FILE])
 @pytest.mark.parametrize("fault", ["flip", "cut", "gone"])
 def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault):
     checkpoint.save(tmp_path, make(1))
@@ -62,17 +62,17 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault)
     else:
         content[len(content) // 2] ^= 0x41
         file.write_bytes(content)
-    found, faults = checkpoint.latest(tmp_path)
+    found, faults = checkpoint.load_latest(tmp_path)
     assert found.state["step"] == 1 and len(faults) == 1
 
 
 def test_a_new_one_stays_where_all_later_ones_are_damaged(tmp_path):
     for step in (6, 8):
-        (checkpoint.save(tmp_path, make(step)) / checkpoint.STATE).write_text("{}")
+        (checkpoint.save(tmp_path, make(step)) / checkpoint.STATE_FILE).write_text("{}")
     for step in (0, 2, 4):  # the run begins anew
         checkpoint.save(tmp_path, make(step))
-        assert checkpoint.latest(tmp_path)[0].state["step"] == step
-    assert [folder.name for folder in checkpoint.steps(tmp_path)] == ["00000002", "00000004"]
+        assert checkpoint.load_latest(tmp_path)[0].state["step"] == step
+    assert [folder.name for folder in checkpoint.step_folders(tmp_path)] == ["00000002", "00000004"]
 
 
 def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
     with pytest.raises(HeadwayError, match="No space left"):
         checkpoint.save(tmp_path, make(2))
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000001"]
-    assert checkpoint.latest(tmp_path)[0].state["step"] == 1
+    assert checkpoint.load_latest(tmp_path)[0].state["step"] == 1
 
 
 @pytest.mark.parametrize("crash_at", range(12))
@@ -104,7 +104,7 @@ def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monke
 
         return call
 
-    monkeypatch.setattr(files, "sync", counted(files.sync))
+    monkeypatch.setattr(files, "sync", counted(files.fsync_path))
     monkeypatch.setattr(os, "replace", counted(os.replace))
     monkeypatch.setattr(checkpoint, "save_file", counted(checkpoint.save_file))
     monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
@@ -114,18 +114,18 @@ def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monke
     except Crash:
         crashed = True
     monkeypatch.undo()
-    found, faults = checkpoint.latest(tmp_path)
+    found, faults = checkpoint.load_latest(tmp_path)
     assert not faults and found.state["step"] in ((1, 2) if crashed else (2,))
     checkpoint.save(tmp_path, make(3))
-    assert checkpoint.latest(tmp_path)[0].state["step"] == 3
+    assert checkpoint.load_latest(tmp_path)[0].state["step"] == 3
 
 
 def test_training_goes_on_from_the_one_before_a_damaged_one(tmp_path):
     whole = train("rotation", precision="float32")
     train("rotation", precision="float32", run=str(tmp_path), stop_after=4)
     train("rotation", precision="float32", run=str(tmp_path), stop_after=8, resume=True)
-    (checkpoint.steps(tmp_path)[-1] / checkpoint.WEIGHTS).write_bytes(b"rubbish")
-    assert farthest(whole, train("rotation", precision="float32", run=str(tmp_path), resume=True)) == 0.0
+    (checkpoint.step_folders(tmp_path)[-1] / checkpoint.WEIGHTS_FILE).write_bytes(b"rubbish")
+    assert max_difference(whole, train("rotation", precision="float32", run=str(tmp_path), resume=True)) == 0.0
 
 
 def test_write_whole_replaces_or_leaves(tmp_path):
@@ -137,15 +137,15 @@ def test_write_whole_replaces_or_leaves(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(HeadwayError, match=r"x\.json"):
-        write_whole(path, fails)
+        atomic_write(path, fails)
     assert path.read_text() == '{\n  "a": 1\n}\n' and [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
-    log = Jsonl(tmp_path / "log.jsonl")
+    log = JsonlSink(tmp_path / "log.jsonl")
     log(Note("hello"))
     for step in (1, 2, 3):
-        log(Step(step, 3, 0.5, 1.0, 0.1, 10.0, {}))
+        log(StepMetrics(step, 3, 0.5, 1.0, 0.1, 10.0, {}))
     with log.path.open("a") as file:
         file.write('{"step": 3, "lo')
     log.rewind(2)
@@ -159,7 +159,7 @@ def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
 def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"note": "hello"}\n' + torn.encode("utf-8", "surrogateescape"))
-    log = Jsonl(path)
+    log = JsonlSink(path)
     log(Note("passed over a damaged checkpoint"))
     log.rewind(2)
     log(Note("goes on"))
@@ -171,18 +171,22 @@ def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
 
 def test_what_is_no_number_is_null_in_every_file(tmp_path):
     nan, inf = float("nan"), float("inf")
-    log = Jsonl(tmp_path / "log.jsonl")
-    log(Step(1, 3, 0.5, nan, 0.1, inf, {"accuracy": -inf}))
+    log = JsonlSink(tmp_path / "log.jsonl")
+    log(StepMetrics(1, 3, 0.5, nan, 0.1, inf, {"accuracy": -inf}))
 
     def refused(token):
         raise AssertionError(f"{token} is no JSON")
 
     record = json.loads(log.path.read_text(), parse_constant=refused)
-    assert record["loss"] is record["pictures"] is record["metrics"]["accuracy"] is None
+    assert record["loss"] is record["images_per_second"] is record["metrics"]["accuracy"] is None
     write_json(tmp_path / "x.json", {"a": (1.5, nan), "b": [{"c": inf}]})
     read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refused)
     assert read == {"a": [1.5, None], "b": [{"c": None}]}
-    state = {"step": 1, "place": 3, "loss": nan, "memory": {"spread": nan, "rank": 2.0}}
+    state = {"step": 1, "stream_position": 3, "loss": nan, "history": {"feature_std": nan, "effective_rank": 2.0}}
     checkpoint.save(tmp_path, Checkpoint({}, {}, state))
-    found, faults = latest(tmp_path)
-    assert not faults and found.state["loss"] is None and Course.of(found.state, 1).memory == {"rank": 2.0}
+    found, faults = load_latest(tmp_path)
+    assert (
+        not faults
+        and found.state["loss"] is None
+        and TrainProgress.from_state(found.state, 1).history == {"effective_rank": 2.0}
+    )

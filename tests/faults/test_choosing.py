@@ -6,32 +6,33 @@ import pytest
 import torch
 
 from headway.config import Optim
-from headway.distributed import alone, rank, world
+from headway.distributed import rank, single_process, world_size
 from headway.errors import HeadwayError
-from headway.train import choices, meter
-from headway.train.choices import fastest
-from headway.train.meter import Meter, widest
-from headway.train.plan import Plan
-from tests.small import pictures, small_learner
+from headway.train.config import Plan
+from headway.train.log import meters
+from headway.train.log.meters import AverageMeter, widest_float
+from headway.train.plan import autotune
+from headway.train.plan.autotune import select_fastest
+from tests.small import make_images, small_train_module
 
 
 def chosen_where_one_is_short(task, shard):
     """What each process chooses where the second can't hold float32 with plain attention, or with shard anything."""
     me, tried = rank(), []  # within ``alone`` each is the first
-    honest = choices.take_step
+    honest = autotune.train_step
 
-    def take_step(shop, optim, plan, *rest):
-        tried.append((plan.precision, plan.form, len(rest[0].images), world()))
-        if me == 1 and (shard or plan.form == "plain") and plan.precision == "float32":
+    def train_step(engine, optim, plan, *rest):
+        tried.append((plan.precision, plan.attention_impl, len(rest[0].images), world_size()))
+        if me == 1 and (shard or plan.attention_impl == "manual") and plan.precision == "float32":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return honest(shop, optim, plan, *rest)
+        return honest(engine, optim, plan, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choices, "take_step", take_step)
+        patch.setattr(autotune, "train_step", train_step)
         try:
-            plan, seconds = fastest(
-                small_learner(task), pictures(), Plan(steps=2, batch=16, shard=shard), Optim(),
-                precisions=("float32",) if shard else ("float32", "bf16"), limit=0.1,
+            plan, seconds = select_fastest(
+                small_train_module(task), make_images(), Plan(steps=2, batch_size=16, fsdp=shard), Optim(),
+                precisions=("float32",) if shard else ("float32", "bf16"), time_limit_s=0.1,
             )  # fmt: skip
         except HeadwayError as error:
             return str(error), tried
@@ -42,10 +43,10 @@ def chosen_where_one_is_short(task, shard):
 def test_processes_choose_alike_though_one_runs_out_of_memory(task, workers):
     (plan, seconds, tried), (other, theirs, _) = workers(2).run(chosen_where_one_is_short, task, False)
     assert plan == other and seconds == theirs
-    assert seconds["float32/plain"] == math.inf and (plan.precision, plan.form) != ("float32", "plain")
+    assert seconds["float32/manual"] == math.inf and (plan.precision, plan.attention_impl) != ("float32", "manual")
     assert sum(map(math.isfinite, seconds.values())) == 3
     assert {(pictures, processes) for _, _, pictures, processes in tried} == {(8, 1)}  # its part of the batch
-    assert workers(2).run(world) == [2, 2]
+    assert workers(2).run(world_size) == [2, 2]
 
 
 def test_where_they_have_to_go_together_the_one_that_is_short_says_what_to_do():
@@ -57,7 +58,7 @@ def test_where_they_have_to_go_together_the_one_that_is_short_says_what_to_do():
             pipe.send((chosen_where_one_is_short, ("rotation", True)))
         answer, fault = group.pipes[1].recv()
         assert fault is None and answer[0].startswith("out of memory with ") and "wait in the middle" in answer[0]
-        assert {form for _, form, _, _ in answer[1]} == {"fused"}
+        assert {form for _, form, _, _ in answer[1]} == {"sdpa"}
     finally:
         for process in group.processes:
             process.kill()
@@ -69,19 +70,19 @@ def test_alone_there_is_nobody_else(workers):
 
 
 def seen_alone():
-    with alone():
-        inside = world(), rank()
-    return *inside, world()
+    with single_process():
+        inside = world_size(), rank()
+    return *inside, world_size()
 
 
 def test_means_are_taken_in_the_widest_numbers_that_the_device_has(monkeypatch):
-    assert widest(torch.device("cpu")) == widest(torch.device("cuda")) == torch.float64
-    assert widest(torch.device("mps")) == torch.float32
+    assert widest_float(torch.device("cpu")) == widest_float(torch.device("cuda")) == torch.float64
+    assert widest_float(torch.device("mps")) == torch.float32
     values = [1.0 + 2**-20, 2.0**-30]
     means = []
     for kind in (torch.float64, torch.float32):
-        monkeypatch.setattr(meter, "widest", lambda device, kind=kind: kind)
-        counted = Meter()
+        monkeypatch.setattr(meters, "widest_float", lambda device, kind=kind: kind)
+        counted = AverageMeter()
         for value in values:
             counted.add({"loss": torch.tensor(value, dtype=torch.float64)})
         means.append(counted.means()["loss"])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from headway.files import sweep
-from headway.train import checkpoint
+from headway.train.run_dir import checkpoint
+from headway.utils.files import remove_stale_temps
 from tests.faults.power import Power, PowerCut
-from tests.small import farthest, train
+from tests.small import max_difference, train
 
 STEPS, EVERY = 6, 2
 
@@ -21,16 +21,18 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         power = Power(patch, folder)
         weights = go(folder)
-    assert [path.name for path in checkpoint.steps(folder)] == ["00000004", "00000006"]
+    assert [path.name for path in checkpoint.step_folders(folder)] == ["00000004", "00000006"]
     return weights, power.log
 
 
 def test_every_write_is_flushed_and_renamed_and_the_folder_flushed_too(whole):
     log = whole[1]
     assert len(log) > 40 and {entry.split()[0] for entry in log} >= {"write", "fsync", "replace", "mkdir", "rmtree"}
-    for name in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+    for name in (checkpoint.WEIGHTS_FILE, checkpoint.OPTIMIZER_FILE):
         assert log.count(f"write {name}") == log.count(f"fsync {name}") == 1 + STEPS // EVERY
-    written = [entry for entry in log if entry.startswith("write") and checkpoint.STATE in entry]  # by a temporary name
+    written = [
+        entry for entry in log if entry.startswith("write") and checkpoint.STATE_FILE in entry
+    ]  # by a temporary name
     assert len(written) == 1 + STEPS // EVERY
 
 
@@ -44,9 +46,9 @@ def test_a_run_goes_on_to_the_same_bits_from_a_crash_after_any_operation(whole, 
             Power(patch, folder, cut_after=point, tear=tear)
             with pytest.raises(PowerCut):
                 go(folder)
-        sweep(folder, folder / "state")  # as run_job does first
+        remove_stale_temps(folder, folder / "state")  # as run_job does first
         ended = go(folder, resume=True)
-        assert farthest(weights, ended) == 0.0, f"after operation {point}: {operation}"
+        assert max_difference(weights, ended) == 0.0, f"after operation {point}: {operation}"
         assert [path.name for path in (folder / "state").iterdir() if path.name.startswith(".")] == []
 
 
@@ -61,4 +63,4 @@ def test_two_crashes_one_after_the_other(whole, tmp_path):
                 with pytest.raises(PowerCut):
                     go(folder, resume=True)
                     raise PowerCut  # so near to the end that nothing was left to write
-        assert farthest(weights, go(folder, resume=True)) == 0.0
+        assert max_difference(weights, go(folder, resume=True)) == 0.0

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 import headway
 from headway.errors import HeadwayError
 from headway.pretext import TASKS
-from headway.samples import DrawnAnimals
-from headway.train.best import Best
-from headway.train.job import Job
-from headway.train.origin import read_origin
-from headway.train.record import differences, plan_of, read_record, recipe_for, repeated
-from headway.train.reload import read_past, reload_learner
+from headway.synthetic import DrawnAnimals
+from headway.train.config import PretrainConfig
+from headway.train.init.parent_run import read_parent_run
+from headway.train.init.reload import read_trained_run, reload_train_module
+from headway.train.run_dir.best_weights import BestWeights
+from headway.train.run_dir.record import plan_of, read_record, recipe_for, reproduced_config, reproduction_differences
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -60,11 +60,11 @@ def read_everything(folder):
     """All that is ever read of a record."""
     record, own = read_record(folder), TASKS[TASK]
     recipe = recipe_for(TASK, own, str(folder))
-    repeated(record, Job(task=TASK, recipe=recipe), own, folder / "run.json")
-    differences(record, plan_of(record))
-    origin = read_origin(folder)
-    assert origin.size and origin.place and origin.record["data"]["fingerprint"]
-    return read_past(folder, TASK, own)
+    reproduced_config(record, PretrainConfig(task=TASK, recipe=recipe), own, folder / "run.json")
+    reproduction_differences(record, plan_of(record))
+    origin = read_parent_run(folder)
+    assert origin.size and origin.stream_position and origin.record["data"]["fingerprint"]
+    return read_trained_run(folder, TASK, own)
 
 
 @settings(
@@ -81,7 +81,7 @@ def test_every_reader_names_file_and_key(run, tmp_path, drawn):
     (tmp_path / "run.json").write_text(json.dumps(changed))
     try:
         past = read_everything(tmp_path)
-        reload_learner(past, torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+        reload_train_module(past, torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
     except HeadwayError as error:
         words = [*(key for key in path if isinstance(key, str)), "do not fit its record"]  # another sound architecture
         assert str(tmp_path) in str(error) and any(word in str(error) for word in words), (path, value, str(error))
@@ -91,34 +91,34 @@ def test_every_reader_names_file_and_key(run, tmp_path, drawn):
 def test_a_damaged_note_of_the_best_is_named(tmp_path, content):
     (tmp_path / "best.json").write_text(content)
     with pytest.raises(HeadwayError, match=r"best\.json"):
-        Best(lambda backbone: 1.0, tmp_path)
+        BestWeights(lambda backbone: 1.0, tmp_path)
 
 
 VERBS = {
     "resume": lambda run, out: headway.pretrain(TASK, **WORDS, out=run, resume=True),
-    "extend": lambda run, out: headway.pretrain(
-        TASK, data=DATA, precision="float32", steps=1, extend=str(run), out=out
+    "continue_from": lambda run, out: headway.pretrain(
+        TASK, data=DATA, precision="float32", steps=1, continue_from=str(run), out=out
     ),
-    "repeat": lambda run, out: headway.pretrain(TASK, data=DATA, repeat=str(run), out=out),
+    "repeat": lambda run, out: headway.pretrain(TASK, data=DATA, reproduce=str(run), out=out),
     "show": lambda run, out: headway.show(TASK, data=DATA, run=run, count=2, out=out.with_suffix(".png")),
     "transfer": lambda run, out: headway.transfer(run, data=DrawnAnimals(40, 32), head="knn", out=out),
     "rank": lambda run, out: headway.rank([run], data=DATA),
     "attend": lambda run, out: headway.attend(run, [str(out.parent / "a.png")], out=out.with_suffix(".html")),
 }
 DAMAGE = [
-    (("job",), None), (("job", "recipe"), []), (("job", "recipe", "optim", "lr"), "x"), (("job", "steps"), ...),
-    (("job", "recipe", "task", "temperature"), None), (("plan",), ...), (("plan", "batch"), -1), (("data",), "x"),
-    (("data", "fingerprint"), 3), (("architecture", "width"), "x"), (("architecture", "inputs"), ...),
-    (("size",), None), (("measured",), ...), (("result",), ...), (("stretches",), []), (("schema",), "x"),
+    (("config",), None), (("config", "recipe"), []), (("config", "recipe", "optim", "lr"), "x"), (("config", "steps"), ...),
+    (("config", "recipe", "task", "temperature"), None), (("plan",), ...), (("plan", "batch_size"), -1), (("data",), "x"),
+    (("data", "fingerprint"), 3), (("architecture", "embed_dim"), "x"), (("architecture", "input_spec"), ...),
+    (("size",), None), (("measurements",), ...), (("result",), ...), (("segments",), []), (("schema",), "x"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_verb_ends_in_anything_but_a_line(run, tmp_path, verb):
     record = json.loads((run / "run.json").read_text())
-    headway.samples.write_folder(tmp_path, 1, 32)
+    headway.synthetic.write_folder(tmp_path, 1, 32)
     next(tmp_path.rglob("*.png")).rename(tmp_path / "a.png")
-    reads = verb in ("resume", "extend", "repeat", "show")  # the others want the weights alone
+    reads = verb in ("resume", "continue_from", "repeat", "show")  # the others want the weights alone
     for number, (path, value) in enumerate(DAMAGE if reads else DAMAGE[:1]):
         folder = tmp_path / str(number)
         shutil.copytree(run, folder)

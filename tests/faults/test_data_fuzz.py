@@ -1,7 +1,7 @@
-"""Mutated files of every format: a picture or a reason, never a crash, a hang or a great deal of memory.
+"""Fuzzing: mutated files of every format give an image or a reason, never a crash, a hang or excessive memory.
 
-They are decoded in a process of their own, so that a crash of a library below is seen as well. HEADWAY_FUZZ is the
-number of mutations of each format; the default suits a test run, thousands take minutes.
+The files are decoded in a separate process, so that a crash of a native library is detected. HEADWAY_FUZZ is the number
+of mutations per format; the default suits a test run, thousands take minutes.
 """
 
 import io
@@ -18,21 +18,20 @@ import tifffile
 import torch
 from PIL import Image
 
-from headway.data.decode import decode
-from headway.data.form import Form
-from headway.data.look import look
+from headway.data.decoding.decode import decode
+from headway.data.decoding.header import read_header
+from headway.data.decoding.pixel_format import PixelFormat
 from headway.data.open import open_source
-from headway.data.source import Unreadable
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, UnreadableImageError
 
 COUNT = int(os.environ.get("HEADWAY_FUZZ", "60"))
 SEED = int(os.environ.get("HEADWAY_FUZZ_SEED", "0"))
 SECONDS, MEBIBYTES = 5, 1200
-"""What one file may take, at most."""
-FORMS = (Form(), Form(5, (0.0, 65535.0)), Form(1))
+"""Limits for one file."""
+PIXEL_FORMATS = (PixelFormat(), PixelFormat(5, (0.0, 65535.0)), PixelFormat(1))
 
 
-def test_a_mutated_file_gives_a_picture_or_a_reason(tmp_path):
+def test_a_mutated_file_gives_an_image_or_a_reason(tmp_path):
     command = [sys.executable, "-W", "error", __file__, str(tmp_path / "last")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120 + 2 * COUNT)
     print(done.stdout)
@@ -57,138 +56,149 @@ def array(values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def whole_files(kind: str) -> list[bytes]:
+def valid_files(kind: str) -> list[bytes]:
     rows, columns = np.mgrid[0:48, 0:64]
     scene = np.stack([rows * 5 % 256, columns * 4 % 256, (rows + columns) % 256], -1).astype(np.uint8)
-    picture, other, grey = Image.fromarray(scene), Image.fromarray(scene[::-1].copy()), scene[..., 0].copy()
-    deep, palette, exif = grey.astype(np.uint16) * 257, picture.quantize(16), Image.Exif()
+    image, other, gray = Image.fromarray(scene), Image.fromarray(scene[::-1].copy()), scene[..., 0].copy()
+    deep, palette, exif = gray.astype(np.uint16) * 257, image.quantize(16), Image.Exif()
     exif[0x0112] = 6
     more = {"save_all": True, "append_images": [other]}
     if kind == "JPEG":
-        modes = [pillow(picture.convert(mode), kind) for mode in ("CMYK", "L")]
-        return [pillow(picture, kind, exif=exif), pillow(picture, kind, progressive=True), *modes]
-    if kind == "KINDS":  # every awkward one
+        modes = [pillow(image.convert(mode), kind) for mode in ("CMYK", "L")]
+        return [pillow(image, kind, exif=exif), pillow(image, kind, progressive=True), *modes]
+    if kind == "SAMPLES":  # all sample files
         sys.path.insert(0, str(Path(__file__).parents[2]))
-        from tests.unit.kinds import READ
+        from tests.unit.format_samples import READ
 
         return [make() for make, _ in READ.values()]
     if kind == "PNG":
         special = [pillow(palette, kind, transparency=bytes(16)), pillow(Image.fromarray(deep), kind)]
         return [
             *special,
-            pillow(picture, kind, exif=exif),
-            pillow(picture.convert("RGBA"), kind),
-            pillow(picture, kind, **more),
+            pillow(image, kind, exif=exif),
+            pillow(image.convert("RGBA"), kind),
+            pillow(image, kind, **more),
         ]
     if kind == "TIFF":
-        bands, colour = np.stack([deep] * 5, -1), np.stack([deep] * 3, -1)
+        bands, color = np.stack([deep] * 5, -1), np.stack([deep] * 3, -1)
         return [
             tiff(bands, photometric="minisblack", planarconfig="contig"),
-            tiff(colour, photometric="rgb", compression="zlib", predictor=True),
-            tiff(grey.astype(np.float32), tile=(16, 16)), tiff(np.stack([grey] * 5), photometric="minisblack"),
-            tiff(grey.astype(np.float64), bigtiff=True), pillow(picture, kind, compression="tiff_lzw"),
-            pillow(picture, kind, compression="jpeg"), pillow(picture, kind, exif=exif, **more),
+            tiff(color, photometric="rgb", compression="zlib", predictor=True),
+            tiff(gray.astype(np.float32), tile=(16, 16)), tiff(np.stack([gray] * 5), photometric="minisblack"),
+            tiff(gray.astype(np.float64), bigtiff=True), pillow(image, kind, compression="tiff_lzw"),
+            pillow(image, kind, compression="jpeg"), pillow(image, kind, exif=exif, **more),
         ]  # fmt: skip
     if kind == "GIF":
         return [pillow(palette, kind, save_all=True, append_images=[other.quantize(16)])]
     if kind == "WEBP":
-        return [pillow(picture, kind, exif=exif), pillow(picture, kind, lossless=True), pillow(picture, kind, **more)]
+        return [pillow(image, kind, exif=exif), pillow(image, kind, lossless=True), pillow(image, kind, **more)]
     if kind == "NPY":
-        return [array(grey), array(np.stack([deep] * 7)), array(scene.astype(np.float64))]
-    modes = [pillow(picture.convert("1"), kind)] if kind in ("BMP", "PPM") else []
-    return [pillow(picture, kind), *modes]
+        return [array(gray), array(np.stack([deep] * 7)), array(scene.astype(np.float64))]
+    modes = [pillow(image.convert("1"), kind)] if kind in ("BMP", "PPM") else []
+    return [pillow(image, kind), *modes]
 
 
-def mutated(data: bytes, chance: np.random.Generator) -> bytes:
-    """A few bits, bytes, stretches or lengths changed; half of the changes lie among the first bytes."""
-    data, how = bytearray(data), chance.integers(7)
-    for _ in range(int(chance.integers(1, 9))):
-        place = int(chance.integers(len(data) if chance.random() < 0.5 else min(len(data), 128)))
-        if how == 0:
-            data[place] ^= 1 << int(chance.integers(8))
-        elif how == 1:
-            data[place] = int(chance.integers(256))
-        elif how == 2:
-            del data[place : place + int(chance.integers(1, 65))]
-        elif how == 3:
-            data[place:place] = chance.integers(0, 256, int(chance.integers(1, 65)), np.uint8).tobytes()
-        elif how == 4:
-            del data[max(place, 1) :]
-        elif how == 5:
-            data[place : place + 4] = (0xFFFFFFFF, 0, 0x7FFFFFFF, 0xFFFF)[chance.integers(4)].to_bytes(4)
+def mutated(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change a few bits, bytes, ranges or lengths; half of the changes are in the first 128 bytes."""
+    data, mutation = bytearray(data), rng.integers(7)
+    for _ in range(int(rng.integers(1, 9))):
+        offset = int(rng.integers(len(data) if rng.random() < 0.5 else min(len(data), 128)))
+        if mutation == 0:
+            data[offset] ^= 1 << int(rng.integers(8))
+        elif mutation == 1:
+            data[offset] = int(rng.integers(256))
+        elif mutation == 2:
+            del data[offset : offset + int(rng.integers(1, 65))]
+        elif mutation == 3:
+            data[offset:offset] = rng.integers(0, 256, int(rng.integers(1, 65)), np.uint8).tobytes()
+        elif mutation == 4:
+            del data[max(offset, 1) :]
+        elif mutation == 5:
+            data[offset : offset + 4] = (0xFFFFFFFF, 0, 0x7FFFFFFF, 0xFFFF)[rng.integers(4)].to_bytes(4)
         else:
-            start = int(chance.integers(len(data)))
-            data[place:place] = data[start : start + int(chance.integers(1, 257))]
+            start = int(rng.integers(len(data)))
+            data[offset:offset] = data[start : start + int(rng.integers(1, 257))]
         if not data:
             break
     return bytes(data)
 
 
-def used() -> int:
-    """Mebibytes, at most, so far."""
+def peak_memory() -> int:
+    """Peak memory so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20)
 
 
-def try_form(data: bytes, form: Form) -> bool:
+def is_decoded(data: bytes, pixel_format: PixelFormat) -> bool:
     try:
-        look(data)
-        pixels = decode(data, form)
-    except Unreadable as error:
+        read_header(data)
+        pixels = decode(data, pixel_format)
+    except UnreadableImageError as error:
         assert str(error) and "\n" not in str(error), repr(str(error))
         return False
-    assert pixels.ndim == 3 and len(pixels) == form.channels and pixels.dtype == form.dtype, pixels.shape
+    assert pixels.ndim == 3 and len(pixels) == pixel_format.channels and pixels.dtype == pixel_format.dtype, (
+        pixels.shape
+    )
     return True
 
 
 def fuzz(kind: str, last: Path) -> None:
-    chance = np.random.default_rng([SEED, sum(kind.encode())])
+    rng = np.random.default_rng([SEED, sum(kind.encode())])
     try:
-        whole = whole_files(kind)
+        valid = valid_files(kind)
     except (OSError, KeyError) as error:
         print(f"{kind} cannot be written here: {error}")
         return
-    for data in whole if kind != "KINDS" else ():
-        assert 64 in (look(data).width, look(data).height)
-    base, read = used(), 0
+    for data in valid if kind != "SAMPLES" else ():
+        assert 64 in (read_header(data).width, read_header(data).height)
+    base, read = peak_memory(), 0
     for number in range(COUNT):
-        data = mutated(whole[number % len(whole)], chance)
+        data = mutated(valid[number % len(valid)], rng)
         last.write_bytes(data)
-        for form in FORMS:
+        for pixel_format in PIXEL_FORMATS:
             began = time.perf_counter()
-            read += try_form(data, form)
+            read += is_decoded(data, pixel_format)
             took = time.perf_counter() - began
             assert took < SECONDS, f"{kind}, mutation {number}: {took:.1f} s"
-            assert used() - base < MEBIBYTES, f"{kind}, mutation {number}: {used() - base} MiB"
-    print(f"{kind}: {len(FORMS) * COUNT} tries, {read} pictures, {used() - base} MiB more")
-    assert read < len(FORMS) * COUNT, "nothing was refused"
+            assert peak_memory() - base < MEBIBYTES, f"{kind}, mutation {number}: {peak_memory() - base} MiB"
+    print(f"{kind}: {len(PIXEL_FORMATS) * COUNT} tries, {read} images, {peak_memory() - base} MiB more")
+    assert read < len(PIXEL_FORMATS) * COUNT, "nothing was refused"
 
 
 def tars() -> list[bytes]:
-    """Plain and gzipped, in every form of header."""
-    made = []
-    for mode, form in (("w", tarfile.USTAR_FORMAT), ("w", tarfile.GNU_FORMAT), ("w", tarfile.PAX_FORMAT), ("w:gz", 2)):
+    """Plain and gzipped tars, in every header format."""
+    files = []
+    for mode, tar_format in (
+        ("w", tarfile.USTAR_FORMAT),
+        ("w", tarfile.GNU_FORMAT),
+        ("w", tarfile.PAX_FORMAT),
+        ("w:gz", 2),
+    ):
         file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode=mode, format=form) as tar:
-            for name, data in (("0.png", whole_files("BMP")[0]), ("0.cls", b"cat"), ("a" * 90 + ".png", b"no picture")):
+        with tarfile.open(fileobj=file, mode=mode, format=tar_format) as tar:
+            for name, data in (
+                ("0.png", valid_files("BMP")[0]),
+                ("0.cls", b"cat"),
+                ("a" * 90 + ".png", b"not an image"),
+            ):
                 info = tarfile.TarInfo(name)
                 info.size, info.mtime = len(data), 1.5
                 tar.addfile(info, io.BytesIO(data))
-        made.append(file.getvalue())
-    return made
+        files.append(file.getvalue())
+    return files
 
 
 def fuzz_tars(last: Path) -> None:
-    chance, whole, read = np.random.default_rng([SEED, 1]), tars(), 0
+    rng, valid, read = np.random.default_rng([SEED, 1]), tars(), 0
     path = last.with_suffix(".tar")
     for number in range(COUNT):
-        path.write_bytes(mutated(whole[number % len(whole)], chance))
+        path.write_bytes(mutated(valid[number % len(valid)], rng))
         began = time.perf_counter()
         try:
-            source = open_source(path, labelled=None)
+            source = open_source(path, labeled=None)
             for index in range(len(source)):
                 source.read(index)
             read += 1
-        except (HeadwayError, Unreadable) as error:
+        except (HeadwayError, UnreadableImageError) as error:
             assert "\n" not in str(error)
         took = time.perf_counter() - began
         assert took < SECONDS, f"tar, mutation {number}: {took:.1f} s"
@@ -198,5 +208,5 @@ def fuzz_tars(last: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     fuzz_tars(Path(sys.argv[1]))
-    for kind in ("JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP", "PPM", "AVIF", "JPEG2000", "NPY", "KINDS"):
+    for kind in ("JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP", "PPM", "AVIF", "JPEG2000", "NPY", "SAMPLES"):
         fuzz(kind, Path(sys.argv[1]))

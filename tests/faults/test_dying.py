@@ -11,10 +11,10 @@ import pytest
 from safetensors.torch import load_file
 
 import headway
-from headway.data import store
-from headway.distributed import announced
+from headway.data.dataset import image_store
+from headway.distributed import launcher_env
 from headway.pretext import TASKS
-from headway.samples import write_folder
+from headway.synthetic import write_folder
 
 RECIPE = """
     import os, signal
@@ -64,7 +64,7 @@ def test_one_line_then_on_from_the_checkpoint_to_the_same_weights(photos, tmp_pa
     lines = [line for line in done.stderr.splitlines() if line.startswith("headway pretrain:")]
     assert len(lines) == 1 and "another process of this run is gone" in lines[0] and "--resume" in lines[0]
     out = tmp_path / "whole"
-    recipe = replace(TASKS["rotation"], batch=16)
+    recipe = replace(TASKS["rotation"], batch_size=16)
     headway.pretrain(
         "rotation", data=photos, out=out, backbone="vit_nano", stem="conv", patch=8, precision="float64", steps=10,
         recipe=recipe,
@@ -81,7 +81,7 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "headway", "SLURM_NODELIST": 
 
 def test_slurm_tasks_become_processes():
     code = (
-        "from headway.train.engine import make_fabric\nfrom headway.distributed import all_counts, rank, world\n"
+        "from headway.train.engine.fabric import make_fabric\nfrom headway.distributed import all_counts, rank, world\n"
         "f = make_fabric(accelerator='cpu')\n"
         "print(rank(), world(), f.global_rank, f.world_size, all_counts(rank() + 5))\n"
     )
@@ -110,6 +110,6 @@ def test_who_announces_how_many(given, found, monkeypatch):
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert announced() == found
-    monkeypatch.setattr(store, "_container_memory", lambda: 1 << 20)
-    assert store.quarter_of_memory() == (1 << 18) // found[1], "each process of a machine holds pictures of its own"
+    assert launcher_env() == found
+    monkeypatch.setattr(image_store, "_container_memory", lambda: 1 << 20)
+    assert image_store.memory_budget() == (1 << 18) // found[1], "each process of a machine holds images of its own"

@@ -1,6 +1,6 @@
-"""The exact position: whatever kills a run, and however many processes go on, every picture comes once an epoch.
+"""The exact position: whatever kills a run, and however many processes go on, every image comes once an epoch.
 
-A task that learns nothing keeps the census: how often each picture was in a step that is part of the final weights.
+A task that learns nothing keeps the census: how often each image was in a step that is part of the final weights.
 """
 
 import random
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from headway import files
 from headway.config import Optim
-from headway.data.loader import Loader
-from headway.data.order import place_to_index
+from headway.data.sampling.loader import Loader
+from headway.data.sampling.shuffle import shuffled_index
 from headway.distributed import all_sum
-from headway.protocol import Learner, Outcome, PretextTask
-from headway.train.loop import fit
-from headway.train.plan import Plan
-from tests.small import pictures, small_backbone
+from headway.protocol import PretextTask, TaskOutput, TrainModule
+from headway.train.config import Plan
+from headway.train.loop.loop import fit
+from headway.utils import files
+from tests.small import make_images, small_backbone
 
-COUNT, BATCH, STEPS = 37, 10, 26  # 260 places: seven epochs and one picture, and no epoch ends with a batch
+COUNT, BATCH, STEPS = 37, 10, 26  # 260 places: seven epochs and one image, and no epoch ends with a batch
 
 
 class Killed(BaseException):
@@ -27,25 +27,25 @@ class Killed(BaseException):
 
 
 class Census(PretextTask):
-    """Counts the pictures of every step; the counts are part of its state."""
+    """Counts the images of every step; the counts are part of its state."""
 
     def __init__(self, kill_after=None):
         super().__init__()
         self.kill_after = kill_after
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.register_buffer("seen", torch.zeros(COUNT))
-        self.register_buffer("stream", torch.full((STEPS * BATCH,), -1.0))  # the picture at each place
+        self.register_buffer("stream", torch.full((STEPS * BATCH,), -1.0))  # the image at each place
 
-    def views(self, batch, draws):
-        return batch.images, batch.index, draws.places
+    def make_views(self, batch, rng):
+        return batch.images, batch.sample_index, rng.stream_position
 
     def forward(self, backbone, views, clock):
         images, index, places = views
         pooled = backbone(images[..., :16, :16].float() / 255).pooled
-        return Outcome((pooled.mean() * self.weight).square().sum(), {}, (index, places))
+        return TaskOutput((pooled.mean() * self.weight).square().sum(), {}, (index, places))
 
-    def after_step(self, backbone, carries, clock):
-        index, places = (torch.cat(parts) for parts in zip(*carries, strict=True))
+    def after_step(self, backbone, step_stats, clock):
+        index, places = (torch.cat(parts) for parts in zip(*step_stats, strict=True))
         self.seen += all_sum(torch.bincount(index, minlength=COUNT).to(self.seen.dtype))
         self.stream += all_sum(torch.zeros_like(self.stream).index_copy(0, places, index.to(self.stream.dtype) + 1))
         if clock.step == self.kill_after:
@@ -56,10 +56,10 @@ def census(run, kill_after=None, save_every=3, accumulate=1):
     """Go on with a census, to its end or until it is killed; the counts, where it came to its end."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        learner = Learner(small_backbone(), Census(kill_after))
-    plan = Plan(steps=STEPS, batch=BATCH, save_every=save_every, accumulate=accumulate, precision="float64")
+        learner = TrainModule(small_backbone(), Census(kill_after))
+    plan = Plan(steps=STEPS, batch_size=BATCH, save_every=save_every, grad_accum=accumulate, precision="float64")
     try:
-        fit(learner, pictures(COUNT), plan, Optim(lr=1e-3), run=Path(run), resume=True)
+        fit(learner, make_images(COUNT), plan, Optim(lr=1e-3), run=Path(run), resume=True)
     except Killed:
         return None
     return learner.task.seen.clone(), learner.task.stream.clone()
@@ -68,7 +68,7 @@ def census(run, kill_after=None, save_every=3, accumulate=1):
 def correct(answer):
     seen, stream = (counts.long() for counts in answer)
     places = torch.arange(STEPS * BATCH)
-    assert stream.equal(place_to_index(places, COUNT, 0))  # in the order that one uninterrupted run would take
+    assert stream.equal(shuffled_index(places, COUNT, 0))  # in the order that one uninterrupted run would take
     assert seen.equal(stream.bincount(minlength=COUNT))
     for epoch in stream[: STEPS * BATCH // COUNT * COUNT].reshape(-1, COUNT):
         assert epoch.sort().values.equal(torch.arange(COUNT))
@@ -104,13 +104,16 @@ def test_the_loader_alone_through_fifty_kills_and_other_numbers_of_processes(see
     final, start = {}, 0
     for world in [1, 2, 3, 1] * 13:
         stop = min(start + chance.randint(0, 5), steps)
-        loaders = [Loader(images, seed=seed, batch=batch, rank=r, world=world, first=first) for r in range(world)]
+        loaders = [
+            Loader(images, seed=seed, batch_size=batch, rank=r, world_size=world, start_position=first)
+            for r in range(world)
+        ]
         together = zip(*(loader.batches(start, stop) for loader in loaders), strict=True)
         for step, parts in enumerate(together, start):
             final[step] = torch.cat([part.index for part, _ in parts]), torch.cat([places for _, places in parts])
         start = chance.randint(start, stop)  # what was done after the last checkpoint is done again
     index, places = (torch.cat([final[step][n] for step in sorted(final)]) for n in range(2))
-    assert places.equal(first + torch.arange(len(places))) and index.equal(place_to_index(places, count, seed))
+    assert places.equal(first + torch.arange(len(places))) and index.equal(shuffled_index(places, count, seed))
     whole = index[-first % count :]
     for epoch in whole[: len(whole) // count * count].reshape(-1, count):
         assert epoch.sort().values.equal(torch.arange(count))

@@ -10,18 +10,19 @@ import threading
 import pytest
 
 import headway
-from headway import files
 from headway.cli import main
 from headway.config import Optim
 from headway.errors import HeadwayError
-from headway.samples import DrawnAnimals
-from headway.train import checkpoint, loop
-from headway.train.interrupt import Interrupted, listening
-from headway.train.lock import held
-from headway.train.log import Probe
-from headway.train.loop import fit
-from headway.train.plan import Plan
-from tests.small import farthest, pictures, small_learner, train
+from headway.synthetic import DrawnAnimals
+from headway.train.config import Plan
+from headway.train.log.events import ProbeResult
+from headway.train.loop import loop
+from headway.train.loop.loop import Monitors, fit
+from headway.train.loop.signals import Interrupted, graceful_shutdown
+from headway.train.run_dir import checkpoint
+from headway.utils import files
+from headway.utils.run_lock import run_lock
+from tests.small import make_images, max_difference, small_train_module, train
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -38,42 +39,42 @@ def _ctrl_c():
 
 
 @pytest.fixture
-def signalled(monkeypatch):
-    """``signalled(step, number)``: this process is sent a signal in the middle of the step after this one."""
+def signaled(monkeypatch):
+    """``signaled(step, number)``: this process is sent a signal in the middle of the step after this one."""
 
     def arrange(step, number):
-        honest = loop.take_step
+        honest = loop.train_step
 
-        def take_step(*given):
+        def train_step(*given):
             if given[-1].step == step:
                 os.kill(os.getpid(), number)
             return honest(*given)
 
-        monkeypatch.setattr(loop, "take_step", take_step)
+        monkeypatch.setattr(loop, "train_step", train_step)
 
     return arrange
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_and_say_how_to_go_on(number, signalled, tmp_path, capsys):
+def test_signals_save_and_say_how_to_go_on(number, signaled, tmp_path, capsys):
     words = ["pretrain", "rotation", "--data", str(tmp_path / "photos"), "--backbone", "vit_nano", "--stem", "conv"]
-    words += ["--patch", "8", "--steps", "6", "--precision", "float32", "--recipe.batch", "8"]
-    headway.samples.write_folder(tmp_path / "photos", 20, 32)
+    words += ["--patch", "8", "--steps", "6", "--precision", "float32", "--recipe.batch-size", "8"]
+    headway.synthetic.write_folder(tmp_path / "photos", 20, 32)
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
-    signalled(2, number)
+    signaled(2, number)
     before = signal.getsignal(number)
     assert main([*words, "--out", str(tmp_path / "cut")]) == 128 + number
     assert signal.getsignal(number) is before
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "after step 3 of 6; repeat the command with --resume to go on" in line and str(tmp_path / "cut") in line
-    assert checkpoint.latest(tmp_path / "cut")[0].state["step"] == 3
+    assert "after step 3 of 6; repeat the command with --resume to continue" in line and str(tmp_path / "cut") in line
+    assert checkpoint.load_latest(tmp_path / "cut")[0].state["step"] == 3
     assert main([*words, "--out", str(tmp_path / "cut"), "--resume"]) == 0
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
 
 
 def test_a_second_signal_does_what_it_always_did():
-    with listening(True) as asked:
+    with graceful_shutdown(True) as asked:
         assert asked() == 0
         os.kill(os.getpid(), signal.SIGINT)
         assert asked() == signal.SIGINT
@@ -86,7 +87,7 @@ def test_outside_of_the_main_thread_nobody_listens():
     answers = []
 
     def ask():
-        with listening(True) as asked:
+        with graceful_shutdown(True) as asked:
             answers.append(asked())
 
     thread = threading.Thread(target=ask)
@@ -97,7 +98,7 @@ def test_outside_of_the_main_thread_nobody_listens():
 
 def test_a_run_folder_in_use_is_refused(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom headway.train.lock import held\n"
+        "import sys, time\nfrom pathlib import Path\nfrom headway.utils.run_lock import held\n"
         "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     out = tmp_path / "r"
@@ -123,9 +124,9 @@ def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
                 raise KeyboardInterrupt
             return float(next(backbone.parameters()).detach().abs().sum())
 
-        learner, plan = small_learner("rotation"), Plan(steps=6, batch=12, save_every=2, probe_every=2)
-        fit(learner, pictures(), plan, Optim(), run=run, resume=True, sinks=[events.append], probe=probe)
-        return [(event.step, event.value) for event in events if isinstance(event, Probe)]
+        module, plan = small_train_module("rotation"), Plan(steps=6, batch_size=12, save_every=2, probe_every=2)
+        fit(module, make_images(), plan, Optim(), run=run, resume=True, sinks=[events.append], monitors=Monitors(probe))
+        return [(event.step, event.value) for event in events if isinstance(event, ProbeResult)]
 
     whole = probes(tmp_path / "whole")
     assert [step for step, _ in whole] == [2, 4, 6]
@@ -136,10 +137,10 @@ def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
 
 
 def test_a_lock_leaves_no_trace(tmp_path):
-    with held(tmp_path / "a" / "b"):
+    with run_lock(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a" / "b").exists()
-    with held(tmp_path / "c"):
+    with run_lock(tmp_path / "c"):
         (tmp_path / "c" / "x").touch()
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["x"]
 
@@ -147,26 +148,32 @@ def test_a_lock_leaves_no_trace(tmp_path):
 def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, monkeypatch):
     whole = train("rotation", precision="float32")
     written = iter(range(1000))
-    honest = files.sync
+    honest = files.fsync_path
 
     def full(path):
         if next(written) > 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         honest(path)
 
-    with monkeypatch.context() as patch, pytest.raises(HeadwayError, match=r"cannot write .*No space .*; make room"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(HeadwayError, match=r"cannot write .*No space .*; make room"),
+    ):
         patch.setattr(files, "sync", full)
         train("rotation", precision="float32", run=str(tmp_path), save_every=3)
-    assert farthest(whole, train("rotation", precision="float32", run=str(tmp_path), save_every=3, resume=True)) == 0.0
+    assert (
+        max_difference(whole, train("rotation", precision="float32", run=str(tmp_path), save_every=3, resume=True))
+        == 0.0
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_log_on_a_full_disk_is_named(tmp_path):
-    from headway.train.log import Jsonl, Note
+    from headway.train.log.events import JsonlSink, Note
 
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     with pytest.raises(HeadwayError, match=r"log\.jsonl: No space left on device; make room and add --resume"):
-        Jsonl(tmp_path / "log.jsonl")(Note("hello"))
+        JsonlSink(tmp_path / "log.jsonl")(Note("hello"))
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Temperature and calibration error against scikit-learn and slow, obvious ones."""
+"""Temperature and calibration error against scikit-learn and slow, obvious implementations."""
 
 import math
 
@@ -9,13 +9,13 @@ from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from headway.measure.calibration import calibration_error, fit_temperature, log_loss, probabilities
+from headway.metrics.calibration import calibration_error, fit_temperature, log_loss, probabilities
 
 
-def overconfident(count: int = 400, classes: int = 4, sharpness: float = 3.0, seed: int = 0):
+def overconfident(count: int = 400, num_classes: int = 4, sharpness: float = 3.0, seed: int = 0):
     """Logits, and labels drawn from softmax(logits / sharpness): the right temperature is near ``sharpness``."""
     g = torch.Generator().manual_seed(seed)
-    logits = sharpness * 1.5 * torch.randn(count, classes, generator=g, dtype=torch.float64)
+    logits = sharpness * 1.5 * torch.randn(count, num_classes, generator=g, dtype=torch.float64)
     labels = (logits / sharpness).softmax(1).multinomial(1, generator=g)[:, 0]
     return logits, labels
 
@@ -31,10 +31,10 @@ def test_temperature_equals_scikit_learn():
     np.testing.assert_allclose(ours.numpy(), scaled.predict_proba(x[40:]), atol=1e-4)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_temperature_is_where_the_log_loss_is_lowest(several):
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_temperature_is_where_the_log_loss_is_lowest(multilabel):
     logits, labels = overconfident()
-    if several:
+    if multilabel:
         g = torch.Generator().manual_seed(1)
         labels = (torch.rand(logits.shape, generator=g) < (logits / 3).sigmoid()).double()
     found = fit_temperature(logits, labels)
@@ -58,31 +58,33 @@ def slow_loss(logits, labels, temperature):
 
 def test_temperature_at_the_ends():
     logits, labels = overconfident()
-    right = torch.nn.functional.one_hot(labels, 4).double()
-    assert fit_temperature(right, labels) == pytest.approx(math.exp(-8))  # all right: as sharp as may be
-    assert 0.1 < fit_temperature(right, labels, doubt=1.0) < 1  # with a doubt: sharp
-    assert fit_temperature(-right, labels) == pytest.approx(math.exp(8))  # all wrong: say nothing
+    logits_of_labels = torch.nn.functional.one_hot(labels, 4).double()
+    assert fit_temperature(logits_of_labels, labels) == pytest.approx(
+        math.exp(-8)
+    )  # all correct: T is as small as possible
+    assert 0.1 < fit_temperature(logits_of_labels, labels, pseudo_count=1.0) < 1  # one unknown label keeps T larger
+    assert fit_temperature(-logits_of_labels, labels) == pytest.approx(math.exp(8))  # all wrong: uniform probabilities
     assert fit_temperature(torch.ones(5, 4), labels[:5]) == 1.0
     assert fit_temperature(logits[:0], labels[:0]) == 1.0
 
 
 def test_calibration_error_equals_a_loop():
     logits, labels = overconfident(150)
-    said = logits.softmax(1)
+    probs = logits.softmax(1)
     total = 0.0
     for b in range(15):
-        inside = [i for i in range(150) if b / 15 < float(said[i].max()) <= (b + 1) / 15]
+        inside = [i for i in range(150) if b / 15 < float(probs[i].max()) <= (b + 1) / 15]
         if inside:
-            right = sum(int(said[i].argmax()) == int(labels[i]) for i in inside) / len(inside)
-            total += len(inside) / 150 * abs(right - sum(float(said[i].max()) for i in inside) / len(inside))
-    assert calibration_error(said, labels) == pytest.approx(100 * total)
-    assert calibration_error((logits / 3).softmax(1), labels) < calibration_error(said, labels)
+            accuracy = sum(int(probs[i].argmax()) == int(labels[i]) for i in inside) / len(inside)
+            total += len(inside) / 150 * abs(accuracy - sum(float(probs[i].max()) for i in inside) / len(inside))
+    assert calibration_error(probs, labels) == pytest.approx(100 * total)
+    assert calibration_error((logits / 3).softmax(1), labels) < calibration_error(probs, labels)
 
 
-def test_calibration_error_of_one_label_of_several_equals_scikit_learn():
+def test_multilabel_calibration_error_equals_scikit_learn():
     g = torch.Generator().manual_seed(0)
     p = torch.rand(500, 1, generator=g, dtype=torch.float64)
     y = (torch.rand(500, 1, generator=g) < p**2).double()
-    true, mean = calibration_curve(y[:, 0].numpy(), p[:, 0].numpy(), n_bins=10)
+    frequency, mean = calibration_curve(y[:, 0].numpy(), p[:, 0].numpy(), n_bins=10)
     sizes = np.histogram(p.numpy(), bins=np.linspace(0, 1, 11))[0]
-    assert calibration_error(p, y, bins=10) == pytest.approx(100 * (sizes * np.abs(true - mean)).sum() / 500)
+    assert calibration_error(p, y, bins=10) == pytest.approx(100 * (sizes * np.abs(frequency - mean)).sum() / 500)

@@ -1,4 +1,4 @@
-"""Inpainting: holes, the weight of their borders, the loss against loops, and the game of painter and critic."""
+"""Inpainting: holes, the weights of their borders, the loss against loops, and the adversarial loss."""
 
 import math
 
@@ -6,29 +6,29 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from headway.backbones.load import build_backbone
-from headway.draws import Draws
+from headway.backbones.build import build_backbone
 from headway.errors import HeadwayError
-from headway.nn.reversal import reverse_gradient
-from headway.pretext.inpainting import MASKS, Inpainting, border_weights, within
-from headway.protocol import Batch, Clock, Facts
-from tests.small import SIDE, pictures, small_backbone
+from headway.nn.pixel_heads import reverse_gradient
+from headway.pretext.inpainting import MASK_SAMPLERS, Inpainting, border_weights, masked_mean
+from headway.protocol import Batch, DataInfo, TrainingClock
+from headway.rng import SampleRNG
+from tests.small import SIDE, make_images, small_backbone
 
-CLOCK = Clock(0, 1, 0.0)
+CLOCK = TrainingClock(0, 1, 0.0)
 
 
-def game(count=3, backbone=None, size=SIDE, **choices):
+def task_and_views(count=3, backbone=None, size=SIDE, **choices):
     torch.manual_seed(0)
-    images = pictures(count, size + 8)
+    images = make_images(count, size + 8)
     backbone = backbone or small_backbone()
-    task = Inpainting(width=8, **choices).build(backbone, Facts(count, 3, lambda n: images[:n], size))
-    views = task.views(Batch(images, torch.arange(count)), Draws(0, torch.arange(count)))
+    task = Inpainting(decoder_dim=8, **choices).build(backbone, DataInfo(count, 3, lambda n: images[:n], size))
+    views = task.make_views(Batch(images, torch.arange(count)), SampleRNG(0, torch.arange(count)))
     return task.double(), backbone.double(), views
 
 
-@pytest.mark.parametrize("mask", MASKS)
-def test_every_picture_hides_as_many_patches(mask):
-    _, _, views = game(mask=mask)
+@pytest.mark.parametrize("mask", MASK_SAMPLERS)
+def test_every_image_has_equally_many_masked_patches(mask):
+    _, _, views = task_and_views(mask_type=mask)
     assert views.mask.sum(1).tolist() == [4] * 3  # a quarter of 4 x 4
 
 
@@ -47,16 +47,16 @@ def slow_weights(hidden, band, overlap):
 def test_the_border_of_the_hole_weighs_more(band):
     hidden = torch.zeros(2, 1, 12, 12, dtype=torch.bool)
     hidden[0, 0, 3:9, 4:11] = True
-    hidden[1, 0, 6:, :5] = True  # in a corner: the picture's edge is no border
+    hidden[1, 0, 6:, :5] = True  # in a corner: the image's edge is no border
     weights = border_weights(hidden, band, 10.0)
-    for picture in range(2):
-        assert torch.equal(weights[picture, 0], slow_weights(hidden[picture, 0], band, 10.0))
+    for image in range(2):
+        assert torch.equal(weights[image, 0], slow_weights(hidden[image, 0], band, 10.0))
 
 
-def test_the_loss_is_of_hidden_pixels_alone_and_per_picture():
-    task, backbone, views = game(mask="region")
+def test_the_loss_counts_masked_pixels_per_image():
+    task, backbone, views = task_and_views(mask_type="region")
     outcome = task(backbone, views, CLOCK)
-    painted, hidden = task.painted(backbone, views).detach(), task.hidden(views.mask)
+    painted, hidden = task.reconstruct(backbone, views).detach(), task.masked_pixels(views.mask)
     losses, errors, flats = [], [], []
     for b in range(3):
         weights = slow_weights(hidden[b, 0], 1, 10.0)
@@ -74,22 +74,22 @@ def test_the_loss_is_of_hidden_pixels_alone_and_per_picture():
         flats.append(flat / int(hidden[b].sum()))
     assert float(outcome.loss.detach()) == pytest.approx(sum(losses) / 3, rel=1e-6)
     assert float(outcome.metrics["error"]) == pytest.approx(sum(errors) / 3, rel=1e-6)
-    assert float(outcome.metrics["mean_colour_error"]) == pytest.approx(sum(flats) / 3, rel=1e-6)
+    assert float(outcome.metrics["mean_color_error"]) == pytest.approx(sum(flats) / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["vit", "conv", "timm:resnet10t"])
-def test_nothing_of_the_hole_is_seen(name):
+def test_the_network_does_not_see_the_hole(name):
     if name == "timm:resnet10t":
         backbone, size = build_backbone(name, size=64), 64
     else:
         backbone, size = small_backbone(stem="conv" if name == "conv" else "linear"), SIDE
-    task, backbone, views = game(backbone=backbone.eval(), size=size)
-    other = torch.where(task.hidden(views.mask), 1 - views.images, views.images)
+    task, backbone, views = task_and_views(backbone=backbone.eval(), size=size)
+    other = torch.where(task.masked_pixels(views.mask), 1 - views.images, views.images)
     assert not torch.equal(other, views.images)
-    assert torch.equal(task.painted(backbone, views), task.painted(backbone, views._replace(images=other)))
+    assert torch.equal(task.reconstruct(backbone, views), task.reconstruct(backbone, views._replace(images=other)))
 
 
-def test_reversal_turns_the_gradient_alone():
+def test_reversal_changes_only_the_gradient():
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)
     scale, step = 0.3, 1e-6
     y = reverse_gradient(x, scale)
@@ -99,68 +99,73 @@ def test_reversal_turns_the_gradient_alone():
     torch.testing.assert_close(gradient, -scale * numeric.detach(), rtol=1e-6, atol=1e-9)
 
 
-def test_painter_and_critic_play_against_each_other():
+def test_decoder_and_discriminator_are_adversaries():
     strength = 0.7
-    task, backbone, views = game(adversary=strength)
+    task, backbone, views = task_and_views(adversarial_weight=strength)
     task(backbone, views, CLOCK).loss.backward()
     joint = {name: p.grad.clone() for name, p in task.named_parameters()}
     task.zero_grad()
 
-    hidden, truth = task.hidden(views.mask), (views.images.double() - 0.5) / 0.25
-    painted = task.painted(backbone, views)
+    hidden, truth = task.masked_pixels(views.mask), (views.images.double() - 0.5) / 0.25
+    painted = task.reconstruct(backbone, views)
     filled = torch.where(hidden, painted, truth)
     value = -sum(
         math.log(1 / (1 + math.exp(-float(real)))) + math.log(1 - 1 / (1 + math.exp(-float(unreal))))
-        for real, unreal in zip(task.critic(truth).detach(), task.critic(filled).detach(), strict=True)
+        for real, unreal in zip(task.discriminator(truth).detach(), task.discriminator(filled).detach(), strict=True)
     )
     weights = border_weights(hidden, 1, 10.0)
-    distance = within((painted - truth).square().mean(1, keepdim=True), weights).mean()
+    distance = masked_mean((painted - truth).square().mean(1, keepdim=True), weights).mean()
     assert float(task(backbone, views, CLOCK).loss.detach()) == pytest.approx(
         float(distance.detach()) + value / 3, rel=1e-9
     )
 
-    critic = F.softplus(-task.critic(truth)).mean() + F.softplus(task.critic(filled)).mean()
-    names = [name for name in joint if name.startswith("critic")]
-    own = torch.autograd.grad(critic, [task.get_parameter(name) for name in names], retain_graph=True)
-    for name, gradient in zip(names, own, strict=True):  # the critic goes down its own loss, at full weight
+    adversarial = F.softplus(-task.discriminator(truth)).mean() + F.softplus(task.discriminator(filled)).mean()
+    names = [name for name in joint if name.startswith("discriminator")]
+    own = torch.autograd.grad(adversarial, [task.get_parameter(name) for name in names], retain_graph=True)
+    for name, gradient in zip(names, own, strict=True):  # the discriminator minimizes its own loss, at full weight
         torch.testing.assert_close(joint[name], gradient)
-    names = [name for name in joint if not name.startswith("critic")]
-    own = torch.autograd.grad(distance - strength * critic, [task.get_parameter(name) for name in names])
-    for name, gradient in zip(names, own, strict=True):  # the painter goes up it
+    names = [name for name in joint if not name.startswith("discriminator")]
+    own = torch.autograd.grad(distance - strength * adversarial, [task.get_parameter(name) for name in names])
+    for name, gradient in zip(names, own, strict=True):  # the decoder maximizes it
         torch.testing.assert_close(joint[name], gradient)
 
 
-def test_without_its_weight_there_is_no_critic():
-    task, _, _ = game()
-    assert task.critic is None and not any("critic" in name for name, _ in task.named_parameters())
+def test_without_its_weight_there_is_no_discriminator():
+    task, _, _ = task_and_views()
+    assert task.discriminator is None and not any("discriminator" in name for name, _ in task.named_parameters())
 
 
-@pytest.mark.parametrize("choices", [{"mask": "cat"}, {"ratio": 0}, {"overlap": 0}, {"band": 1}, {"adversary": -1}])
-def test_choices_without_sense_are_refused(choices):
+@pytest.mark.parametrize(
+    "choices",
+    [{"mask_type": "cat"}, {"mask_ratio": 0}, {"border_weight": 0}, {"border_width": 1}, {"adversarial_weight": -1}],
+)
+def test_invalid_configurations_are_refused(choices):
     with pytest.raises(HeadwayError):
         Inpainting(**choices)
 
 
-def test_holes_and_pictures_too_small_are_refused():
-    with pytest.raises(HeadwayError, match="hide some of 4 x 4 patches"):
-        game(ratio=0.01)
+def test_too_small_holes_and_images_are_refused():
+    with pytest.raises(HeadwayError, match="mask some of 4 x 4 patches"):
+        task_and_views(mask_ratio=0.01)
     with pytest.raises(HeadwayError, match="16 pixels or more"):
-        game(size=8, adversary=0.1)
+        task_and_views(size=8, adversarial_weight=0.1)
 
 
 @pytest.mark.parametrize("size", [48, 64])
-def test_a_convolutional_network_paints_too(size):
-    task, backbone, views = game(backbone=build_backbone("timm:resnet10t", size=size), size=size, ratio=0.25)
-    assert task.mask_token is None and task.hidden(views.mask).float().mean() == pytest.approx(0.25)
-    assert task.painted(backbone, views).shape == (3, 3, size, size)
+def test_a_convolutional_network_is_supported(size):
+    task, backbone, views = task_and_views(
+        backbone=build_backbone("timm:resnet10t", size=size), size=size, mask_ratio=0.25
+    )
+    assert task.mask_token is None and task.masked_pixels(views.mask).float().mean() == pytest.approx(0.25)
+    assert task.reconstruct(backbone, views).shape == (3, 3, size, size)
 
 
-def test_the_critic_learns_to_tell():
-    task, backbone, views = game(count=12, adversary=1e-9, mask="central")
-    optimizer = torch.optim.Adam(task.critic.parameters(), 1e-2)
+def test_the_discriminator_learns():
+    task, backbone, views = task_and_views(count=12, adversarial_weight=1e-9, mask_type="central")
+    optimizer = torch.optim.Adam(task.discriminator.parameters(), 1e-2)
     for _ in range(30):
         outcome = task(backbone, views, CLOCK)
         optimizer.zero_grad()
         outcome.loss.backward()
         optimizer.step()
-    assert outcome.metrics["critic_accuracy"] > 0.9
+    assert outcome.metrics["discriminator_accuracy"] > 0.9

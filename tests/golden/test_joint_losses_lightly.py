@@ -1,14 +1,14 @@
-"""Losses that bring views together against those of lightly, where it is installed (pip install lightly)."""
+"""Joint-embedding losses equal those of lightly, where it is installed (pip install lightly)."""
 
 import pytest
 import torch
 
-from headway.nn.sinkhorn import sinkhorn
-from headway.pretext.barlow_twins import cross_correlation, twin_terms
-from headway.pretext.dino import cross_view_entropy
-from headway.pretext.simclr import nt_xent
-from headway.pretext.simsiam import apart
-from headway.pretext.vicreg import regularity
+from headway.losses.contrastive import nt_xent
+from headway.losses.distillation import cross_view_entropy
+from headway.losses.sinkhorn import sinkhorn
+from headway.pretext.barlow_twins import cross_correlation, on_off_diagonal
+from headway.pretext.simsiam import negative_cosine
+from headway.pretext.vicreg import variance_covariance
 
 loss = pytest.importorskip("lightly.loss", reason="lightly is not installed; its losses are only compared with")
 
@@ -25,19 +25,19 @@ def test_nt_xent():
 
 def test_negative_cosine():
     first, second = two(seed=1)
-    assert torch.allclose(apart(first, second), loss.NegativeCosineSimilarity()(first, second), atol=1e-5)
+    assert torch.allclose(negative_cosine(first, second), loss.NegativeCosineSimilarity()(first, second), atol=1e-5)
 
 
 def test_barlow_twins():
     first, second = two(seed=2)
-    same, repeated = twin_terms(cross_correlation(first, second))
+    same, repeated = on_off_diagonal(cross_correlation(first, second))
     theirs = loss.BarlowTwinsLoss(lambda_param=0.0051)(first, second) / first.shape[1]
     assert torch.allclose(same + 0.0051 * repeated, theirs, atol=1e-5)
 
 
 def test_vicreg():
     first, second = two(seed=3)
-    one, other = regularity(first), regularity(second)
+    one, other = variance_covariance(first), variance_covariance(second)
     ours = 25 * (first - second).square().mean() + 12.5 * (one.variance + other.variance)
     ours = ours + one.covariance + other.covariance
     assert torch.allclose(ours, loss.VICRegLoss()(first, second), rtol=1e-5)

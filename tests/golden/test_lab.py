@@ -1,4 +1,4 @@
-"""Lab against the CIE's formulas, one pixel at a time, and against scikit-image where it is there."""
+"""Lab conversion equals the CIE's formulas, pixel by pixel, and scikit-image where it is installed."""
 
 import itertools
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from headway.backbones.prepare import Prepare
-from headway.protocol import Inputs
-from headway.samples import DrawnAnimals
-from headway.views.lab import lab_to_rgb, rgb_to_lab
+from headway.backbones.input_normalizer import InputNormalizer
+from headway.protocol import InputSpec
+from headway.synthetic import DrawnAnimals
+from headway.transforms.lab import lab_to_rgb, rgb_to_lab
 
-KNOWN = {  # published values for D65, to the digits that all sources share
+KNOWN = {  # published values for D65, to the digits on which sources agree
     (0.0, 0.0, 0.0): (0.0, 0.0, 0.0),
     (1.0, 1.0, 1.0): (100.0, 0.0, 0.0),
     (1.0, 0.0, 0.0): (53.24, 80.09, 67.20),
@@ -55,43 +55,43 @@ def test_lab_is_the_formula(dtype):
 
 
 @pytest.mark.parametrize("rgb", KNOWN)
-def test_known_colours(rgb):
+def test_known_colors(rgb):
     lab = as_rows(rgb_to_lab(as_images(torch.tensor([rgb]))))[0].tolist()
     assert lab == pytest.approx(KNOWN[rgb], abs=0.02)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-4)])
-def test_there_and_back(dtype, tolerance):
+def test_round_trip(dtype, tolerance):
     images = as_images(pixels()).to(dtype)
     assert (lab_to_rgb(rgb_to_lab(images)) - images).abs().max() < tolerance
 
 
-def test_colours_that_no_screen_shows_are_cut_off():
+def test_colors_outside_of_srgb_are_clamped():
     rgb = lab_to_rgb(torch.tensor([50.0, 120.0, -120.0]).view(1, 3, 1, 1).expand(2, 3, 4, 4))
     assert rgb.min() == 0 and rgb.max() <= 1 and torch.isfinite(rgb).all()
 
 
-def test_as_scikit_image():
-    colour = pytest.importorskip("skimage.color", reason="scikit-image is not installed")
+def test_equals_scikit_image():
+    color = pytest.importorskip("skimage.color", reason="scikit-image is not installed")
     rows = pixels()
-    theirs = colour.rgb2lab(rows.numpy())
+    theirs = color.rgb2lab(rows.numpy())
     assert np.abs(as_rows(rgb_to_lab(as_images(rows))).numpy() - theirs).max() < 1e-3
-    wild = np.random.default_rng(0).uniform([0, -90, -100], [100, 90, 90], (2000, 3))
-    with pytest.warns(UserWarning):  # some have a negative Z, which it says
-        theirs = colour.lab2rgb(wild)
-    assert np.abs(as_rows(lab_to_rgb(as_images(torch.from_numpy(wild)))).numpy() - theirs).max() < 1e-3
+    random_lab = np.random.default_rng(0).uniform([0, -90, -100], [100, 90, 90], (2000, 3))
+    with pytest.warns(UserWarning):  # scikit-image warns of a negative Z
+        theirs = color.lab2rgb(random_lab)
+    assert np.abs(as_rows(lab_to_rgb(as_images(torch.from_numpy(random_lab)))).numpy() - theirs).max() < 1e-3
 
 
-def test_refuses_what_is_no_colour():
+def test_other_shapes_and_types_are_refused():
     for images in (torch.zeros(1, 1, 2, 2), torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(3, 2, 2)):
-        for change in (rgb_to_lab, lab_to_rgb):
+        for convert in (rgb_to_lab, lab_to_rgb):
             with pytest.raises(ValueError, match="B 3 H W"):
-                change(images)
+                convert(images)
 
 
-def test_the_lightness_that_a_backbone_sees_orders_pixels_as_l_does():
+def test_grayscale_of_a_backbone_correlates_with_lightness():
     animals = DrawnAnimals(20, 32)
     images = torch.stack([animals.image(i) for i in range(20)]).float() / 255  # 20 3 32 32
-    grey = Prepare(Inputs((0.0,) * 3, (1.0,) * 3, grey=True))(images, torch.float32)[:, 0]  # 20 32 32
+    gray = InputNormalizer(InputSpec((0.0,) * 3, (1.0,) * 3, grayscale=True))(images, torch.float32)[:, 0]  # 20 32 32
     lightness = rgb_to_lab(images)[:, 0] / 100  # 20 32 32
-    assert torch.corrcoef(torch.stack([grey.flatten(), lightness.flatten()]))[0, 1] > 0.99
+    assert torch.corrcoef(torch.stack([gray.flatten(), lightness.flatten()]))[0, 1] > 0.99

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from headway.config import Optim, Rule
-from headway.downstream.layers import layer_rules
+from headway.downstream.finetuning.layer_decay import layer_decay_rules
 from headway.errors import HeadwayError
-from headway.protocol import Clock
-from headway.train.muon import QUINTIC, ROUNDS, fits, polar
-from headway.train.optim import make_optimizer, set_rates
-from tests.small import small_learner
+from headway.protocol import TrainingClock
+from headway.train.engine.muon import NEWTON_SCHULZ_COEFFICIENTS, NEWTON_SCHULZ_STEPS, can_orthogonalize, orthogonalize
+from headway.train.engine.optimizer import make_optimizer, set_lr_and_weight_decay
+from tests.small import small_train_module
 
 SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
 
@@ -18,30 +18,30 @@ SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
 @pytest.mark.parametrize("shape", SHAPES)
 def test_polar_is_the_rounds_on_the_matrix_itself(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    a, b, c = QUINTIC
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     x = matrix / matrix.norm()
-    for _ in range(ROUNDS):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         x = a * x + b * (x @ x.T) @ x + c * (x @ x.T) @ (x @ x.T) @ x
-    assert (polar(matrix) - x).abs().max() < 1e-9
-    assert (polar(matrix.float()) - x).abs().max() < 1e-3
-    assert (polar(matrix.float(), half=True) - x).norm() < 0.1 * x.norm()
+    assert (orthogonalize(matrix) - x).abs().max() < 1e-9
+    assert (orthogonalize(matrix.float()) - x).abs().max() < 1e-3
+    assert (orthogonalize(matrix.float(), use_bf16=True) - x).norm() < 0.1 * x.norm()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_polar_keeps_directions_and_evens_lengths(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    lengths = torch.linalg.svdvals(polar(matrix))
+    lengths = torch.linalg.svdvals(orthogonalize(matrix))
     u, old, v = torch.linalg.svd(matrix, full_matrices=False)
     large = lengths[old > 0.1 * old.max()]
     assert large.min() > 0.6 and lengths.max() < 1.3
-    inner = u.T @ polar(matrix) @ v.T
+    inner = u.T @ orthogonalize(matrix) @ v.T
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("matrix", [torch.zeros(16, 20), torch.ones(16, 20), torch.full((20, 16), 1e-30)])
 @pytest.mark.parametrize("half", [False, True])
 def test_polar_of_matrices_with_few_directions_stays_finite(matrix, half):
-    found = polar(matrix, half)
+    found = orthogonalize(matrix, half)
     assert found.dtype == torch.float32 and torch.isfinite(found).all() and torch.linalg.matrix_norm(found, 2) < 1.3
 
 
@@ -51,13 +51,13 @@ def test_steps_are_those_of_torch(half):
     ours = nn.Linear(48, 32, bias=False)
     theirs = nn.Linear(48, 32, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    optim = Optim(method="muon", lr=0.02, weight_decay=0.1, warmup=0.0, final=1.0, clip=0.0)
-    mine = make_optimizer(ours, optim, half=half)
+    optim = Optim(method="muon", lr=0.02, weight_decay=0.1, warmup_fraction=0.0, min_lr_ratio=1.0, max_grad_norm=0.0)
+    mine = make_optimizer(ours, optim, use_bf16=half)
     its = torch.optim.Muon(theirs.parameters(), lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     begun = ours.weight.detach().clone()
     for step in range(10):
         gradient = torch.randn(32, 48)
-        set_rates(mine, optim, 256, Clock(step, 10, 0.0))
+        set_lr_and_weight_decay(mine, optim, 256, TrainingClock(step, 10, 0.0))
         for network, optimizer in ((ours, mine), (theirs, its)):
             network.weight.grad = gradient.clone()
             optimizer.step()
@@ -75,19 +75,23 @@ def test_what_muon_moves_and_what_it_leaves_to_adamw():
             "prototypes": nn.Linear(16, 32, bias=False),
         }
     )
-    optim = Optim(method="muon", rules=(Rule("prototypes"), Rule("norm|bias", decay=0.0)))
+    optim = Optim(method="muon", rules=(Rule("prototypes"), Rule("norm|bias", wd_scale=0.0)))
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     groups = make_optimizer(network, optim).param_groups
     moved = {names[id(p)] for group in groups if group["orthogonal"] for p in group["params"]}
-    assert moved == {"convolve.weight", "wide.weight"} and not fits(torch.zeros(400))
+    assert moved == {"convolve.weight", "wide.weight"} and not can_orthogonalize(torch.zeros(400))
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 
 def test_rates_by_layer_keep_muon_off_nothing_that_it_fits():
-    learner = small_learner("simclr")
-    optimizer = make_optimizer(learner, Optim(method="muon", rules=layer_rules(learner.backbone, 0.8)))
-    by_muon = {id(p): group["rate"] for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
-    assert set(by_muon) == {id(p) for p in learner.parameters() if fits(p)} and len(set(by_muon.values())) > 2
+    learner = small_train_module("simclr")
+    optimizer = make_optimizer(learner, Optim(method="muon", rules=layer_decay_rules(learner.backbone, 0.8)))
+    by_muon = {
+        id(p): group["lr_scale"] for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]
+    }
+    assert (
+        set(by_muon) == {id(p) for p in learner.parameters() if can_orthogonalize(p)} and len(set(by_muon.values())) > 2
+    )
 
 
 def test_rest_is_moved_as_adamw_does():

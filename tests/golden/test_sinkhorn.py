@@ -1,4 +1,4 @@
-"""Balanced assignments against loops, at extremes, and over processes."""
+"""Balanced assignments equal loops, also at extremes and over processes."""
 
 import math
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from headway.distributed import rank
-from headway.nn.sinkhorn import sinkhorn
+from headway.losses.sinkhorn import sinkhorn
 
-CUTS = {2: [0, 5, 7], 3: [0, 4, 4, 7]}  # uneven; the second of three processes has no row at all
+CUTS = {2: [0, 5, 7], 3: [0, 4, 4, 7]}  # uneven; the second of three processes has no row
 
 
 def scores():
@@ -31,16 +31,16 @@ def test_against_loops(iterations):
     assert torch.allclose(sinkhorn(scores(), 0.05, iterations), expected, atol=1e-12)
 
 
-def test_balanced_in_the_end():
+def test_many_iterations_balance_exactly():
     shares = sinkhorn(scores(), 0.5, 200)
     assert torch.allclose(shares.sum(1), torch.ones(7, dtype=torch.float64))
     assert torch.allclose(shares.sum(0), torch.full((4,), 7 / 4, dtype=torch.float64))
 
 
-def test_everybody_for_one_prototype_is_still_spread():
+def test_scores_for_one_prototype_are_still_balanced():
     crowded = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * 0.01
     crowded[:, 3] += 1
-    assert sinkhorn(crowded, iterations=0).mean(0)[3] > 0.99
+    assert sinkhorn(crowded, num_iterations=0).mean(0)[3] > 0.99
     assert sinkhorn(crowded).mean(0).max() < 0.2
 
 
@@ -54,6 +54,6 @@ def test_finite_at_extremes_and_not_rounded_by_autocast(scale):
 
 
 @pytest.mark.parametrize("world", CUTS)
-def test_processes_equal_one_however_uneven(world, workers):
+def test_processes_equal_one_with_unequal_shares(world, workers):
     together = torch.cat(workers(world).run(part_of, world))
     assert torch.allclose(together, sinkhorn(scores()), atol=1e-12)

@@ -1,10 +1,10 @@
-"""What a ViT must not notice, and what it must."""
+"""Symmetries of the ViT for random images and sizes."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.backbones.load import build_backbone
+from headway.backbones.build import build_backbone
 
 torch.manual_seed(0)
 VITS = {
@@ -15,41 +15,41 @@ LIGHT = settings(max_examples=15, deadline=None)
 seeds, stems = st.integers(0, 1000), st.sampled_from(sorted(VITS))
 
 
-def chance(seed):
+def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(seed, height=16, width=16):
-    return torch.rand(2, 3, height, width, dtype=torch.float64, generator=chance(seed))
+def make_images(seed, height=16, width=16):
+    return torch.rand(2, 3, height, width, dtype=torch.float64, generator=generator(seed))
 
 
 @LIGHT
 @given(seeds)
-def test_without_places_shuffled_patches_give_the_same_picture_and_shuffled_tokens(seed):
-    images, order = pictures(seed), torch.randperm(16, generator=chance(seed))
+def test_without_positions_shuffled_patches_give_the_same_pooled_features(seed):
+    images, order = make_images(seed), torch.randperm(16, generator=generator(seed))
     tiles = images.unflatten(3, (4, 4)).unflatten(2, (4, 4)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # B N C 4 4
     shuffled = tiles[:, order].unflatten(1, (4, 4)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)  # B C H W
-    one, two = (VITS["linear"](x, place=False) for x in (images, shuffled))
-    torch.testing.assert_close(two.pooled, one.pooled)
-    torch.testing.assert_close(two.patches, one.patches[:, order])
-    placed = [VITS["linear"](x).pooled for x in (images, shuffled)]
-    assert torch.equal(order, torch.arange(16)) or not torch.allclose(*placed)
+    first, second = (VITS["linear"](x, use_pos_embed=False) for x in (images, shuffled))
+    torch.testing.assert_close(second.pooled, first.pooled)
+    torch.testing.assert_close(second.patches, first.patches[:, order])
+    with_positions = [VITS["linear"](x).pooled for x in (images, shuffled)]
+    assert torch.equal(order, torch.arange(16)) or not torch.allclose(*with_positions)
 
 
 @LIGHT
 @given(seeds, stems)
-def test_keeping_all_is_keeping_none_out(seed, stem):
-    images = pictures(seed)
-    order = torch.stack([torch.randperm(16, generator=chance(seed + row)) for row in range(2)])
-    kept, whole = VITS[stem](images, keep=order), VITS[stem](images)
+def test_keeping_all_patches_equals_keep_indices_none(seed, stem):
+    images = make_images(seed)
+    order = torch.stack([torch.randperm(16, generator=generator(seed + row)) for row in range(2)])
+    kept, whole = VITS[stem](images, keep_indices=order), VITS[stem](images)
     torch.testing.assert_close(kept.pooled, whole.pooled)
     torch.testing.assert_close(kept.patches, whole.patches.gather(1, order[..., None].expand(-1, -1, 96)))
 
 
 @LIGHT
 @given(seeds, stems, st.integers(1, 7), st.integers(1, 7))
-def test_any_height_and_width_that_the_patch_divides(seed, stem, rows, columns):
-    features = VITS[stem](pictures(seed, 4 * rows, 4 * columns))
+def test_any_height_and_width_divisible_by_the_patch_size(seed, stem, rows, columns):
+    features = VITS[stem](make_images(seed, 4 * rows, 4 * columns))
     assert features.grid == (rows, columns)
     assert features.patches.shape == (2, rows * columns, 96)
     assert features.pooled.isfinite().all()
@@ -57,6 +57,6 @@ def test_any_height_and_width_that_the_patch_divides(seed, stem, rows, columns):
 
 @LIGHT
 @given(seeds, stems)
-def test_pictures_do_not_depend_on_their_batch(seed, stem):
-    images = pictures(seed)
+def test_images_do_not_depend_on_their_batch(seed, stem):
+    images = make_images(seed)
     torch.testing.assert_close(VITS[stem](images).pooled[:1], VITS[stem](images[:1]).pooled)

@@ -1,4 +1,4 @@
-"""The rules of ``auto``: each choice follows from pictures, budget and machine alone."""
+"""The rules of ``auto``: each choice follows from images, budget and machine alone."""
 
 import json
 
@@ -8,20 +8,31 @@ from hypothesis import given
 from PIL import Image
 
 import headway
-from headway.backbones.load import build_backbone
+from headway.backbones.build import build_backbone
 from headway.cli import main
-from headway.data.arrays import Arrays
-from headway.train.auto import BATCH, CROP, HOUR, LOW, NETWORKS, RATE, TEMPERATURE, Situation, advise, cost
-from tests.small import pictures
+from headway.data.sources.in_memory import ArraySource
+from headway.train.plan.auto import (
+    BACKBONE_OPTIONS,
+    BATCH_SIZE,
+    DEFAULT_BUDGET_S,
+    LOW_RES_FRACTION,
+    MIN_CROP_AREA,
+    MUON_LR,
+    TEMPERATURE,
+    AutoInputs,
+    choose_settings,
+    ms_per_image,
+)
+from tests.small import make_images
 
-CIFAR = Situation(50_000, 32, 600.0, 2.0)
+CIFAR = AutoInputs(50_000, 32, 600.0, 2.0)
 
 
 @given(
     st.integers(2, 10**9), st.integers(16, 5000), st.floats(1, 1e7), st.floats(1, 1e5)
 )  # whatever is asked, the network can be built
 def test_every_situation_has_a_network_that_fits(count, side, seconds, cores):
-    advice = advise(Situation(count, side, seconds, cores))
+    advice = choose_settings(AutoInputs(count, side, seconds, cores))
     assert 16 <= advice.size <= min(side, 224) and advice.size % advice.patch == 0
     assert advice.size // advice.patch >= 2 and advice.patch & (advice.patch - 1) == 0
     assert advice.notes[0].startswith("auto: simclr on ")
@@ -30,64 +41,64 @@ def test_every_situation_has_a_network_that_fits(count, side, seconds, cores):
 @pytest.mark.parametrize("side", [16, 31, 32, 64, 100, 224, 3000])
 @pytest.mark.parametrize("seconds", [10.0, 600.0, 1e6])
 def test_the_network_is_built(side, seconds):
-    advice = advise(Situation(50_000, side, seconds, 2.0))
+    advice = choose_settings(AutoInputs(50_000, side, seconds, 2.0))
     backbone = build_backbone(advice.backbone, size=advice.size, stem=advice.stem, patch_size=advice.patch)
     assert backbone.patch_size == advice.patch
 
 
 def test_more_time_never_chooses_a_smaller_network():
-    names = [network.backbone for network in NETWORKS]
-    chosen = [advise(CIFAR._replace(seconds=60.0 * 4**power)) for power in range(10)]
+    names = [network.backbone for network in BACKBONE_OPTIONS]
+    chosen = [choose_settings(CIFAR._replace(budget_s=60.0 * 4**power)) for power in range(10)]
     places = [(names.index(advice.backbone), -advice.size) for advice in chosen]
     assert places == sorted(places, reverse=True) and places[0] > places[-1]
 
 
 def test_cost_grows_with_patches_and_pixels():
-    tiny, micro, pico = NETWORKS
-    assert cost(pico, 32) == pytest.approx(0.069 * 16 + 7e-5 * 1024)
-    assert cost(pico, 224) == pytest.approx(0.069 * 49 + 7e-5 * 50_176)  # a grid of 7
-    assert cost(tiny, 64) > 2 * cost(micro, 64) > 6 * cost(pico, 64)
+    tiny, micro, pico = BACKBONE_OPTIONS
+    assert ms_per_image(pico, 32) == pytest.approx(0.069 * 16 + 7e-5 * 1024)
+    assert ms_per_image(pico, 224) == pytest.approx(0.069 * 49 + 7e-5 * 50_176)  # a grid of 7
+    assert ms_per_image(tiny, 64) > 2 * ms_per_image(micro, 64) > 6 * ms_per_image(pico, 64)
 
 
 @pytest.mark.parametrize("side, view", [(32, 32), (63, 32), (64, 64), (100, 64), (2000, 64)])
-def test_views_have_64_pixels_at_least_where_pictures_hold_them(side, view):
-    assert advise(Situation(50_000, side, 60.0, 1.0)).size == view
+def test_views_have_64_pixels_at_least_where_images_have_them(side, view):
+    assert choose_settings(AutoInputs(50_000, side, 60.0, 1.0)).size == view
 
 
 def test_every_rule_is_in_the_recipe():
-    recipe = advise(CIFAR).recipe
-    assert (recipe.batch, recipe.optim.method, recipe.optim.lr) == (BATCH, "muon", RATE)
-    assert (recipe.task.low, recipe.task.temperature) == (LOW, TEMPERATURE)
-    assert recipe.task.augment.scale == (CROP, 1.0) and recipe.task.augment.blur == 0.0
+    recipe = choose_settings(CIFAR).recipe
+    assert (recipe.batch_size, recipe.optim.method, recipe.optim.lr) == (BATCH_SIZE, "muon", MUON_LR)
+    assert (recipe.task.low_res_fraction, recipe.task.temperature) == (LOW_RES_FRACTION, TEMPERATURE)
+    assert recipe.task.augment.scale == (MIN_CROP_AREA, 1.0) and recipe.task.augment.blur_prob == 0.0
 
 
 def test_little_is_called_little():
-    assert not any("few" in note or "short" in note for note in advise(CIFAR).notes)
-    assert "500 pictures are few" in advise(CIFAR._replace(count=500)).notes[1]
-    assert "20 s are short" in advise(CIFAR._replace(seconds=20.0)).notes[1]
-    assert "passes over the pictures are few" in advise(CIFAR._replace(count=10**7)).notes[1]
-    with pytest.raises(headway.HeadwayError, match="no rules for pictures of 12 pixels"):
-        advise(CIFAR._replace(side=12))
+    assert not any("few" in note or "short" in note for note in choose_settings(CIFAR).notes)
+    assert "500 images are few" in choose_settings(CIFAR._replace(num_images=500)).notes[1]
+    assert "20 s are short" in choose_settings(CIFAR._replace(budget_s=20.0)).notes[1]
+    assert "passes over the images are few" in choose_settings(CIFAR._replace(num_images=10**7)).notes[1]
+    with pytest.raises(headway.HeadwayError, match="no rules for images of 12 pixels"):
+        choose_settings(CIFAR._replace(short_side=12))
 
 
 def test_auto_trains_resumes_and_is_recorded(tmp_path, capsys):
-    photos = Arrays(pictures(12, side=32))
-    with pytest.raises(headway.HeadwayError, match="--backbone and --size was given"):
+    photos = ArraySource(make_images(12, side=32))
+    with pytest.raises(headway.HeadwayError, match="auto sets --backbone and --size itself"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", backbone="vit_nano", size=32)
     answer = headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2)
     said = " ".join(capsys.readouterr().err.split())
-    assert "auto: simclr on vit_" in said and "12 pictures are few" in said
-    assert "to do: 2 steps of 12 pictures, 2.0 passes over 12" in said
+    assert "auto: simclr on vit_" in said and "12 images are few" in said
+    assert "to do: 2 steps of 12 images, 2.0 passes over 12" in said
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["task"] == answer["task"] == "simclr" and record["job"]["recipe"]["batch"] == BATCH
-    assert record["job"]["stem"] == "residual" and record["job"]["budget"] is None
+    assert record["task"] == answer["task"] == "simclr" and record["config"]["recipe"]["batch_size"] == BATCH_SIZE
+    assert record["config"]["stem"] == "residual" and record["config"]["budget"] is None
     assert headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True) == answer
     with pytest.raises(headway.HeadwayError, match="another steps"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=3, resume=True)
 
 
 def test_auto_never_imports_what_a_record_names(tmp_path):
-    photos = Arrays(pictures(12, side=32))
+    photos = ArraySource(make_images(12, side=32))
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "task": "os:system"}))
@@ -98,27 +109,29 @@ def test_auto_never_imports_what_a_record_names(tmp_path):
 def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):
     budgets = []
 
-    def caught(job, *rest, **named):
-        budgets.append(job.budget)
+    def record_budget(config, *rest, **named):
+        budgets.append(config.budget)
         return {}
 
-    monkeypatch.setattr("headway.cli.pretrain.run_job", caught)
-    photos = Arrays(pictures(12, side=32))
+    monkeypatch.setattr("headway.cli.pretrain.run_pretraining", record_budget)
+    photos = ArraySource(make_images(12, side=32))
     headway.pretrain("auto", data=photos, out=tmp_path / "run")
     headway.pretrain("auto", data=photos, out=tmp_path / "run", epochs=2)
-    assert budgets == [HOUR, None]
+    assert budgets == [DEFAULT_BUDGET_S, None]
 
 
 def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_path):
-    photos, budgets = Arrays(pictures(12, side=32)), []
+    photos, budgets = ArraySource(make_images(12, side=32)), []
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
-    monkeypatch.setattr("headway.cli.pretrain.run_job", lambda job, *rest, **named: budgets.append(job.budget) or {})
+    monkeypatch.setattr(
+        "headway.cli.pretrain.run_pretraining", lambda config, *rest, **named: budgets.append(config.budget) or {}
+    )
     headway.pretrain("auto", data=photos, out=tmp_path / "run", resume=True)
-    assert budgets == [HOUR]
+    assert budgets == [DEFAULT_BUDGET_S]
 
 
 def test_auto_is_typed_as_any_task_is(tmp_path, capsys):
-    for i, picture in enumerate(pictures(12, side=32)):
+    for i, picture in enumerate(make_images(12, side=32)):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
     assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--steps", "1"]) == 0
     assert "simclr: 1 steps" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Decoding: the same picture from whatever file it lies in, and a reason where there is none."""
+"""Decoding: equal pixels from every file format, and a reason if there is no image."""
 
 import io
 import struct
@@ -12,11 +12,11 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from PIL import Image, ImageOps
 
-from headway.data import decode as decoding
-from headway.data import jpeg, pillow
-from headway.data.decode import decode, fit
-from headway.data.look import look
-from headway.data.source import Unreadable
+from headway.data.decoding import decode as decoding
+from headway.data.decoding import jpeg, pillow
+from headway.data.decoding.decode import center_crop_resize, decode
+from headway.data.decoding.header import read_header
+from headway.errors import UnreadableImageError
 
 
 def scene(width=40, height=30) -> Image.Image:
@@ -51,11 +51,11 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_formats_give_the_pixels(kind):
+def test_lossless_formats_keep_the_pixels(kind):
     assert decode(encoded(scene(), kind)).equal(tensor(scene()))
 
 
-def test_webp_and_gif_are_read_by_their_first_frame():
+def test_the_first_frame_of_webp_and_gif_is_decoded():
     assert decode(encoded(scene(), "WEBP", lossless=True)).equal(tensor(scene()))
     frames = [scene().quantize(16), scene().rotate(180).quantize(16)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -74,12 +74,12 @@ def test_jpeg_equals_pillow_to_the_bit_with_either_decoder(mode, progressive, mo
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_a_turned_picture_equals_its_upright_twin(orientation, kind):
+def test_exif_orientation_is_applied(orientation, kind):
     exif = with_orientation(orientation)
     options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     data = encoded(scene(), kind, exif=exif, **options)
     plain = encoded(scene(), kind, **options)
-    undone = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # by hand: which turn of the stored pixels makes them upright
+    inverse = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}  # the turn of the stored pixels that makes them upright
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -87,27 +87,27 @@ def test_a_turned_picture_equals_its_upright_twin(orientation, kind):
     }  # fmt: skip
     upright = Image.open(io.BytesIO(plain)).convert("RGB")
     if orientation > 1:
-        upright = upright.transpose(turns[undone[orientation]])
+        upright = upright.transpose(turns[inverse[orientation]])
     assert decode(data).equal(tensor(upright))
     assert decode(data).equal(tensor(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
 
 
-def test_damaged_exif_does_not_cost_the_picture():
+def test_damaged_exif_is_ignored():
     data = encoded(scene(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f\x01")
     assert decode(data).shape == (3, 30, 40)
     data = encoded(scene(), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f\x01")
     assert decode(data).equal(tensor(scene()))
 
 
-def test_grey_bilevel_and_palette_equal_their_rgb_twins():
-    grey = scene().convert("L")
-    assert decode(encoded(grey, "PNG")).equal(tensor(grey.convert("RGB")))
+def test_gray_bilevel_and_palette_are_converted_to_rgb():
+    gray = scene().convert("L")
+    assert decode(encoded(gray, "PNG")).equal(tensor(gray.convert("RGB")))
     assert decode(encoded(scene().convert("1"), "PNG")).equal(tensor(scene().convert("1")))
     palette = scene().quantize(16)
     assert decode(encoded(palette, "PNG")).equal(tensor(palette))
 
 
-def test_what_is_transparent_lies_on_white():
+def test_transparent_parts_are_composited_on_white():
     image = scene().convert("RGBA")
     image.putalpha(Image.fromarray(np.repeat([[0, 255]], [20, 20], axis=1).repeat(30, 0).astype(np.uint8)))
     pixels = decode(encoded(image, "PNG"))
@@ -118,35 +118,35 @@ def test_what_is_transparent_lies_on_white():
 
 
 def test_more_than_eight_bits_are_scaled_and_not_clipped():
-    grey = np.asarray(scene().convert("L"))
-    sixteen = grey.astype(np.uint16) * 257  # 255 -> 65535
+    gray = np.asarray(scene().convert("L"))
+    sixteen = gray.astype(np.uint16) * 257  # 255 -> 65535
     for kind in ("PNG", "TIFF"):
-        assert decode(encoded(Image.fromarray(sixteen), kind)).equal(tensor(Image.fromarray(grey)))
-    twelve = np.rint(grey * (4095 / 255)).astype(np.uint16)
-    twelve[0, 0], shown = 4095, grey.copy()
-    shown[0, 0] = 255
-    assert decode(encoded(Image.fromarray(twelve), "TIFF")).equal(tensor(Image.fromarray(shown)))
-    unit = grey.astype(np.float32) / 255
-    assert decode(encoded(Image.fromarray(unit), "TIFF")).equal(tensor(Image.fromarray(grey)))
+        assert decode(encoded(Image.fromarray(sixteen), kind)).equal(tensor(Image.fromarray(gray)))
+    twelve = np.rint(gray * (4095 / 255)).astype(np.uint16)
+    twelve[0, 0], expected = 4095, gray.copy()
+    expected[0, 0] = 255
+    assert decode(encoded(Image.fromarray(twelve), "TIFF")).equal(tensor(Image.fromarray(expected)))
+    unit = gray.astype(np.float32) / 255
+    assert decode(encoded(Image.fromarray(unit), "TIFF")).equal(tensor(Image.fromarray(gray)))
 
 
-def test_floats_of_any_range_are_stretched_and_holes_are_black():
+def test_floats_of_any_range_are_scaled_and_non_finite_values_are_black():
     values = np.linspace(-3, 7, 40 * 30, dtype=np.float32).reshape(30, 40)
     values[0, 0], values[0, 1] = np.nan, np.inf
     pixels = decode(encoded(Image.fromarray(values), "TIFF"))[0]
     assert int(pixels[0, 0]) == int(pixels[0, 1]) == 0 and int(pixels.max()) == 255
     assert (pixels[1:].flatten().diff().int() >= 0).all()
     constant = np.full((8, 8), np.nan, np.float32)
-    with pytest.raises(Unreadable, match="not one number in it is finite"):
+    with pytest.raises(UnreadableImageError, match="it contains no finite number"):
         decode(encoded(Image.fromarray(constant), "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
-def test_a_truncated_file_is_never_a_half_grey_picture(kind):
+def test_truncated_files_are_refused(kind):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     data = encoded(noise, kind)
     for share in (0.1, 0.5, 0.9):
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableImageError):
             decode(data[: int(len(data) * share)])
 
 
@@ -154,44 +154,44 @@ def test_a_truncated_file_is_never_a_half_grey_picture(kind):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"This is a text." * 20, "a text, no picture"),
-        (b"<svg></svg>", "SVG draws with lines"),
+        (b"This is a text." * 20, "a text, not an image"),
+        (b"<svg></svg>", "SVG is a vector format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript, which is a program"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"8BPS\0\1", "Photoshop"),
-        (bytes(range(1, 200)), "no picture format"),
-        (bytes(300), "nothing but zeros"),
+        (bytes(range(1, 200)), "an unknown image format"),
+        (bytes(300), "only zeros"),
         (struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\xff\xd8\xff", "truncated: a JPEG without its picture"),
+        (b"\xff\xd8\xff", "truncated: a JPEG without pixels"),
         (png_header(30_000, 30_000), "too many pixels"),
         (png_header(12_000, 12_000), "too many pixels: 12000 x 12000"),
     ],
 )
-def test_what_cannot_be_read_has_a_reason(data, reason):
-    with pytest.raises(Unreadable, match=reason):
+def test_unreadable_files_have_a_reason(data, reason):
+    with pytest.raises(UnreadableImageError, match=reason):
         decode(data)
 
 
 def test_a_jpeg_of_too_many_pixels_is_refused_by_its_header(monkeypatch):
     data = encoded(scene(), "JPEG")
-    monkeypatch.setattr(decoding, "LARGEST", 40 * 30 - 1)
-    with pytest.raises(Unreadable, match="too many pixels: 40 x 30"):
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 40 * 30 - 1)
+    with pytest.raises(UnreadableImageError, match="too many pixels: 40 x 30"):
         decode(data)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": with_orientation(6)}, {"comment": b"x" * 999}])
 def test_the_size_is_read_from_the_header(options):
     data = encoded(scene(), "JPEG", **options)
-    assert jpeg.jpeg_facts(data)[:2] == look(data)[1:3] == (30, 40)
-    assert jpeg.jpeg_facts(data[:20]) is None and look(encoded(scene(), "PNG"))[1:3] == (30, 40)
+    assert jpeg.read_jpeg_header(data)[:2] == read_header(data)[1:3] == (30, 40)
+    assert jpeg.read_jpeg_header(data[:20]) is None and read_header(encoded(scene(), "PNG"))[1:3] == (30, 40)
 
 
-def test_jpeg_facts_end_on_any_bytes():
+def test_reading_a_jpeg_header_ends_on_any_bytes():
     generator = np.random.default_rng(1)
     for _ in range(300):
         data = b"\xff\xd8\xff" + generator.choice([0, 1, 0xC0, 0xE1, 0xFF], 200).astype(np.uint8).tobytes()
-        facts = jpeg.jpeg_facts(data)
-        assert facts is None or min(facts[:2]) > 0
+        header = jpeg.read_jpeg_header(data)
+        assert header is None or min(header[:2]) > 0
 
 
 def test_warnings_of_pillow_do_not_leak_from_any_thread():
@@ -205,26 +205,30 @@ def test_warnings_of_pillow_do_not_leak_from_any_thread():
     assert warnings.filters == before
 
 
-def test_fit_is_the_central_square_resized():
+def test_center_crop_resize_equals_torchvision():
     image = torch.randint(0, 256, (3, 50, 81), dtype=torch.uint8)
     square = image[:, :, 15:65]
     expected = TF.resize(square, [24, 24], antialias=True)
-    assert fit(image, 24).equal(expected) and fit(image, 24).is_contiguous()
-    assert fit(image.transpose(1, 2), 24).equal(TF.resize(square.transpose(1, 2), [24, 24], antialias=True))
-    assert fit(image, 50).equal(square)
-    assert fit(image[:, :7, :5], 32).shape == (3, 32, 32)
-    assert fit(image[:, :1, :1], 32).equal(image[:, :1, :1].expand(3, 32, 32))
+    assert center_crop_resize(image, 24).equal(expected) and center_crop_resize(image, 24).is_contiguous()
+    assert center_crop_resize(image.transpose(1, 2), 24).equal(
+        TF.resize(square.transpose(1, 2), [24, 24], antialias=True)
+    )
+    assert center_crop_resize(image, 50).equal(square)
+    assert center_crop_resize(image[:, :7, :5], 32).shape == (3, 32, 32)
+    assert center_crop_resize(image[:, :1, :1], 32).equal(image[:, :1, :1].expand(3, 32, 32))
 
 
-def test_fit_does_not_depend_on_how_pixels_lie_in_memory():
+def test_center_crop_resize_does_not_depend_on_the_memory_layout():
     planar = torch.randint(0, 256, (3, 61, 47), dtype=torch.uint8)
     interleaved = planar.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    assert fit(planar, 20).equal(fit(interleaved, 20))
+    assert center_crop_resize(planar, 20).equal(center_crop_resize(interleaved, 20))
 
 
-def test_a_very_thin_picture_costs_little_memory():
-    assert fit(torch.zeros(3, 1, 3_000_000, dtype=torch.uint8), 64).shape == (3, 64, 64)
+def test_a_very_thin_image_needs_little_memory():
+    assert center_crop_resize(torch.zeros(3, 1, 3_000_000, dtype=torch.uint8), 64).shape == (3, 64, 64)
 
 
-def test_no_format_that_starts_a_program_is_tried():
-    assert {"EPS", "WMF", "PDF"}.isdisjoint(pillow.FORMATS) and {"JPEG", "PNG", "TIFF"} <= set(pillow.FORMATS)
+def test_formats_that_start_a_program_are_not_tried():
+    assert {"EPS", "WMF", "PDF"}.isdisjoint(pillow.PILLOW_FORMATS) and {"JPEG", "PNG", "TIFF"} <= set(
+        pillow.PILLOW_FORMATS
+    )

@@ -1,4 +1,4 @@
-"""Folders, tars and tables as sources; what is given wrongly is said in one line."""
+"""Folders, tars and tables as sources, and one clear line for invalid input."""
 
 import io
 import os
@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from headway.data import shard
-from headway.data.braces import contract, expand
 from headway.data.open import open_source
-from headway.data.source import Chosen, Source, Unreadable, in_order
-from headway.errors import HeadwayError
+from headway.data.sources import tar_index
+from headway.data.sources.base import Source, SubsetSource, sorted_classes
+from headway.data.sources.brace_expansion import expand_braces, to_brace_patterns
+from headway.errors import HeadwayError, UnreadableImageError
 
 
 def png(level: int, side: int = 8) -> bytes:
@@ -52,28 +52,28 @@ def labels(source):
 # ---- folders
 
 
-def test_a_folder_in_any_layout_is_sorted_and_clutter_is_passed_over(tmp_path):
+def test_a_folder_in_any_layout_is_sorted_and_other_files_are_ignored(tmp_path):
     write(tmp_path, "b/deep/er/2.PNG", "a/1.png", "0.jpeg", ".hidden.png", ".cache/x.png", "a/._1.png")
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "a" / "notes.txt").write_text("not an image")
     source = open_source(tmp_path)
     assert names(source) == ["0.jpeg", "a/1.png", "b/deep/er/2.PNG"]
     assert labels(source) == [None] * 3 and source.classes is None
     assert source.read(1) == png(1) and isinstance(source, Source)
 
 
-def test_first_level_folders_are_labels_and_pictures_beside_them_have_none(tmp_path):
+def test_first_level_folders_are_labels_and_images_outside_have_none(tmp_path):
     write(tmp_path, "dog/x/1.png", "cat/1.png", "cat/2.png", "sheet.png")
-    source = open_source(tmp_path, labelled=True)
+    source = open_source(tmp_path, labeled=True)
     assert names(source) == ["cat/1.png", "cat/2.png", "dog/x/1.png"]
     assert labels(source) == ["cat", "cat", "dog"] and source.classes == ("cat", "dog")
 
 
-def test_links_are_followed_once_and_never_round(tmp_path):
+def test_links_are_followed_once_and_never_in_circles(tmp_path):
     outside = tmp_path / "outside"
     write(outside, "far.png")
     root = tmp_path / "root"
     write(root, "z/1.png")
-    (root / "loop").symlink_to("..", target_is_directory=True)  # leads out and back in
+    (root / "loop").symlink_to("..", target_is_directory=True)  # a circle through the parent folder
     (root / "a").symlink_to("z", target_is_directory=True)
     (root / "self").symlink_to("self")
     (root / "linked.png").symlink_to("z/1.png")
@@ -82,53 +82,53 @@ def test_links_are_followed_once_and_never_round(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_what_is_no_regular_file_is_unreadable_and_does_not_hang(tmp_path):
+def test_files_that_are_not_regular_are_unreadable_and_do_not_block(tmp_path):
     write(tmp_path, "good.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "nowhere.png").symlink_to("missing.png")
     source = open_source(tmp_path)
     assert names(source) == ["good.png", "nowhere.png", "pipe.png"]
-    with pytest.raises(Unreadable, match="regular file"):
+    with pytest.raises(UnreadableImageError, match="regular file"):
         source.read(2)
     with pytest.raises(FileNotFoundError):
         source.read(1)
 
 
-def test_a_file_is_read_whole_though_each_read_gives_only_a_part(tmp_path, monkeypatch):
+def test_a_file_is_read_completely_from_short_reads(tmp_path, monkeypatch):
     write(tmp_path, "1.png")
     read = os.read
     monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 20)))
     assert open_source(tmp_path).read(0) == png(0)
 
 
-def test_a_stamp_changes_with_the_files(tmp_path):
+def test_the_version_key_changes_with_the_files(tmp_path):
     write(tmp_path, "1.png", "2.png")
-    before = open_source(tmp_path).stamp()
-    assert open_source(tmp_path).stamp() == before
+    before = open_source(tmp_path).version_key()
+    assert open_source(tmp_path).version_key() == before
     (tmp_path / "2.png").write_bytes(png(3, side=9))
-    assert open_source(tmp_path).stamp() != before
+    assert open_source(tmp_path).version_key() != before
 
 
 # ---- tars
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tgz"])
-def test_a_tar_gives_pictures_and_labels_by_classes_txt(tmp_path, ending):
+def test_a_tar_has_images_and_labels_by_classes_txt(tmp_path, ending):
     (tmp_path / "classes.txt").write_text("zebra\nant\n")
     members = [*pair("000", 1, "1"), *pair("sub/001", 2, "0\n"), *pair("002", 3, "zebra"), ("._003.png", b"junk")]
     path = make_tar(tmp_path / f"x{ending}", members, "w" if ending == ".tar" else "w:gz")
-    source = open_source(path, labelled=True)
+    source = open_source(path, labeled=True)
     assert names(source) == [f"x{ending}/000.png", f"x{ending}/sub/001.png", f"x{ending}/002.png"]
     assert labels(source) == ["ant", "zebra", "zebra"] and source.classes == ("zebra", "ant")
     assert [source.read(index) for index in range(3)] == [png(1), png(2), png(3)]
     assert labels(open_source(path)) == [None] * 3
 
 
-def test_hidden_files_and_folders_of_a_tar_are_passed_over(tmp_path):
-    inside = ("./1.png", "./.2.png", "./.cache/3.png", "a/../4.png", "a/.b/c/5.png")
-    source = open_source(make_tar(tmp_path / "t.tar", [(name, png(9)) for name in inside]))
+def test_hidden_files_and_folders_of_a_tar_are_ignored(tmp_path):
+    members = ("./1.png", "./.2.png", "./.cache/3.png", "a/../4.png", "a/.b/c/5.png")
+    source = open_source(make_tar(tmp_path / "t.tar", [(name, png(9)) for name in members]))
     assert names(source) == ["t.tar/./1.png", "t.tar/a/../4.png"]
-    assert [name for name, reason in source.passed if reason == "hidden"] == [
+    assert [name for name, reason in source.ignored if reason == "hidden"] == [
         "t.tar/./.2.png", "t.tar/./.cache/3.png", "t.tar/a/.b/c/5.png",
     ]  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_hidden_files_and_folders_of_a_tar_are_passed_over(tmp_path):
 def test_a_brace_pattern_joins_tars_in_order(tmp_path):
     for number in range(3):
         make_tar(tmp_path / f"t-{number}.tar", pair("0", number, f"class {number % 2}"))
-    source = open_source(f"{tmp_path}/t-{{0..2}}.tar", labelled=True)
+    source = open_source(f"{tmp_path}/t-{{0..2}}.tar", labeled=True)
     assert names(source) == ["t-0.tar/0.png", "t-1.tar/0.png", "t-2.tar/0.png"]
     assert source.classes == ("class 0", "class 1")
 
@@ -156,13 +156,13 @@ def test_nothing_in_a_tar_reaches_outside(tmp_path):
     source = open_source(path)
     assert names(source) == ["evil.tar/../../escape.png", "evil.tar//etc/absolute.png"]
     assert source.read(0) == source.read(1) == png(5)
-    assert {name: "links are not followed" in reason for name, reason in source.passed} == {
+    assert {name: "links are not followed" in reason for name, reason in source.ignored} == {
         f"evil.tar/{name}": True for name in ("link.png", "pipe.png", "hard.png", "device.png")
     }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["evil.tar"]
 
 
-def test_a_thousand_tars_keep_few_descriptors_and_close_them_with_the_source(tmp_path):
+def test_many_tars_keep_few_descriptors_and_close_them_with_the_source(tmp_path):
     for number in range(300):
         make_tar(tmp_path / f"{number:03d}.tar.gz", pair("0", number % 256, "a"), "w:gz")
         make_tar(tmp_path / f"plain-{number:03d}.tar", pair("0", number % 256, "a"))
@@ -173,7 +173,7 @@ def test_a_thousand_tars_keep_few_descriptors_and_close_them_with_the_source(tmp
     assert all(packed.read(index) == plain.read(index) == png(index % 256) for index in range(300))
     if before:
         assert len(os.listdir("/proc/self/fd")) - before <= (os.cpu_count() or 1)
-    source, descriptor = packed, packed.shards[0].spool
+    source, descriptor = packed, packed.shards[0].unpacked_fd
     os.fstat(descriptor)
     del packed
     del source
@@ -181,105 +181,105 @@ def test_a_thousand_tars_keep_few_descriptors_and_close_them_with_the_source(tmp
         os.fstat(descriptor)
 
 
-def test_a_tar_that_changes_or_asks_too_much_is_refused(tmp_path, monkeypatch):
+def test_a_changed_tar_and_a_too_large_member_are_refused(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), *pair("1", 2, "b")])
     source = open_source(path)
-    monkeypatch.setattr(shard, "LARGEST_FILE", 10)
-    with pytest.raises(Unreadable, match="too many for a picture"):
+    monkeypatch.setattr(tar_index, "MAX_FILE_BYTES", 10)
+    with pytest.raises(UnreadableImageError, match="too many for an image"):
         source.read(0)
     monkeypatch.undo()
     path.write_bytes(path.read_bytes() + bytes(512))
-    with pytest.raises(Unreadable, match="has changed"):
+    with pytest.raises(UnreadableImageError, match="has changed"):
         source.read(0)
     path.unlink()
     with pytest.raises(FileNotFoundError):
         source.read(0)
 
 
-def test_a_gzipped_bomb_and_an_endless_label_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard, "LEAST", 1 << 16)
+def test_a_gzip_bomb_and_a_too_long_label_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_index, "MIN_UNPACK_LIMIT_BYTES", 1 << 16)
     path = make_tar(tmp_path / "x.tar.gz", [("0.png", bytes(1 << 20))], "w:gz")
-    with pytest.raises(HeadwayError, match="100 times its size"):
+    with pytest.raises(HeadwayError, match="far more than images do"):
         open_source(path)
     path = make_tar(tmp_path / "y.tar", [("0.png", png(1)), ("0.cls", b"x" * 5000)])
     assert len(open_source(path)) == 1
     with pytest.raises(HeadwayError, match=r"label '0\.cls' has 5,000 bytes"):
-        open_source(path, labelled=True)
+        open_source(path, labeled=True)
 
 
-def test_a_damaged_entry_within_a_tar_is_not_taken_for_its_end(tmp_path):
+def test_a_damaged_entry_within_a_tar_is_not_mistaken_for_its_end(tmp_path):
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), *pair("1", 2, "b"), *pair("2", 3, "c")])
     data = bytearray(path.read_bytes())
     data[4 * 512 + 148] ^= 0x7F  # the checksum of the third entry
     path.write_bytes(data)
-    with pytest.raises(HeadwayError, match=r"no whole tar: the entry at byte 2,048 is damaged"):
+    with pytest.raises(HeadwayError, match=r"not a complete tar: the entry at byte 2,048 is damaged"):
         open_source(path)
 
 
-def test_what_lies_beside_pictures_is_named(tmp_path):
+def test_ignored_files_are_listed_with_reasons(tmp_path):
     write(tmp_path / "pics", "a/1.png", ".hidden.png")
     (tmp_path / "pics" / "b" / "c").mkdir(parents=True)
     (tmp_path / "pics" / "up").symlink_to("..", target_is_directory=True)
     for name in ("drawing.svg", "photo.NEF", "README", "notes.txt"):
         (tmp_path / "pics" / name).write_text("x")
-    assert dict(open_source(tmp_path / "pics").passed) == {
-        ".hidden.png": "hidden", "up/pics": "a link to a folder that is counted already",
-        "drawing.svg": "SVG draws with lines; convert it to PNG",
-        "notes.txt": ".txt is no suffix of a picture that is read",
-        "photo.NEF": "a camera's raw data; develop it to JPEG, PNG or TIFF",
-        "README": "no suffix; pictures are known by theirs", "b": "a folder without pictures",
-        "b/c": "a folder without pictures", "up": "a folder without pictures",
+    assert dict(open_source(tmp_path / "pics").ignored) == {
+        ".hidden.png": "hidden", "up/pics": "a link to a folder that was already visited",
+        "drawing.svg": "SVG is a vector format; convert it to PNG",
+        "notes.txt": ".txt is not a supported image suffix",
+        "photo.NEF": "a camera raw format; convert it to JPEG, PNG or TIFF",
+        "README": "no suffix; images need one, such as .jpg", "b": "a folder without images",
+        "b/c": "a folder without images", "up": "a folder without images",
     }  # fmt: skip
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), (".1.png", b""), ("2.svg", b"<svg>"), ("3.json", b"{}")])
-    assert dict(open_source(path).passed) == {
-        "x.tar/.1.png": "hidden", "x.tar/2.svg": "SVG draws with lines; convert it to PNG"
+    assert dict(open_source(path).ignored) == {
+        "x.tar/.1.png": "hidden", "x.tar/2.svg": "SVG is a vector format; convert it to PNG"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.9])
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_damaged_tar_is_said_to_be(tmp_path, mode, cut):
+def test_a_damaged_tar_is_reported(tmp_path, mode, cut):
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), ("1.png", os.urandom(30_000))], mode)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * cut * 0.8)])
-    with pytest.raises(HeadwayError, match=r"x\.tar' is (no whole tar|damaged)"):
+    with pytest.raises(HeadwayError, match=r"x\.tar' is (not a complete tar|damaged)"):
         open_source(path)
 
 
-def test_a_label_without_a_class_is_named(tmp_path):
+def test_a_label_without_a_class_is_reported(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "0"), *pair("1", 1, "2")])
-    with pytest.raises(HeadwayError, match=r"label '2' of 'x\.tar/1\.png' is none of the 2 classes"):
-        open_source(path, labelled=True)
+    with pytest.raises(HeadwayError, match=r"label '2' of 'x\.tar/1\.png' is not one of the 2 classes"):
+        open_source(path, labeled=True)
 
 
 def test_braces():
-    assert expand("x-{8..11}.tar") == ["x-8.tar", "x-9.tar", "x-10.tar", "x-11.tar"]
-    assert expand("{08..10}") == ["08", "09", "10"] and expand("{2..0}") == ["2", "1", "0"]
-    assert expand("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"] and expand("plain{x}") == ["plain{x}"]
+    assert expand_braces("x-{8..11}.tar") == ["x-8.tar", "x-9.tar", "x-10.tar", "x-11.tar"]
+    assert expand_braces("{08..10}") == ["08", "09", "10"] and expand_braces("{2..0}") == ["2", "1", "0"]
+    assert expand_braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"] and expand_braces("plain{x}") == ["plain{x}"]
     with pytest.raises(HeadwayError, match="more than"):
-        expand("{0..999999999}")
+        expand_braces("{0..999999999}")
     with pytest.raises(HeadwayError, match="more than"):
-        expand("{0..9999}{0..9999}")
+        expand_braces("{0..9999}{0..9999}")
 
 
-def test_contract_undoes_expand():
+def test_brace_patterns_expand_to_their_names():
     for pattern in ("x-{0..11}.tar", "x-{008..010}.tar.gz", "shard{1,3}.tar", "one.tar", "one7.tar"):
-        assert contract(expand(pattern)) == [pattern]
-    assert contract(["a-0.tar", "a-1.tar", "b.tar"]) == ["a-{0..1}.tar", "b.tar"]
+        assert to_brace_patterns(expand_braces(pattern)) == [pattern]
+    assert to_brace_patterns(["a-0.tar", "a-1.tar", "b.tar"]) == ["a-{0..1}.tar", "b.tar"]
 
 
 # ---- tables
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_gives_files_labels_and_groups(tmp_path, separator):
+def test_a_table_has_files_labels_and_groups(tmp_path, separator):
     write(tmp_path, "pics/1.png", "pics/2.png", "pics/3.png")
     lines = ["Label,file,group", "cat,pics/2.png,a", "dog,pics/1.png,", ",pics/3.png,b"]
     table = tmp_path / "t.csv"
     table.write_text("\ufeff" + "\n".join(lines).replace(",", separator) + "\n", encoding="utf-8")
     assert names(open_source(table)) == ["pics/2.png", "pics/1.png", "pics/3.png"]
-    source = open_source(table, labelled=True)
+    source = open_source(table, labeled=True)
     assert labels(source) == ["cat", "dog"] and source.classes == ("cat", "dog")
     assert [source.group(index) for index in range(2)] == ["a", None]
     assert source.read(1) == png(0)
@@ -296,7 +296,7 @@ def test_a_table_of_labels_joins_by_name(tmp_path):
         open_source(tmp_path / "pics", labels=table)
 
 
-def test_groups_of_the_data_stay_where_the_table_of_labels_has_none(tmp_path):
+def test_an_image_keeps_the_source_group_if_the_table_has_none(tmp_path):
     write(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "data.csv").write_text("file,group\n1.png,x\n2.png,y\n3.png,\n")
     table = tmp_path / "labels.csv"
@@ -309,8 +309,8 @@ def test_groups_of_the_data_stay_where_the_table_of_labels_has_none(tmp_path):
         assert [source.group(index) for index in range(3)] == groups
 
 
-def test_a_source_of_ones_own_passes_through():
-    class Drawn:
+def test_a_custom_source_is_used_as_it_is():
+    class CustomSource:
         classes = ("a", "b")
 
         def __len__(self):
@@ -328,21 +328,21 @@ def test_a_source_of_ones_own_passes_through():
         def label(self, index):
             return ("a", None, "b")[index]
 
-    drawn = Drawn()
-    assert open_source(drawn) is drawn
-    chosen = open_source(drawn, labelled=True)
-    assert isinstance(chosen, Chosen) and names(chosen) == ["0", "2"] and int(chosen.image(1).max()) == 2
+    source = CustomSource()
+    assert open_source(source) is source
+    subset = open_source(source, labeled=True)
+    assert isinstance(subset, SubsetSource) and names(subset) == ["0", "2"] and int(subset.image(1).max()) == 2
 
 
-def test_labels_sort_as_numbers_where_all_are():
-    assert in_order(["10", "9", None, "9"]) == ("9", "10")
-    assert in_order(["10", "9", "a"]) == ("10", "9", "a")
+def test_classes_are_sorted_as_numbers_if_all_are():
+    assert sorted_classes(["10", "9", None, "9"]) == ("9", "10")
+    assert sorted_classes(["10", "9", "a"]) == ("10", "9", "a")
 
 
-# ---- faults
+# ---- errors
 
 
-def test_faults_are_one_line_that_says_what_to_do(tmp_path):
+def test_errors_are_one_line_with_advice(tmp_path):
     write(tmp_path / "photos", "cat/1.png", "cat/2.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
@@ -354,32 +354,32 @@ def test_faults_are_one_line_that_says_what_to_do(tmp_path):
     (tmp_path / "bad.csv").write_text("name,label\n1.png,a\n")
     (tmp_path / "none.csv").write_text("file,label\n")
     (tmp_path / "hole.csv").write_text("file,label\n1.png,a\n,b\n")
-    faults = {
+    errors = {
         "photo": r"nothing at '.*photo': did you mean '.*photos'\?",
         "photos/dog/x": r"nothing at '.*dog/x'",
-        "empty": r"no pictures in '.*empty': 0 files looked at, kinds: none",
-        "texts": r"no pictures in '.*texts': 3 files looked at, kinds: \.txt \(2\), no suffix \(1\)",
-        "tars": r"folder of tars; give the tars themselves: '.*t-\{1\.\.2\}\.tar\.gz'",
+        "empty": r"no images in '.*empty': 0 other files, by suffix: none",
+        "texts": r"no images in '.*texts': 3 other files, by suffix: \.txt \(2\), no suffix \(1\)",
+        "tars": r"folder of tars; pass the tars themselves: '.*t-\{1\.\.2\}\.tar\.gz'",
         "tars/t-{1..3}.tar.gz": r"nothing at '.*t-3\.tar\.gz': did you mean",
-        "texts/README": "is no folder, tar",
+        "texts/README": "is not a folder, tar",
         "bad.csv": "has no column 'file'; it has name, label",
-        "none.csv": "lists no pictures",
+        "none.csv": "lists no images",
         "hole.csv": "line 3: the column 'file' is empty",
     }
-    for given, message in faults.items():
-        with pytest.raises(HeadwayError, match=message) as fault:
+    for given, message in errors.items():
+        with pytest.raises(HeadwayError, match=message) as error:
             open_source(tmp_path / given)
-        assert "\n" not in str(fault.value)
-    with pytest.raises(HeadwayError, match="are of the one class 'cat'"):
-        open_source(tmp_path / "photos", labelled=True)
-    with pytest.raises(HeadwayError, match=r"no picture of .* has a label"):
-        open_source(tmp_path / "photos" / "cat", labelled=True)
+        assert "\n" not in str(error.value)
+    with pytest.raises(HeadwayError, match="are of one class 'cat'"):
+        open_source(tmp_path / "photos", labeled=True)
+    with pytest.raises(HeadwayError, match=r"no image of .* has a label"):
+        open_source(tmp_path / "photos" / "cat", labeled=True)
     with pytest.raises(HeadwayError, match="got int"):
         open_source(3)
 
 
 @pytest.mark.parametrize("group_by", ["", "group"])
-def test_a_table_that_is_not_there_is_said_as_any_path_is(tmp_path, group_by):
+def test_a_missing_table_is_reported_like_any_missing_path(tmp_path, group_by):
     write(tmp_path, "1.png", "2.png")
     (tmp_path / "list.csv").write_text("file,group\n1.png,x\n2.png,x")
     near = f"did you mean '{tmp_path / 'list.csv'}'"

@@ -1,4 +1,4 @@
-"""What docs/build.py writes into the pages of the games."""
+"""What docs/build.py writes into the pages of the tasks."""
 
 import runpy
 from pathlib import Path
@@ -39,11 +39,11 @@ def test_a_page_shows_its_own_task_beside_the_baselines(measured):
 
 
 def test_the_page_of_combinations_shows_all_of_them(measured):
-    cells = [cell("rotation+mae"), cell("simclr+colorization"), cell("mae"), cell("untrained in grey")]
+    cells = [cell("rotation+mae"), cell("simclr+colorization"), cell("mae"), cell("untrained in gray")]
     text = measured("combined", cells)
     assert "| rotation+mae | 1 | 40.0 |" in text and "| simclr+colorization | 1 |" in text and "| mae |" not in text
     assert "--run rotation+mae simclr+colorization --data" in text
-    assert "| untrained in grey |" in text, "one of them plays on grey pictures"
+    assert "| untrained in gray |" in text, "one of them plays on gray images"
 
 
 def test_what_was_not_measured_is_said_so(measured):
@@ -53,15 +53,15 @@ def test_what_was_not_measured_is_said_so(measured):
 
 def test_a_page_says_its_recipe(build):
     optim = Optim(method="muon", lr=8e-3)
-    text = build["by_recipe"](Recipe(task=Rotation(), optim=optim, epochs=100, batch=64))
+    text = build["by_recipe"](Recipe(task=Rotation(), optim=optim, epochs=100, batch_size=64))
     assert text.startswith(
-        "By its recipe: Muon at 0.008 for 256 pictures, 64 pictures a step (0.002 in force), weight decay 0.05"
+        "By its recipe: Muon at 0.008 for 256 images, 64 images a step (0.002 in force), weight decay 0.05"
     )
     assert "100 epochs" in text and "By its recipe: " in build["measured"]("mae", [cell("mae")])
-    rising = Optim(weight_decay=0.04, final_decay=0.4)
+    rising = Optim(weight_decay=0.04, final_weight_decay=0.4)
     assert "weight decay 0.04 to 0.4;" in build["by_recipe"](Recipe(task=Rotation(), optim=rising))
-    text = build["by_recipe"](Recipe(task=Rotation(), optim=Optim(lr=1.5e-3), epochs=9, batch=256))
-    assert "AdamW at 0.0015 for 256 pictures, 256 pictures a step, weight" in text
+    text = build["by_recipe"](Recipe(task=Rotation(), optim=Optim(lr=1.5e-3), epochs=9, batch_size=256))
+    assert "AdamW at 0.0015 for 256 images, 256 images a step, weight" in text
 
 
 def test_a_leaderboard_has_the_best_first_and_training_from_scratch_last(build):

@@ -10,9 +10,9 @@ import pytest
 
 import headway
 from headway.errors import HeadwayError
-from headway.samples import DrawnAnimals
-from headway.train.log import Look, Note, Probe, Step
-from headway.train.loggers import Careful, check_loggers, open_loggers
+from headway.synthetic import DrawnAnimals
+from headway.train.log.dashboards import FaultTolerantSink, check_loggers, open_loggers
+from headway.train.log.events import FeatureStats, Note, ProbeResult, StepMetrics
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -21,9 +21,9 @@ WORDS = {
     "steps": 2,
 }  # fmt: skip
 EVENTS = [
-    Step(10, 20, 0.5, 1.25, 0.1, 99.0, {"accuracy": 0.5}),
-    Probe(10, "20-NN", 40.0),
-    Look(10, {"rank": 3.0}),
+    StepMetrics(10, 20, 0.5, 1.25, 0.1, 99.0, {"accuracy": 0.5}),
+    ProbeResult(10, "20-NN", 40.0),
+    FeatureStats(10, {"effective_rank": 3.0}),
     Note("hello"),
 ]
 
@@ -67,7 +67,7 @@ def test_wandb_stays_offline_unless_told_otherwise(client, tmp_path, monkeypatch
     assert name == "init" and given["mode"] == "offline" and given["dir"] == str(tmp_path / "r")
     assert given["config"]["task"] == "rotation"
     assert [arguments[0] for _, arguments, _ in logged] == [
-        {"loss": 1.25, "rate": 0.1, "epoch": 0.5, "pictures_per_second": 99.0, "accuracy": 0.5, "step": 10},
+        {"loss": 1.25, "lr": 0.1, "epoch": 0.5, "images_per_second": 99.0, "accuracy": 0.5, "step": 10},
         {"probe/20-NN": 40.0, "step": 10},
         {"features/rank": 3.0, "step": 10},
     ]
@@ -109,7 +109,7 @@ def test_tensorboard_hides_what_is_done_again(client, tmp_path):
 def test_tensorboard_itself_reads_what_was_written(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="tensorboard")
+    headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="tensorboard")
     events = EventAccumulator(str(tmp_path / "r" / "tensorboard")).Reload()
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -126,7 +126,7 @@ def test_a_client_that_is_missing_is_named_with_what_to_install(name, tmp_path, 
 
 def test_unknown_loggers_suggest_the_nearest_before_anything_is_made(tmp_path):
     with pytest.raises(HeadwayError, match="did you mean wandb"):
-        headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="wanbd")
+        headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="wanbd")
     assert not (tmp_path / "r").exists()
 
 
@@ -138,7 +138,7 @@ def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
 
     sys.modules["wandb"].init = lambda **named: types.SimpleNamespace(log=gone)
     assert not calls
-    answer = headway.pretrain("rotation", **WORDS, out=tmp_path / "r", log="wandb")
+    answer = headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="wandb")
     assert answer["steps"] == 2
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     notes = [line["note"] for line in lines if "note" in line]
@@ -148,6 +148,6 @@ def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
 
 def test_a_careful_sink_hands_on(tmp_path):
     told, sink = [], Calls()
-    careful = Careful("any", sink, told.append)
+    careful = FaultTolerantSink("any", sink, told.append)
     careful.rewind(3)
     assert sink == [("rewind", (3,), {})] and not told

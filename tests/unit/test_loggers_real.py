@@ -9,9 +9,9 @@ import warnings
 import pytest
 
 import headway
-from headway.samples import DrawnAnimals
-from headway.train.log import Note, Step
-from headway.train.loggers import open_loggers
+from headway.synthetic import DrawnAnimals
+from headway.train.log.dashboards import open_loggers
+from headway.train.log.events import Note, StepMetrics
 
 pytestmark = [pytest.mark.usefixtures("unmeasured"), pytest.mark.filterwarnings("ignore")]  # warnings of their own
 
@@ -69,11 +69,11 @@ def journal(data):
 def test_wandb_keeps_offline_what_was_logged(alone):
     from wandb.proto import wandb_internal_pb2
 
-    headway.pretrain("rotation", **WORDS, out=alone / "r", log="wandb")
+    headway.pretrain("rotation", **WORDS, out=alone / "r", loggers="wandb")
     (file,) = (alone / "r" / "wandb").glob("offline-run-*/run-*.wandb")
     rows, config = [], {}
     for data in journal(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = wandb_internal_pb2.DecodeRecord()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "history":
             rows.append({item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item})
@@ -90,7 +90,7 @@ def test_wandb_keeps_offline_what_was_logged(alone):
 def test_mlflow_keeps_in_a_file_what_was_logged(alone):
     from mlflow import MlflowClient
 
-    headway.pretrain("rotation", **WORDS, out=alone / "r", log="mlflow")
+    headway.pretrain("rotation", **WORDS, out=alone / "r", loggers="mlflow")
     client = MlflowClient(f"sqlite:///{alone / 'r' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("headway")
     (run,) = client.search_runs([experiment.experiment_id])
@@ -109,7 +109,7 @@ def test_a_second_run_in_one_process_is_a_run_of_its_own(alone):
     from mlflow import MlflowClient
 
     for name in "ab":
-        headway.pretrain("rotation", **WORDS, out=alone / name, log="mlflow")
+        headway.pretrain("rotation", **WORDS, out=alone / name, loggers="mlflow")
     for name in "ab":
         client = MlflowClient(f"sqlite:///{alone / name / 'mlflow.db'}")
         (run,) = client.search_runs([client.get_experiment_by_name("headway").experiment_id])
@@ -123,7 +123,7 @@ def test_what_is_no_number_ends_no_run(alone, name):
     (sink,) = open_loggers([name], alone / "r", {"task": "rotation"}, told.append)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sink(Step(1, 3, 0.5, math.nan, 0.1, 9.0, {"a": math.inf}))
-        sink(Step(2, 3, 0.5, 1.0, 0.1, 9.0, {"a": 0.0}))
+        sink(StepMetrics(1, 3, 0.5, math.nan, 0.1, 9.0, {"a": math.inf}))
+        sink(StepMetrics(2, 3, 0.5, 1.0, 0.1, 9.0, {"a": 0.0}))
     sink.close(True)
     assert not [event for event in told if isinstance(event, Note)], told

@@ -1,4 +1,4 @@
-"""Backbones by name, into files and out of them."""
+"""Backbones are built by name, saved to files, loaded from files and converted to JSON."""
 
 import json
 import struct
@@ -7,34 +7,34 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from headway.backbones.load import architecture, build_backbone, from_architecture, missing
+from headway.backbones.build import build_backbone, check_supports, from_config, to_config
 from headway.backbones.weights import load_backbone, save_backbone
 from headway.errors import HeadwayError
-from headway.protocol import Inputs
+from headway.protocol import InputSpec
 
-GREY = Inputs(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), grey=True)
+GRAYSCALE = InputSpec(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), grayscale=True)
 
 
-def some():
+def example_backbones():
     torch.manual_seed(0)
-    yield build_backbone("vit_nano", size=16, inputs=GREY, stem="conv", registers=2, layer_scale=0.1, depth=1)
-    yield build_backbone("timm:resnet18", size=32, small=True)
+    yield build_backbone("vit_nano", size=16, input_spec=GRAYSCALE, stem="conv", registers=2, layer_scale=0.1, depth=1)
+    yield build_backbone("timm:resnet18", size=32, cifar_stem=True)
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
-    for backbone in some():
-        backbone.train()(torch.rand(4, 3, 32, 32))  # moves batch norms' statistics
+def test_loaded_backbone_equals_the_saved_one(tmp_path):
+    for backbone in example_backbones():
+        backbone.train()(torch.rand(4, 3, 32, 32))  # updates the statistics of batch norms
         save_backbone(backbone, tmp_path / "model.safetensors")
         images = torch.rand(2, 3, 32, 32)
-        for place in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
-            again = load_backbone(place)
-            assert not again.training and again.inputs == backbone.inputs
+        for path in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
+            again = load_backbone(path)
+            assert not again.training and again.input_spec == backbone.input_spec
             assert torch.equal(again(images).pooled, backbone.eval()(images).pooled)
-            assert architecture(again) == architecture(backbone)
+            assert to_config(again) == to_config(backbone)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_precision_stays(tmp_path):
+def test_precision_is_kept(tmp_path):
     backbone = build_backbone("vit_nano", size=16, depth=1).double()
     save_backbone(backbone, tmp_path / "weights")
     again = load_backbone(tmp_path / "weights")
@@ -42,25 +42,31 @@ def test_precision_stays(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), backbone.parameters(), strict=True))
 
 
-def test_architecture_survives_json():
-    for backbone in some():
-        plain = json.loads(json.dumps(architecture(backbone)))
-        again = from_architecture(plain)
+def test_config_round_trip_through_json():
+    for backbone in example_backbones():
+        config = json.loads(json.dumps(to_config(backbone)))
+        again = from_config(config)
         assert again.state_dict().keys() == backbone.state_dict().keys()
-        assert again.inputs == backbone.inputs
-        assert json.loads(json.dumps(architecture(again))) == plain
+        assert again.input_spec == backbone.input_spec
+        assert json.loads(json.dumps(to_config(again))) == config
 
 
 @pytest.mark.parametrize(
-    "plain",
-    [{}, {"kind": "vit"}, {"kind": "magic", "inputs": GREY._asdict()}, [1], {"kind": "vit", "inputs": {"mean": 3}}],
+    "config",
+    [
+        {},
+        {"kind": "vit"},
+        {"kind": "magic", "input_spec": GRAYSCALE._asdict()},
+        [1],
+        {"kind": "vit", "input_spec": {"mean": 3}},
+    ],
 )
-def test_a_stranger_architecture_is_refused(plain):
+def test_unknown_config_is_refused(config):
     with pytest.raises(HeadwayError, match="backbone"):
-        from_architecture(plain)
+        from_config(config)
 
 
-def test_a_file_that_is_no_backbone(tmp_path):
+def test_files_that_are_no_backbone(tmp_path):
     file = tmp_path / "model.safetensors"
     with pytest.raises(HeadwayError, match="no weights at"):
         load_backbone(tmp_path)
@@ -73,14 +79,14 @@ def test_a_file_that_is_no_backbone(tmp_path):
     with pytest.raises(HeadwayError, match="cannot read"):
         load_backbone(file)
     save_file({"weight": torch.zeros(2)}, file)
-    with pytest.raises(HeadwayError, match="isn't a backbone from headway"):
+    with pytest.raises(HeadwayError, match="is not a backbone from headway"):
         load_backbone(file)
-    plain = json.dumps(architecture(build_backbone("vit_nano", size=16, depth=1)))
-    save_file({"weight": torch.zeros(2)}, file, metadata={"headway": plain})
-    with pytest.raises(HeadwayError, match="don't fit the network"):
+    config = json.dumps(to_config(build_backbone("vit_nano", size=16, depth=1)))
+    save_file({"weight": torch.zeros(2)}, file, metadata={"headway": config})
+    with pytest.raises(HeadwayError, match="do not fit the network"):
         load_backbone(file)
     save_file({"weight": torch.zeros(2)}, file, metadata={"headway": "{"})
-    with pytest.raises(HeadwayError, match="don't fit the network"):
+    with pytest.raises(HeadwayError, match="do not fit the network"):
         load_backbone(file)
     file.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(HeadwayError, match="cannot read"):
@@ -96,7 +102,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headway.files.os.fsync", full)
+    monkeypatch.setattr("headway.utils.files.os.fsync", full)
     with pytest.raises(HeadwayError, match="No space left on device"):
         save_backbone(backbone, file)
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
@@ -113,12 +119,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         ("timm:hf_hub:some/thing", "unknown timm model"),
     ],
 )
-def test_unknown_names_meet_their_neighbours(name, words):
+def test_unknown_names_suggest_similar_ones(name, words):
     with pytest.raises(HeadwayError, match=words):
         build_backbone(name, size=64)
 
 
-def test_options_that_do_not_exist():
+def test_unknown_options_are_refused():
     with pytest.raises(HeadwayError, match="unknown backbone option 'dept': did you mean depth"):
         build_backbone("vit_nano", size=32, dept=3)
     with pytest.raises(HeadwayError, match="leave stem, patch_size, class_token out"):
@@ -127,9 +133,11 @@ def test_options_that_do_not_exist():
         build_backbone("vit_nano", size=32, pretrained=True)
 
 
-def test_what_a_task_misses_is_named():
+def test_error_names_what_a_task_requires():
     backbone = build_backbone("timm:resnet18", size=32)
-    error = missing(backbone, {"keep"}, "mae")
-    assert str(error).startswith("task mae needs a backbone that can keep; timm:resnet18 can only mask")
-    assert missing(backbone, {"mask"}, "simmim") is None
-    assert missing(build_backbone("vit_nano", size=16), {"keep", "mask", "place", "layers"}) is None
+    error = check_supports(backbone, {"keep_indices"}, "mae")
+    words = "task mae needs a backbone that supports keep_indices; timm:resnet18 supports only mask"
+    assert str(error).startswith(words)
+    assert check_supports(backbone, {"mask"}, "simmim") is None
+    everything = {"keep_indices", "mask", "use_pos_embed", "return_layers"}
+    assert check_supports(build_backbone("vit_nano", size=16), everything) is None

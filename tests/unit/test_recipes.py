@@ -1,4 +1,4 @@
-"""Recipes follow the data by their rules, and choices that mean nothing are refused by name and value."""
+"""Recipes adapt to the data, and invalid configurations are refused with name and value."""
 
 import math
 from dataclasses import fields, replace
@@ -6,18 +6,18 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from headway.draws import Draws
 from headway.errors import HeadwayError
-from headway.measure.health import spread
-from headway.nn.heads import PrototypeHead
-from headway.nn.teacher import centre_momentum, teacher_momentum
+from headway.metrics.training_metrics import batch_feature_std
+from headway.nn.projection_heads import PrototypeHead
+from headway.nn.teacher import center_momentum, teacher_momentum
 from headway.pretext import TASKS
-from headway.protocol import Batch, Clock, Facts
-from tests.small import pictures, small_backbone, small_learner
+from headway.protocol import Batch, DataInfo, TrainingClock
+from headway.rng import SampleRNG
+from tests.small import make_images, small_backbone, small_train_module
 
 MODERN = ["simclr", "moco_v3", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino", "ibot", "dinov2", "mae"]
 MODERN += ["simmim", "ijepa", "data2vec", "lejepa", "diet"]
-CLOCK = Clock(0, 10, 0.0)
+CLOCK = TrainingClock(0, 10, 0.0)
 
 
 def numeric():
@@ -30,78 +30,79 @@ def numeric():
 
 
 @pytest.mark.parametrize(("task", "field", "given"), list(numeric()))
-def test_what_is_no_number_is_refused_by_name_and_value(task, field, given):
+def test_nan_is_refused_with_name_and_value(task, field, given):
     bad = (*given[:-1], math.nan) if isinstance(given, tuple) else math.nan
     with pytest.raises(HeadwayError) as caught:
         replace(TASKS[task].task, **{field: bad})
     assert str(caught.value).startswith(f"{task} {field} must be ") and str(caught.value).endswith(f"; got {bad}")
 
 
-def test_bounds_name_what_may_be():
-    with pytest.raises(HeadwayError, match=r"^mae ratio must be above 0 and below 1; got 1.5$"):
-        replace(TASKS["mae"].task, ratio=1.5)
-    with pytest.raises(HeadwayError, match=r"^dino large_scale must be .* from low to high; got \(0.9, 0.3\)$"):
-        replace(TASKS["dino"].task, large_scale=(0.9, 0.3))
+def test_errors_name_the_valid_range():
+    with pytest.raises(HeadwayError, match=r"^mae mask_ratio must be above 0 and below 1; got 1.5$"):
+        replace(TASKS["mae"].task, mask_ratio=1.5)
+    with pytest.raises(HeadwayError, match=r"^dino global_scale must be .* from low to high; got \(0.9, 0.3\)$"):
+        replace(TASKS["dino"].task, global_scale=(0.9, 0.3))
     with pytest.raises(HeadwayError, match=r"got target_scale \(0.15, 0.9\) and context_scale \(0.85, 1.0\)"):
         replace(TASKS["ijepa"].task, target_scale=(0.15, 0.9))
 
 
-@pytest.mark.parametrize("task", ["mae", "ijepa"])
-@pytest.mark.parametrize(("width", "advice"), [(30, "take 32"), (100, "take 96 or 128")])
-def test_a_width_of_broken_attention_heads_is_refused_with_advice(task, width, advice):
-    with pytest.raises(
-        HeadwayError, match=f"^{task} width must be whole attention heads of 32; got {width}, {advice}$"
-    ):
-        replace(TASKS[task].task, width=width)
+@pytest.mark.parametrize(("task", "field"), [("mae", "decoder_dim"), ("ijepa", "predictor_dim")])
+@pytest.mark.parametrize(("dim", "advice"), [(30, "take 32"), (100, "take 96 or 128")])
+def test_a_dim_that_is_no_multiple_of_the_head_dim_is_refused_with_advice(task, field, dim, advice):
+    expected = f"^{task} {field} must be whole attention heads of 32; got {dim}, {advice}$"
+    with pytest.raises(HeadwayError, match=expected):
+        replace(TASKS[task].task, **{field: dim})
 
 
 @pytest.mark.parametrize("task", MODERN)
 @pytest.mark.parametrize(("count", "side"), [(200, 32), (50_000, 32), (200, 64)])
-def test_recipes_play_on_few_and_on_many_small_pictures(task, count, side):
+def test_recipes_work_on_few_and_on_many_small_images(task, count, side):
     recipe = TASKS[task]
-    backbone = small_backbone(pool=recipe.pool, side=side)
-    images = pictures(4, side + 8)
-    game = recipe.task.build(backbone, Facts(count, 3, lambda n: images[:n], side))
-    views = game.views(Batch(images, torch.arange(4)), Draws(0, torch.arange(4)))
+    backbone = small_backbone(pool=recipe.pooling, side=side)
+    images = make_images(4, side + 8)
+    pretext_task = recipe.task.build(backbone, DataInfo(count, 3, lambda n: images[:n], side))
+    views = pretext_task.make_views(Batch(images, torch.arange(4)), SampleRNG(0, torch.arange(4)))
     with torch.no_grad():
-        assert torch.isfinite(game(backbone, views, CLOCK).loss)
+        assert torch.isfinite(pretext_task(backbone, views, CLOCK).loss)
     sides = {leaf.shape[-1] for leaf in torch.utils._pytree.tree_leaves(views) if getattr(leaf, "ndim", 0) == 4}
-    assert sides <= {side, {32: 12, 64: 28}[side]}, "small crops have three sevenths of the side, in whole patches"
+    assert sides <= {side, {32: 12, 64: 28}[side]}, "local crops have three sevenths of the side, in whole patches"
     expected = {200: (64, 37, 200), 50_000: (4096, 593, 50_000)}[count]
     if task in ("dino", "ibot", "dinov2"):
-        assert game.head.prototypes.shape[0] == expected[0]
+        assert pretext_task.head.prototypes.shape[0] == expected[0]
     elif task == "swav":
-        assert game.prototypes.shape[0] == expected[1] and game.queue.shape[1] == expected[1]
+        assert pretext_task.prototypes.shape[0] == expected[1] and pretext_task.queue.shape[1] == expected[1]
     elif task == "diet":
-        assert game.head.weight.shape[0] == expected[2]
+        assert pretext_task.head.weight.shape[0] == expected[2]
 
 
-def test_small_pictures_are_not_blurred_nor_jittered_as_large_ones():
-    small, large = (TASKS["simclr"].task.build(small_backbone(side=s), Facts(9, 3, pictures, s)) for s in (32, 64))
-    assert small.augment.blur == 0 and large.augment.blur == 0.5
+def test_small_images_are_neither_blurred_nor_jittered_like_large_ones():
+    small, large = (
+        TASKS["simclr"].task.build(small_backbone(side=s), DataInfo(9, 3, make_images, s)) for s in (32, 64)
+    )
+    assert small.augment.blur_prob == 0 and large.augment.blur_prob == 0.5
     assert small.augment.brightness == pytest.approx(large.augment.brightness / 2)
-    byol = TASKS["byol"].task.build(small_backbone(side=64), Facts(9, 3, pictures, 64)).augments
-    assert [(kind.blur, kind.solarise) for kind in byol] == [(1.0, 0.0), (0.1, 0.2)]
+    byol = TASKS["byol"].task.build(small_backbone(side=64), DataInfo(9, 3, make_images, 64)).augments
+    assert [(augment.blur_prob, augment.solarize_prob) for augment in byol] == [(1.0, 0.0), (0.1, 0.2)]
 
 
 @pytest.mark.parametrize("task", ["byol", "moco_v3", "dino", "ibot", "dinov2", "data2vec", "ijepa"])
-def test_one_rule_says_how_slow_a_teacher_is(task):
-    learner = small_learner(task).double()
-    game, config = learner.task, TASKS[task].task
-    assert config.memory == (1 / 4 if task in ("data2vec", "ijepa") else 1 / 40)
-    clock = Clock(300, 1000, 0.0)
-    start = min(config.momentum, 1 - 1 / (config.memory * 1000))
+def test_all_teachers_have_one_momentum_schedule(task):
+    module = small_train_module(task).double()
+    pretext_task, config = module.task, TASKS[task].task
+    assert config.ema_horizon == (1 / 4 if task in ("data2vec", "ijepa") else 1 / 40)
+    clock = TrainingClock(300, 1000, 0.0)
+    start = min(config.momentum, 1 - 1 / (config.ema_horizon * 1000))
     expected = 1 - (1 - start) * (1 + math.cos(math.pi * 0.3)) / 2
-    assert teacher_momentum(clock, config.momentum, config.memory) == pytest.approx(expected)
-    assert teacher_momentum(Clock(0, 10**7, 0.0), config.momentum, config.memory) == config.momentum
-    assert teacher_momentum(Clock(0, 1, 0.0), config.momentum, config.memory) == 0.0
-    views = game.views(Batch(pictures(3), torch.arange(3)), Draws(0, torch.arange(3)))
-    carry = game(learner.backbone, views, clock).carry
-    before = game.teacher.network.norm.weight.clone()
+    assert teacher_momentum(clock, config.momentum, config.ema_horizon) == pytest.approx(expected)
+    assert teacher_momentum(TrainingClock(0, 10**7, 0.0), config.momentum, config.ema_horizon) == config.momentum
+    assert teacher_momentum(TrainingClock(0, 1, 0.0), config.momentum, config.ema_horizon) == 0.0
+    views = pretext_task.make_views(Batch(make_images(3), torch.arange(3)), SampleRNG(0, torch.arange(3)))
+    step_stats = pretext_task(module.backbone, views, clock).step_stats
+    before = pretext_task.teacher.network.norm.weight.clone()
     with torch.no_grad():
-        learner.backbone.norm.weight.add_(1.0)
-        game.after_step(learner.backbone, [carry], clock)
-    assert torch.allclose(game.teacher.network.norm.weight - before, torch.full((16,), 1 - expected).double())
+        module.backbone.norm.weight.add_(1.0)
+        pretext_task.after_step(module.backbone, [step_stats], clock)
+    assert torch.allclose(pretext_task.teacher.network.norm.weight - before, torch.full((16,), 1 - expected).double())
 
 
 @pytest.mark.parametrize(
@@ -116,45 +117,45 @@ def test_one_rule_says_how_slow_a_teacher_is(task):
         (0, 1, 1),
     ],
 )
-def test_a_centre_keeps_ahead_of_its_teacher(teacher, most, expected):
-    assert centre_momentum(teacher, most) == pytest.approx(expected)
+def test_center_momentum_follows_that_of_the_teacher(teacher, most, expected):
+    assert center_momentum(teacher, most) == pytest.approx(expected)
 
 
-def test_redundancy_costs_the_same_whatever_the_width():
-    for width in (512, 1024, 8192):
-        config = replace(TASKS["barlow_twins"].task, projection=width)
-        game = config.build(small_backbone(), Facts(9, 3, pictures, 16))
-        assert game.redundancy * width == pytest.approx(0.0051 * 8192)
+def test_redundancy_costs_the_same_for_any_projection_dim():
+    for dim in (512, 1024, 8192):
+        config = replace(TASKS["barlow_twins"].task, projection_dim=dim)
+        pretext_task = config.build(small_backbone(), DataInfo(9, 3, make_images, 16))
+        assert pretext_task.redundancy_weight * dim == pytest.approx(0.0051 * 8192)
 
 
 @pytest.mark.parametrize("hidden", [16, 512, 2048])
-def test_a_narrow_prototype_head_keeps_its_bottleneck_alive(hidden):
+def test_a_small_prototype_head_keeps_the_scale_of_its_bottleneck(hidden):
     torch.manual_seed(0)
     head, seen = PrototypeHead(64, 8, hidden, 32), []
     head.linears[-1].register_forward_hook(lambda module, given, made: seen.append(made))
     head(torch.randn(16, 64))
     assert 0.1 < float(seen[0].detach().square().mean().sqrt()) < 2, (
-        "a vector near 0, scaled to length 1, blows gradients up"
+        "scaling a vector near 0 to length 1 makes gradients explode"
     )
 
 
-class Watched(torch.nn.Module):
-    """A backbone that keeps what it says."""
+class Recorder(torch.nn.Module):
+    """A backbone that records its outputs."""
 
     def __init__(self, backbone):
         super().__init__()
-        self.backbone, self.said = backbone, []
+        self.backbone, self.outputs = backbone, []
 
     def forward(self, *args, **kwargs):
-        self.said.append(self.backbone(*args, **kwargs))
-        return self.said[-1]
+        self.outputs.append(self.backbone(*args, **kwargs))
+        return self.outputs[-1]
 
 
 @pytest.mark.parametrize("task", ["simclr", "moco_v3", "byol", "simsiam", "barlow_twins", "vicreg", "swav", "dino",
                                   "ibot", "dinov2", "lejepa", "diet"])  # fmt: skip
-def test_spread_is_that_of_the_pooled_features_of_first_views(task):
-    learner = small_learner(task)
-    watched = Watched(learner.backbone)
-    views = learner.task.views(Batch(pictures(5), torch.arange(5)), Draws(0, torch.arange(5)))
-    metrics = learner.task(watched, views, CLOCK).metrics
-    assert metrics["spread"] == pytest.approx(float(spread(watched.said[0].pooled[:5])))
+def test_feature_std_is_that_of_the_pooled_features_of_first_views(task):
+    module = small_train_module(task)
+    recorder = Recorder(module.backbone)
+    views = module.task.make_views(Batch(make_images(5), torch.arange(5)), SampleRNG(0, torch.arange(5)))
+    metrics = module.task(recorder, views, CLOCK).metrics
+    assert metrics["feature_std"] == pytest.approx(float(batch_feature_std(recorder.outputs[0].pooled[:5])))

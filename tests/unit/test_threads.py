@@ -1,48 +1,48 @@
-"""Threads of our own leave torch's alone."""
+"""Thread pools do not change the number of torch's threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from headway.data import loader
-from headway.data.loader import Loader
-from headway.threads import pool, threads
+from headway.data.sampling import loader
+from headway.data.sampling.loader import Loader
+from headway.utils.threads import thread_executor, torch_threads
 
 
 def in_new_thread() -> int:
-    with ThreadPoolExecutor(1) as plain:
-        return plain.submit(torch.get_num_threads).result()
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(torch.get_num_threads).result()
 
 
-def test_a_pool_keeps_torch_to_one_thread_in_each_of_its_own_and_leaves_everything_as_it_was():
-    with threads(2):
-        with pool(3, "three") as made:
-            found = [made.submit(torch.get_num_threads) for _ in range(9)]
-            assert {one.result() for one in found} == {1}
+def test_an_executor_runs_torch_single_threaded_and_restores_the_setting():
+    with torch_threads(2):
+        with thread_executor(3, "three") as executor:
+            futures = [executor.submit(torch.get_num_threads) for _ in range(9)]
+            assert {future.result() for future in futures} == {1}
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == in_new_thread() == 2
 
 
-def test_pools_within_one_another_and_errors_leave_everything_as_it_was():
-    with threads(2):
-        with pytest.raises(ZeroDivisionError), pool(1, "outer") as outer:
+def test_nested_executors_and_errors_restore_the_setting():
+    with torch_threads(2):
+        with pytest.raises(ZeroDivisionError), thread_executor(1, "outer") as outer:
 
             def inner() -> int:
-                with pool(1, "inner") as made:
-                    return made.submit(torch.get_num_threads).result()
+                with thread_executor(1, "inner") as executor:
+                    return executor.submit(torch.get_num_threads).result()
 
             assert outer.submit(inner).result() == 1
             raise ZeroDivisionError
         assert torch.get_num_threads() == in_new_thread() == 2
 
 
-def test_pictures_are_gathered_by_one_thread_while_training_keeps_its_own(monkeypatch):
-    seen = []
+def test_batches_are_gathered_in_one_thread_while_training_keeps_its_threads(monkeypatch):
+    counts = []
     gather = loader.Batch
-    monkeypatch.setattr(loader, "Batch", lambda *given: seen.append(torch.get_num_threads()) or gather(*given))
-    with threads(2):
-        for _ in Loader(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), seed=0, batch=4).batches(0, 3):
+    monkeypatch.setattr(loader, "Batch", lambda *given: counts.append(torch.get_num_threads()) or gather(*given))
+    with torch_threads(2):
+        for _ in Loader(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), seed=0, batch_size=4).batches(0, 3):
             assert torch.get_num_threads() == 2
-        assert seen == [1, 1, 1]
+        assert counts == [1, 1, 1]
         assert torch.get_num_threads() == in_new_thread() == 2

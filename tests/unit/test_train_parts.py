@@ -5,37 +5,45 @@ import dataclasses
 import pytest
 import torch
 
+from headway.backbones.input_size import choose_view_size, storage_side
 from headway.config import NO_DECAY, Optim, Rule
-from headway.data.picked import Picked
-from headway.errors import HeadwayError, unknown
+from headway.data.dataset.channel_statistics import channel_statistics
+from headway.data.dataset.subset import ImageSubset
+from headway.errors import HeadwayError, unknown_name_error
 from headway.pretext import TASKS, find_recipe
-from headway.protocol import Clock
+from headway.protocol import TrainingClock
 from headway.schedule import cosine, warmup_cosine
-from headway.train import planning
-from headway.train.choices import steps_for
-from headway.train.job import Job, main_size, seconds_of, stored_side
-from headway.train.optim import load_state_by_name, make_optimizer, set_rates, state_by_name
-from headway.train.planning import channel_statistics
-from tests.small import pictures, small_learner
+from headway.train.config import PretrainConfig
+from headway.train.engine.optimizer import load_state_by_name, make_optimizer, set_lr_and_weight_decay, state_by_name
+from headway.train.plan import make_plan as planning
+from headway.train.plan.autotune import steps_in_budget
+from headway.utils.duration import parse_duration
+from tests.small import make_images, small_train_module
 
 
 def test_every_vector_is_spared_decay_and_every_matrix_is_not():
-    learner = small_learner("dino")
-    optimizer = make_optimizer(learner, Optim())
-    names = {id(p): name for name, p in learner.named_parameters()}
-    spared = {names[id(p)] for group in optimizer.param_groups if group["decay"] == 0 for p in group["params"]}
-    decayed = {names[id(p)] for group in optimizer.param_groups if group["decay"] == 1 for p in group["params"]}
-    assert {n for n, p in learner.named_parameters() if p.requires_grad} == spared | decayed
-    assert all(learner.get_parameter(n).ndim > 1 for n in decayed)
+    module = small_train_module("dino")
+    optimizer = make_optimizer(module, Optim())
+    names = {id(p): name for name, p in module.named_parameters()}
+    spared = {names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 0 for p in group["params"]}
+    decayed = {names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 1 for p in group["params"]}
+    assert {n for n, p in module.named_parameters() if p.requires_grad} == spared | decayed
+    assert all(module.get_parameter(n).ndim > 1 for n in decayed)
     assert "backbone.positions" in spared and "backbone.class_token" in spared and "backbone.norm.weight" in spared
     assert "backbone.blocks.0.attention.qkv.weight" in decayed or any("attention" in n for n in decayed)
 
 
 def test_rates_follow_clock_and_first_matching_rule():
     module = torch.nn.ModuleDict({"head": torch.nn.Linear(2, 2), "body": torch.nn.Linear(2, 2)})
-    optim = Optim(lr=0.1, weight_decay=0.2, warmup=0.5, final=0.0, rules=(Rule("head", rate=3.0, decay=0.5), *NO_DECAY))
+    optim = Optim(
+        lr=0.1,
+        weight_decay=0.2,
+        warmup_fraction=0.5,
+        min_lr_ratio=0.0,
+        rules=(Rule("head", lr_scale=3.0, wd_scale=0.5), *NO_DECAY),
+    )
     optimizer = make_optimizer(module, optim)
-    set_rates(optimizer, optim, 256, Clock(0, 3, 0.0))  # a quarter through: half of the warm-up
+    set_lr_and_weight_decay(optimizer, optim, 256, TrainingClock(0, 3, 0.0))  # a quarter through: half of the warm-up
     by_parameter = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     assert by_parameter[id(module["head"].weight)]["lr"] == pytest.approx(0.15)
     assert by_parameter[id(module["head"].bias)]["weight_decay"] == pytest.approx(0.1)
@@ -50,7 +58,7 @@ def test_schedules():
 
 
 def test_peak_grows_with_the_batch_then_with_its_root():
-    assert Optim(lr=1.0).peak(128) == 0.5 and Optim(lr=1.0).peak(4096) == 8.0
+    assert Optim(lr=1.0).peak_lr(128) == 0.5 and Optim(lr=1.0).peak_lr(4096) == 8.0
 
 
 @pytest.mark.parametrize("bad", [{"lr": float("nan")}, {"lr": -1.0}, {"weight_decay": float("inf")}, {"warmup": 1.0}])
@@ -60,8 +68,8 @@ def test_optim_refuses_numbers_that_are_none(bad):
 
 
 def test_moments_travel_by_name():
-    first, second = small_learner("rotation"), small_learner("rotation", seed=1)
-    optimizers = [make_optimizer(learner, Optim()) for learner in (first, second)]
+    first, second = small_train_module("rotation"), small_train_module("rotation", seed=1)
+    optimizers = [make_optimizer(module, Optim()) for module in (first, second)]
     for p in first.parameters():
         p.grad = torch.ones_like(p)
     optimizers[0].step()
@@ -75,44 +83,48 @@ def test_moments_travel_by_name():
     ("text", "seconds"), [("90s", 90), ("2m", 120), ("1h30m", 5400), ("15", 15), (4, 4), ("1.5m", 90)]
 )
 def test_durations(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "soon", "-3s", "2d"])
 def test_durations_that_are_none(text):
     with pytest.raises(HeadwayError, match="duration"):
-        seconds_of(text)
+        parse_duration(text)
 
 
-def job(**choices):
-    return Job(task="rotation", recipe=TASKS["rotation"], **choices)
+def config(**choices):
+    return PretrainConfig(task="rotation", recipe=TASKS["rotation"], **choices)
 
 
 def test_sizes():
-    assert main_size(32, job()) == (32, 4) and main_size(64, job()) == (64, 8) and main_size(375, job()) == (224, 16)
-    assert main_size(99, job()) == (96, 16) and main_size(500, job(size=96)) == (96, 8)
-    assert main_size(64, job(backbone="timm:resnet18")) == (64, 0)
-    assert stored_side(375, 224, 1.5) == 336 and stored_side(240, 224, 1.5) == 240 and stored_side(20, 32, 1.5) == 32
+    assert choose_view_size(32) == (32, 4) and choose_view_size(64) == (64, 8) and choose_view_size(375) == (224, 16)
+    assert choose_view_size(99) == (96, 16) and choose_view_size(500, size=96) == (96, 8)
+    assert choose_view_size(64, backbone="timm:resnet18") == (64, 0)
+    assert storage_side(375, 224, 1.5) == 336 and storage_side(240, 224, 1.5) == 240 and storage_side(20, 32, 1.5) == 32
     with pytest.raises(HeadwayError, match="multiple"):
-        main_size(64, job(size=50))
+        choose_view_size(64, size=50)
     with pytest.raises(HeadwayError, match="2 x 2"):
-        main_size(6, job())
+        choose_view_size(6)
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"epochs": float("nan")}, {"budget": -1.0}, {"steps": 3, "epochs": 2.0}])
-def test_jobs_that_cannot_be(bad):
+def test_contradictory_configs_are_refused(bad):
     with pytest.raises(HeadwayError, match=next(iter(bad))):
-        job(**bad)
+        config(**bad)
 
 
 def test_budgets_keep_their_steps_while_they_fit():
-    assert steps_for(100, 1.0, None) == 100 and steps_for(100, 1.0, 97) == 97 and steps_for(100, 1.0, 80) == 100
-    assert steps_for(-5, 1.0, None) == 1
+    assert (
+        steps_in_budget(100, 1.0, None) == 100
+        and steps_in_budget(100, 1.0, 97) == 97
+        and steps_in_budget(100, 1.0, 80) == 100
+    )
+    assert steps_in_budget(-5, 1.0, None) == 1
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_channel_statistics_are_those_of_all_values_at_once(deep):
-    images = pictures(50)
+    images = make_images(50)
     images = images[:, :1].float().div(255) * 1e-2 + 0.9 if deep else images
     found, values = channel_statistics(images), images.double() / (1 if deep else 255)
     assert found.channels == images.shape[1]
@@ -121,9 +133,9 @@ def test_channel_statistics_are_those_of_all_values_at_once(deep):
 
 
 def test_few_pictures_at_a_time_are_widened_for_channel_statistics():
-    images, asked = pictures(100), []
+    images, asked = make_images(100), []
 
-    class Watched(Picked):
+    class Watched(ImageSubset):
         def __getitem__(self, index):
             asked.append(len(index))
             return super().__getitem__(index)
@@ -133,7 +145,7 @@ def test_few_pictures_at_a_time_are_widened_for_channel_statistics():
 
 
 def test_unknown_names_suggest_the_nearest():
-    assert "did you mean rotation" in str(unknown("task", "rotatoin", TASKS))
+    assert "did you mean rotation" in str(unknown_name_error("task", "rotatoin", TASKS))
     for bad in ("rotatoin", "a+b", "no_such_module:RECIPE", "json:dumps"):
         with pytest.raises(HeadwayError):
             find_recipe(bad)
@@ -155,4 +167,4 @@ def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
 )
 def test_features_are_looked_at_as_often_as_it_costs_little(processes, count, batch, steps, monkeypatch):
     monkeypatch.setattr(planning, "world", lambda: processes)
-    assert planning.between_looks(count, batch) == steps
+    assert planning.monitor_interval(count, batch) == steps

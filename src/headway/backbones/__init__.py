@@ -1,1 +1,1 @@
-"""Networks that are kept: our ViT and any timm model, by name, in and out of files."""
+"""Backbones: our ViT and any timm model, built by name, saved to files and loaded from them."""

@@ -1,4 +1,4 @@
-"""Stems: from pixels to one token a patch."""
+"""Stems: they turn pixels into one token a patch."""
 
 from itertools import pairwise
 
@@ -11,22 +11,22 @@ from headway.nn.batch_norm import BatchNorm
 
 
 class LinearStem(nn.Module):
-    """Cut into patches, one linear map for all: B C H W -> B N D.
+    """Split the image into patches and apply one linear map to each: B C H W -> B N D.
 
-    A strided convolution computes the same; on a processor it takes a third longer.
+    A strided convolution computes the same, but takes a third longer on a CPU.
 
     Args:
-        channels: C.
-        width: D.
-        patch_size: Pixels a side.
+        in_channels: C.
+        embed_dim: D.
+        patch_size: Side of a patch in pixels.
     """
 
-    overlaps = False
+    overlapping = False
 
-    def __init__(self, channels: int, width: int, patch_size: int):
+    def __init__(self, in_channels: int, embed_dim: int, patch_size: int):
         super().__init__()
         self.patch_size = patch_size
-        self.project = nn.Linear(channels * patch_size**2, width)
+        self.project = nn.Linear(in_channels * patch_size**2, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B N D."""
@@ -37,117 +37,116 @@ class LinearStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """3x3 convolutions of stride 2 down to the patch, then 1x1: B C H W -> B N D.
+    """3x3 convolutions of stride 2 down to the patch grid, then a 1x1 convolution: B C H W -> B N D.
 
     Xiao et al., "Early convolutions help transformers see better", 2021 (https://arxiv.org/abs/2106.14881), with a
-    layer norm over each pixel's channels in place of batch norm, so that no picture depends on its batch. Neighbouring
-    tokens share pixels: hide pixels before, not tokens after.
+    layer norm over the channels of each pixel in place of batch norm, so that no image depends on its batch.
+    Neighboring tokens share pixels, so masking must replace pixels before the stem, not tokens after it.
 
     Args:
-        channels: C.
-        width: D.
-        patch_size: Pixels a side; a power of two.
+        in_channels: C.
+        embed_dim: D; half of the patch size must divide it.
+        patch_size: Side of a patch in pixels; a power of two.
 
     Raises:
-        HeadwayError: For a patch size that is no power of two from 2 on, or a width that it leaves too few channels.
+        HeadwayError: The patch size is no power of two from 2 on, or half of it does not divide ``embed_dim``.
     """
 
-    overlaps = True
+    overlapping = True
 
-    def __init__(self, channels: int, width: int, patch_size: int):
+    def __init__(self, in_channels: int, embed_dim: int, patch_size: int):
         super().__init__()
-        halvings = halvings_of(patch_size)
-        if width % 2 ** (halvings - 1):
+        halvings = num_halvings(patch_size)
+        if embed_dim % 2 ** (halvings - 1):
             raise HeadwayError(
-                f"a convolutional stem doubles its channels from halving to halving: half the patch size "
-                f"{patch_size} must divide the width {width}; or take stem='linear'"
+                f"a convolutional stem doubles its channels with each halving: half the patch size {patch_size} "
+                f"must divide embed_dim {embed_dim}; or take stem='linear'"
             )
-        widths = [channels, *[width >> (halvings - 1 - step) for step in range(halvings)]]
+        widths = [in_channels, *[embed_dim >> (halvings - 1 - step) for step in range(halvings)]]
         pairs = list(pairwise(widths))
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False) for a, b in pairs)
         self.norms = nn.ModuleList(nn.LayerNorm(b, eps=1e-6) for _, b in pairs)
-        self.project = nn.Linear(width, width)
+        self.project = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B N D."""
-        x = x.contiguous(
-            memory_format=torch.channels_last
-        )  # a third faster on a processor: the norm runs over channels
-        for convolve, norm in zip(self.convolutions, self.norms, strict=True):
-            x = F.relu(norm(convolve(x).permute(0, 2, 3, 1)))  # B H/2 W/2 C
+        # Channels last is a third faster on a CPU, since the norm runs over channels.
+        x = x.contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x).permute(0, 2, 3, 1)))  # B H/2 W/2 C
             x = x.permute(0, 3, 1, 2)  # B C H/2 W/2
         return self.project(x.permute(0, 2, 3, 1).flatten(1, 2))  # B N D
 
 
 class ResidualStem(nn.Module):
-    """A small residual network down to the patch, so that few tokens and few blocks are left to do: B C H W -> B N D.
+    """A small residual network down to the patch grid, for ViTs of few tokens and few blocks: B C H W -> B N D.
 
     He et al., "Deep residual learning for image recognition", 2016 (https://arxiv.org/abs/1512.03385); before a
-    transformer as in Dosovitskiy et al. 2021 (their hybrid). Its batch norms, over all processes, tie the pictures of a
-    batch together. Neighbouring tokens share pixels: hide pixels before, not tokens after.
+    transformer as in the hybrid of Dosovitskiy et al. 2021. Its batch norms, over all processes, couple the images of a
+    batch. Neighboring tokens share pixels, so masking must replace pixels before the stem, not tokens after it.
 
     Args:
-        channels: C.
-        width: D.
-        patch_size: Pixels a side; a power of two.
-        first: Channels of the first convolution; they double with each halving, and the last one leaves D.
+        in_channels: C.
+        embed_dim: D.
+        patch_size: Side of a patch in pixels; a power of two.
+        base_channels: Channels of the first convolution; each block doubles them, and the last one outputs D.
 
     Raises:
-        HeadwayError: For a patch size that is no power of two from 2 on.
+        HeadwayError: The patch size is no power of two from 2 on.
     """
 
-    overlaps = True
+    overlapping = True
 
-    def __init__(self, channels: int, width: int, patch_size: int, first: int = 16):
+    def __init__(self, in_channels: int, embed_dim: int, patch_size: int, base_channels: int = 16):
         super().__init__()
-        halvings = halvings_of(patch_size)
-        early = max(halvings - 3, 0)  # large patches are of large pictures, whose every pixel costs too much
-        self.enter = nn.Conv2d(channels, first, 3, stride=2**early, padding=1, bias=False)
-        self.norm = BatchNorm(first)
-        widths = [first * 2**halving for halving in range(halvings - early)] + [width]
+        halvings = num_halvings(patch_size)
+        early = max(halvings - 3, 0)  # large patches mean large images, where full resolution would cost too much
+        self.conv1 = nn.Conv2d(in_channels, base_channels, 3, stride=2**early, padding=1, bias=False)
+        self.norm = BatchNorm(base_channels)
+        widths = [base_channels * 2**halving for halving in range(halvings - early)] + [embed_dim]
         self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
-        self.project = nn.Linear(width, width)
+        self.project = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B N D."""
         x = x.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.norm(self.enter(x)))  # B first H W, or less for large patches
+        x = F.relu(self.norm(self.conv1(x)))  # B base_channels H W, or lower for large patches
         for block in self.blocks:
             x = block(x)  # B C H/2 W/2
         return self.project(x.permute(0, 2, 3, 1).flatten(1, 2))  # B N D
 
 
 class ResidualBlock(nn.Module):
-    """relu(two 3x3 convolutions + the input), at half the side: B C H W -> B C' H/2 W/2.
+    """relu(two 3x3 convolutions + shortcut of the input), at half the resolution: B C H W -> B C' H/2 W/2.
 
     Args:
-        before: C.
-        after: C'.
+        in_channels: C.
+        out_channels: C'.
     """
 
-    def __init__(self, before: int, after: int):
+    def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.convolve1 = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
-        self.norm1 = BatchNorm(after)
-        self.convolve2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.norm2 = BatchNorm(after)
-        self.shortcut = nn.Conv2d(before, after, 1, bias=False)
-        self.norm3 = BatchNorm(after)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        self.norm1 = BatchNorm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = BatchNorm(out_channels)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm3 = BatchNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """B C H W -> B C' H/2 W/2."""
-        branch = F.relu(self.norm1(self.convolve1(x)))
-        branch = self.norm2(self.convolve2(branch))
+        branch = F.relu(self.norm1(self.conv1(x)))
+        branch = self.norm2(self.conv2(branch))
         return F.relu(branch + self.norm3(self.shortcut(F.avg_pool2d(x, 2))))
 
 
-def halvings_of(patch_size: int) -> int:
-    """How often a picture is halved until a patch is left. Raises HeadwayError for no power of two from 2 on."""
+def num_halvings(patch_size: int) -> int:
+    """Return log2 of the patch size. Raises HeadwayError unless it is a power of two from 2 on."""
     halvings = patch_size.bit_length() - 1
     if patch_size < 2 or patch_size != 2**halvings:
         raise HeadwayError(
-            f"a convolutional stem halves the picture until a patch is left: patch size {patch_size} must be a power "
-            "of two; or take stem='linear'"
+            f"a convolutional stem halves the resolution down to one pixel a patch: patch size {patch_size} must be a "
+            "power of two; or take stem='linear'"
         )
     return halvings
 

@@ -1,8 +1,8 @@
-"""Any model of timm as a backbone.
+"""Any timm model as a backbone.
 
-Masked patches are painted in one colour before the network sees them, which is sound for convolutions and for tokens
-alike. Parameters that features don't depend on (classifiers and what stands before them) are cut. Dropout and dropped
-paths are switched off: timm draws them from a generator that no seed of a run reaches.
+The pixels of masked patches are replaced by one color before the network, which is right for convolutions and for
+tokens alike. Parameters that features do not depend on (classifiers and the layers before them) are removed. Dropout
+and drop-path are disabled, since timm draws their masks from a generator that the seed of a run does not control.
 
 Wightman, "PyTorch image models", 2019 (https://github.com/huggingface/pytorch-image-models).
 """
@@ -14,157 +14,158 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from headway.backbones.prepare import Prepare, grid_of, paint
-from headway.backbones.timm_surgery import (
-    begin_small,
-    create,
-    cut_after_features,
-    cut_unused,
-    inputs_of,
-    last_feature,
+from headway.backbones.input_normalizer import InputNormalizer, mask_pixels, patch_grid
+from headway.backbones.timm_build import (
+    create_timm_model,
+    input_spec_of,
+    last_feature_info,
+    remove_classifier,
+    remove_unused,
+    use_cifar_stem,
 )
 from headway.errors import HeadwayError
-from headway.nn.batch_norm import sync_batch_norms
-from headway.protocol import Features, Inputs
+from headway.nn.batch_norm import convert_sync_batch_norm
+from headway.protocol import Features, InputSpec
 
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """Which model of timm, and how it is cut."""
+    """Which timm model, and how it is adapted."""
 
     model: str
-    """Its name in timm, without "timm:"."""
+    """Name of the model in timm, without "timm:"."""
     size: int = 64
-    """Side in pixels of the pictures it is made for."""
-    pool: Literal["mean", "class"] = "mean"
-    """What stands for the picture: the mean of the patches, or the first prefix token."""
-    small: bool = False
-    """ResNets only: begin at full resolution (3x3, stride 1, no pooling), for pictures of up to 64 pixels or so."""
-    inputs: Inputs | None = None
-    """How pictures are normalised; None means as timm says for this model."""
+    """Side in pixels of the images for which it is built."""
+    pooling: Literal["mean", "class"] = "mean"
+    """Pooled features: the mean of the patches, or the first prefix token."""
+    cifar_stem: bool = False
+    """ResNets only: start at full resolution (3x3, stride 1, no pooling), for images of up to about 64 pixels."""
+    input_spec: InputSpec | None = None
+    """How images are normalized; None means timm's values for this model."""
 
 
 class TimmBackbone(nn.Module):
-    """A backbone (see ``headway.protocol.Backbone``) around a timm model; a map's cells count as its patches.
+    """A backbone (see ``headway.protocol.Backbone``) around a timm model; cells of a feature map count as patches.
 
     Args:
-        config: Which model.
-        pretrained: Fetch timm's weights, through timm.
+        config: Which model, and how it is adapted.
+        pretrained: Whether timm downloads its weights.
 
     Raises:
-        HeadwayError: Where the model can't take such pictures, gives no features of a known shape, or isn't a ResNet
-            though ``small`` is asked for.
+        HeadwayError: The model cannot process such images, its features have an unknown shape, or it is no ResNet
+            although ``cifar_stem`` is set.
     """
 
     def __init__(self, config: TimmConfig, pretrained: bool = False):
         super().__init__()
-        model, self.any_size = create(config.model, config.size, config.inputs, pretrained)
-        self.config, self.inputs = config, config.inputs or inputs_of(model)
-        self.patch_size = int(last_feature(model)["reduction"])
-        if config.small:
-            begin_small(model, config.model)
+        model, self.accepts_any_size = create_timm_model(config.model, config.size, config.input_spec, pretrained)
+        self.config, self.input_spec = config, config.input_spec or input_spec_of(model)
+        self.patch_size = int(last_feature_info(model)["reduction"])
+        if config.cifar_stem:
+            use_cifar_stem(model, config.model)
             self.patch_size //= 4
-        self.prepare = Prepare(self.inputs)
-        self.network: Any = sync_batch_norms(model)
-        self.finish = cut_after_features(model)
-        self.prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self.input_normalizer = InputNormalizer(self.input_spec)
+        self.network: Any = convert_sync_batch_norm(model)
+        self.final_layer = remove_classifier(model)
+        self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        self.tokens, self.embed_dim = self._try_out()
-        if config.pool == "class" and not (self.tokens and self.prefix_tokens):
-            raise HeadwayError(f"{self.name} has no class token to pool; take pool='mean'")
-        self.fill_dim = self.inputs.channels
-        deep = self.tokens and hasattr(model, "blocks") and hasattr(model, "forward_intermediates")
+        self.outputs_tokens, self.embed_dim = self._probe_outputs()
+        if config.pooling == "class" and not (self.outputs_tokens and self.num_prefix_tokens):
+            raise HeadwayError(f"{self.name} has no class token; take pooling='mean'")
+        self.mask_value_dim = self.input_spec.channels
+        deep = self.outputs_tokens and hasattr(model, "blocks") and hasattr(model, "forward_intermediates")
         self.depth = len(model.blocks) if deep else 0
-        self.can = frozenset({"mask", "layers"} if deep else {"mask"})
+        self.supports = frozenset({"mask", "return_layers"} if deep else {"mask"})
 
     @property
     def name(self) -> str:
-        """As typed on the command line."""
+        """The name on the command line."""
         return f"timm:{self.config.model}"
 
     def forward(
         self,
         images: Tensor,
         *,
-        keep: Tensor | None = None,
+        keep_indices: Tensor | None = None,
         mask: Tensor | None = None,
-        fill: Tensor | None = None,
-        place: bool = True,
-        layers: Sequence[int] = (),
+        mask_value: Tensor | None = None,
+        use_pos_embed: bool = True,
+        return_layers: Sequence[int] = (),
     ) -> Features:
         """Compute features; arguments and result are those of ``headway.protocol.Backbone``.
 
-        Convolutional networks take any height and width where there is no mask.
+        Convolutional networks accept any height and width where there is no mask.
 
         Raises:
-            HeadwayError: For pictures that the network can't take, or what ``can`` doesn't name.
-            ValueError: For ``mask``, ``fill`` or ``layers`` that don't fit.
+            HeadwayError: The network cannot process such images, or ``supports`` does not name an argument in use.
+            ValueError: ``mask``, ``mask_value`` or ``return_layers`` does not fit.
         """
-        asked = {"keep": keep is not None, "place": not place, "layers": bool(layers)}
-        refused = [word for word, used in asked.items() if used and word not in self.can]
+        requested = {
+            "keep_indices": keep_indices is not None,
+            "use_pos_embed": not use_pos_embed,
+            "return_layers": bool(return_layers),
+        }
+        refused = [name for name, used in requested.items() if used and name not in self.supports]
         if refused:
-            raise HeadwayError(
-                f"{self.name} can't {' or '.join(refused)}; it can only {' and '.join(sorted(self.can))}"
-            )
-        x = self.prepare(images, next(self.network.parameters()).dtype)  # B C H W
-        if not self.any_size and x.shape[-2:] != (self.config.size,) * 2:
+            supported = " and ".join(sorted(self.supports))
+            raise HeadwayError(f"{self.name} does not support {' or '.join(refused)}; it supports only {supported}")
+        x = self.input_normalizer(images, next(self.network.parameters()).dtype)  # B C H W
+        if not self.accepts_any_size and x.shape[-2:] != (self.config.size,) * 2:
             given = " x ".join(map(str, x.shape[-2:]))
             raise HeadwayError(f"{self.name} was built for {self.config.size} x {self.config.size} pixels, got {given}")
         if mask is not None:
-            x = paint(x, mask, self.patch_size, fill)
-        return self._token_features(x, layers) if self.tokens else self._map_features(x)
+            x = mask_pixels(x, mask, self.patch_size, mask_value)
+        return self._token_features(x, return_layers) if self.outputs_tokens else self._map_features(x)
 
     def _map_features(self, x: Tensor) -> Features:
-        """Of a network that ends in a map."""
+        """Features of a network whose output is a map."""
         features = self.network.forward_features(x)  # B D rows columns, or B rows columns D
         features = features.permute(0, 3, 1, 2) if self.channels_last else features  # B D rows columns
-        pooled = self.finish(features.mean((2, 3), keepdim=True)).flatten(1)  # B D
-        patches = self.finish(features)  # B D rows columns
+        pooled = self.final_layer(features.mean((2, 3), keepdim=True)).flatten(1)  # B D
+        patches = self.final_layer(features)  # B D rows columns
         rows, columns = patches.shape[-2:]
         prefix = patches.new_zeros(x.shape[0], 0, self.embed_dim)  # B 0 D
         return Features(pooled, patches.flatten(2).transpose(1, 2), prefix, (rows, columns))
 
-    def _token_features(self, x: Tensor, layers: Sequence[int]) -> Features:
-        """Of a network that ends in tokens."""
-        grid, outputs = grid_of(x, self.patch_size), {}
-        if layers:
-            wanted = [self._layer(number) for number in layers]
-            prefixed = {"return_prefix_tokens": True} if self.prefix_tokens else {}
-            tokens, between = self.network.forward_intermediates(
-                x, indices=sorted(set(wanted)), output_fmt="NLC", **prefixed
-            )
-            if self.prefix_tokens:
-                between = [torch.cat([prefix, patches], 1) for patches, prefix in between]  # B P+N D
-            outputs = dict(zip(sorted(set(wanted)), between, strict=True))
-            layers = wanted
+    def _token_features(self, x: Tensor, return_layers: Sequence[int]) -> Features:
+        """Features of a network whose output is tokens."""
+        grid, outputs = patch_grid(x, self.patch_size), {}
+        if return_layers:
+            return_layers = [self._layer_index(layer) for layer in return_layers]
+            indices = sorted(set(return_layers))
+            options = {"return_prefix_tokens": True} if self.num_prefix_tokens else {}
+            tokens, intermediates = self.network.forward_intermediates(x, indices=indices, output_fmt="NLC", **options)
+            if self.num_prefix_tokens:
+                intermediates = [torch.cat([prefix, patches], 1) for patches, prefix in intermediates]  # B P+N D
+            outputs = dict(zip(indices, intermediates, strict=True))
         else:
             tokens = self.network.forward_features(x)  # B P+N D
-        prefix, patches = self.finish(tokens).split([self.prefix_tokens, grid[0] * grid[1]], 1)  # B P D, B N D
-        mean = self.finish(tokens[:, self.prefix_tokens :].mean(1))  # B D
-        pooled = prefix[:, 0] if self.config.pool == "class" else mean  # B D
-        return Features(pooled, patches, prefix, grid, tuple(outputs[number] for number in layers))
+        prefix, patches = self.final_layer(tokens).split([self.num_prefix_tokens, grid[0] * grid[1]], 1)  # B P D, B N D
+        mean = self.final_layer(tokens[:, self.num_prefix_tokens :].mean(1))  # B D
+        pooled = prefix[:, 0] if self.config.pooling == "class" else mean  # B D
+        return Features(pooled, patches, prefix, grid, tuple(outputs[layer] for layer in return_layers))
 
-    def _layer(self, number: int) -> int:
-        if not -self.depth <= number < self.depth:
-            raise ValueError(f"{self.name} has layers 0..{self.depth - 1} (or -1 for the last), got {number}")
-        return number % self.depth
+    def _layer_index(self, layer: int) -> int:
+        if not -self.depth <= layer < self.depth:
+            raise ValueError(f"{self.name} has layers 0..{self.depth - 1} (or -1 for the last), got {layer}")
+        return layer % self.depth
 
-    def _try_out(self) -> tuple[bool, int]:
-        """Run once, to see whether tokens come out and of what width, and cut parameters that nothing depends on."""
+    def _probe_outputs(self) -> tuple[bool, int]:
+        """Run once to find whether the output is tokens and how wide it is, and remove parameters without effect."""
         training, side = self.network.training, self.config.size
-        self.network.eval()  # batch norms keep their statistics
+        self.network.eval()  # batch norms must not update their statistics
         try:
             with torch.enable_grad():
-                features = self.network.forward_features(torch.zeros(1, self.inputs.channels, side, side))
+                features = self.network.forward_features(torch.zeros(1, self.input_spec.channels, side, side))
                 width = features.shape[1 if features.dim() == 4 and not self.channels_last else -1]
-                (features.sum() + sum(parameter.sum() for parameter in self.finish.parameters())).backward()
+                (features.sum() + sum(parameter.sum() for parameter in self.final_layer.parameters())).backward()
         except (AssertionError, RuntimeError, ValueError) as error:
             raise HeadwayError(
-                f"{self.name} can't take pictures of {side} x {side} pixels: {error}; take another size"
+                f"{self.name} cannot process images of {side} x {side} pixels: {error}; take another size"
             ) from error
         if features.dim() not in (3, 4):
-            raise HeadwayError(f"{self.name} gives features of shape {tuple(features.shape)}, not a map or tokens")
-        cut_unused(self.network)
+            raise HeadwayError(f"{self.name} outputs {tuple(features.shape)} features, neither a map nor tokens")
+        remove_unused(self.network)
         self.zero_grad()
         self.network.train(training)
         return features.dim() == 3, int(width)

@@ -1,4 +1,4 @@
-"""The vision transformer: cut the picture into patches, make each a token, let the tokens look at one another.
+"""The vision transformer: embed image patches as tokens that attend to one another.
 
 Dosovitskiy et al., "An image is worth 16x16 words", 2021 (https://arxiv.org/abs/2010.11929); registers from Darcet et
 al., "Vision transformers need registers", 2024 (https://arxiv.org/abs/2309.16588).
@@ -13,59 +13,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.backbones.positions import sine_positions, stretch
-from headway.backbones.prepare import IMAGENET, Prepare, check_inputs, check_patches, grid_of, paint
+from headway.backbones.input_normalizer import (
+    IMAGENET_INPUT,
+    InputNormalizer,
+    check_input_spec,
+    check_patch_tensor,
+    mask_pixels,
+    patch_grid,
+)
+from headway.backbones.pos_embed import interpolate_pos_embed, sincos_pos_embed
 from headway.backbones.stem import STEMS
-from headway.draws import keep_mask
-from headway.errors import HeadwayError, unknown
+from headway.errors import HeadwayError, unknown_name_error
+from headway.nn.attention_utils import resolve_head_dim
 from headway.nn.block import Block
-from headway.nn.rotary import Turns, check_head_width, grid_angles
-from headway.nn.shapes import head_width_of
-from headway.protocol import Features, Inputs
+from headway.nn.rotary import Rope, check_rope_head_dim, rope_angles
+from headway.protocol import Features, InputSpec
+from headway.rng import dropout_mask
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Every choice of a ViT."""
+    """Configuration of a ViT."""
 
-    width: int = 192
-    """D, of every token; 4 divides it."""
+    embed_dim: int = 192
+    """D, width of every token; divisible by 4."""
     depth: int = 12
-    """Blocks."""
-    attention_heads: int = 3
-    """Attentions side by side in a block; must divide the width."""
+    """Number of blocks."""
+    num_heads: int = 3
+    """Attention heads of a block; must divide ``embed_dim``."""
     patch_size: int = 8
-    """Pixels a side of a patch."""
+    """Side of a patch in pixels."""
     size: int = 64
-    """Side in pixels of the pictures that the table of positions is made for; others stretch it."""
+    """Side in pixels of the images for which position embeddings are learned; other sizes interpolate them."""
     stem: Literal["linear", "conv", "residual"] = "linear"
-    """How pixels become tokens: one linear map, a few convolutions, or a small residual network."""
-    positions: Literal["learned", "rotary"] = "learned"
-    """How a token knows its place: a learned table is added once, or queries and keys are turned in each block."""
+    """How pixels become tokens: by one linear map, a few convolutions, or a small residual network."""
+    pos_embed: Literal["learned", "rotary"] = "learned"
+    """Position embedding: a learned table is added to the tokens, or each block rotates queries and keys (RoPE)."""
     class_token: bool = False
-    """Whether a learned token that stands for the whole picture goes with the patches."""
+    """Whether a learned token that represents the whole image precedes the patches."""
     registers: int = 0
-    """Learned tokens that stand for nothing, as room for attention to put things."""
+    """Number of further learned tokens without a patch, in which attention can store information."""
     drop_path: float = 0.0
-    """Chance that a branch of the last block is skipped for a picture in training; less before, 0 in the first."""
+    """Probability that training skips a branch of the last block for an image; it rises linearly from 0."""
     layer_scale: float | None = None
-    """Where the learned scale of each branch starts; None means no scale."""
+    """Initial value of the learned scale of each branch; None means no scale."""
     qk_norm: bool = False
-    """Whether queries and keys are normalised in each attention head, which keeps large networks steady."""
-    pool: Literal["mean", "class"] = "mean"
-    """What stands for the picture: the mean of the normalised patch tokens, or the class token."""
-    inputs: Inputs = IMAGENET
-    """How pictures are normalised, their channels, and whether they are greyed."""
+    """Whether queries and keys are normalized in each attention head, which stabilizes large networks."""
+    pooling: Literal["mean", "class"] = "mean"
+    """Pooled features: the mean of the normalized patch tokens, or the class token."""
+    input_spec: InputSpec = IMAGENET_INPUT
+    """How images are normalized, their number of channels, and whether they become grayscale."""
 
     def __post_init__(self) -> None:
-        check_inputs(self.inputs)
-        for name, low in (("width", 4), ("depth", 1), ("patch_size", 1), ("size", 1), ("registers", 0)):
+        check_input_spec(self.input_spec)
+        for name, low in (("embed_dim", 4), ("depth", 1), ("patch_size", 1), ("size", 1), ("registers", 0)):
             if getattr(self, name) < low:
                 raise HeadwayError(f"ViT {name} must be {low} or more, got {getattr(self, name)}")
-        if self.width % 4:
-            raise HeadwayError(f"ViT width must be divisible by 4 (two axes, sine and cosine), got {self.width}")
+        if self.embed_dim % 4:
+            raise HeadwayError(f"ViT embed_dim must be divisible by 4 (2 axes, sine and cosine), got {self.embed_dim}")
         if self.stem not in STEMS:
-            raise unknown("stem", self.stem, STEMS)
+            raise unknown_name_error("stem", self.stem, STEMS)
         if self.size % self.patch_size:
             low = self.size // self.patch_size * self.patch_size
             sizes = [str(side) for side in (low, low + self.patch_size) if side]
@@ -73,145 +80,150 @@ class ViTConfig:
                 f"size {self.size} is not divisible by patch size {self.patch_size}: take size {' or '.join(sizes)}, "
                 "or another patch size"
             )
-        head_width = head_width_of(self.width, self.attention_heads)
-        if self.positions not in ("learned", "rotary"):
-            raise unknown("positions", self.positions, ("learned", "rotary"))
-        if self.positions == "rotary":
-            check_head_width(head_width)
+        head_dim = resolve_head_dim(self.embed_dim, self.num_heads)
+        if self.pos_embed not in ("learned", "rotary"):
+            raise unknown_name_error("pos_embed", self.pos_embed, ("learned", "rotary"))
+        if self.pos_embed == "rotary":
+            check_rope_head_dim(head_dim)
         if not 0.0 <= self.drop_path < 1.0:
-            raise HeadwayError(f"ViT drop_path is a chance in [0, 1), got {self.drop_path}")
-        if self.pool not in ("mean", "class"):
-            raise unknown("pool", self.pool, ("mean", "class"))
-        if self.pool == "class" and not self.class_token:
-            raise HeadwayError("pool='class' needs class_token=True")
+            raise HeadwayError(f"ViT drop_path is a probability in [0, 1), got {self.drop_path}")
+        if self.pooling not in ("mean", "class"):
+            raise unknown_name_error("pooling", self.pooling, ("mean", "class"))
+        if self.pooling == "class" and not self.class_token:
+            raise HeadwayError("pooling='class' needs class_token=True")
 
 
 class ViT(nn.Module):
-    """A backbone (see ``headway.protocol.Backbone``) that can keep, mask, misplace and show its layers.
+    """A backbone (see ``headway.protocol.Backbone``) that supports every optional argument of the protocol.
 
     Args:
-        config: Every choice.
+        config: Its configuration.
     """
 
-    can = frozenset({"keep", "mask", "place", "layers"})
+    supports = frozenset({"keep_indices", "mask", "use_pos_embed", "return_layers"})
 
     def __init__(self, config: ViTConfig):
         super().__init__()
-        self.config, self.inputs = config, config.inputs
-        self.embed_dim, self.fill_dim, self.patch_size = config.width, config.width, config.patch_size
+        self.config, self.input_spec = config, config.input_spec
+        self.embed_dim, self.mask_value_dim, self.patch_size = config.embed_dim, config.embed_dim, config.patch_size
         self.depth = config.depth
-        self.drop_path = config.drop_path  # a teacher sets it to 0
+        self.drop_path = config.drop_path  # an EMA teacher sets it to 0
         side = config.size // config.patch_size
-        self.prepare = Prepare(config.inputs)
-        self.stem = STEMS[config.stem](config.inputs.channels, config.width, config.patch_size)
-        table = sine_positions(side, side, config.width) if config.positions == "learned" else None
-        self.positions = None if table is None else nn.Parameter(table)  # rows columns D
-        self.class_token = nn.Parameter(torch.empty(1, config.width)) if config.class_token else None
-        self.registers = nn.Parameter(torch.empty(config.registers, config.width)) if config.registers else None
+        self.input_normalizer = InputNormalizer(config.input_spec)
+        self.stem = STEMS[config.stem](config.input_spec.channels, config.embed_dim, config.patch_size)
+        table = sincos_pos_embed(side, side, config.embed_dim) if config.pos_embed == "learned" else None
+        self.pos_embed = None if table is None else nn.Parameter(table)  # rows columns D
+        self.class_token = nn.Parameter(torch.empty(1, config.embed_dim)) if config.class_token else None
+        self.registers = nn.Parameter(torch.empty(config.registers, config.embed_dim)) if config.registers else None
         self.blocks = nn.ModuleList(
-            Block(config.width, config.attention_heads, layer_scale=config.layer_scale, qk_norm=config.qk_norm)
+            Block(config.embed_dim, config.num_heads, layer_scale=config.layer_scale, qk_norm=config.qk_norm)
             for _ in range(config.depth)
         )
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        initialise(self)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=1e-6)
+        init_weights(self)
 
     @property
     def name(self) -> str:
-        """As typed on the command line, where its sizes have a name."""
-        sizes = (self.config.width, self.config.depth, self.config.attention_heads)
-        return next((name for name in SIZES if SIZES[name] == sizes), f"ViT {sizes[0]}x{sizes[1]}")
+        """The name on the command line, where these sizes have one."""
+        sizes = (self.config.embed_dim, self.config.depth, self.config.num_heads)
+        return next((name for name in VIT_SIZES if VIT_SIZES[name] == sizes), f"ViT {sizes[0]}x{sizes[1]}")
 
     def forward(
         self,
         images: Tensor,
         *,
-        keep: Tensor | None = None,
+        keep_indices: Tensor | None = None,
         mask: Tensor | None = None,
-        fill: Tensor | None = None,
-        place: bool = True,
-        layers: Sequence[int] = (),
+        mask_value: Tensor | None = None,
+        use_pos_embed: bool = True,
+        return_layers: Sequence[int] = (),
     ) -> Features:
         """Compute features; arguments and result are those of ``headway.protocol.Backbone``.
 
         Raises:
-            HeadwayError: For pictures that the network can't take.
-            ValueError: For ``keep``, ``mask``, ``fill`` or ``layers`` that don't fit.
+            HeadwayError: The network cannot process such images.
+            ValueError: ``keep_indices``, ``mask``, ``mask_value`` or ``return_layers`` does not fit.
         """
-        wanted = [self._layer(number) for number in layers]
-        x = self.prepare(images, self.norm.weight.dtype)  # B C H W
-        grid = grid_of(x, self.patch_size)
-        if keep is not None:
-            check_patches("keep", keep, x.shape[0])
-        tokens = self._tokens(x, grid, keep, mask, fill)  # B N D
-        if self.positions is not None:
-            positions = stretch(self.positions, grid)  # N D
-            tokens = tokens + (positions if place else positions * 0.0)  # times 0: every parameter keeps a gradient
-        if keep is not None:
-            tokens = tokens.gather(1, keep[..., None].expand(-1, -1, self.embed_dim))  # B K D
+        layers = [self._layer_index(layer) for layer in return_layers]
+        x = self.input_normalizer(images, self.norm.weight.dtype)  # B C H W
+        grid = patch_grid(x, self.patch_size)
+        if keep_indices is not None:
+            check_patch_tensor("keep_indices", keep_indices, x.shape[0])
+        tokens = self._embed_patches(x, grid, keep_indices, mask, mask_value)  # B N D
+        if self.pos_embed is not None:
+            positions = interpolate_pos_embed(self.pos_embed, grid)  # N D
+            tokens = tokens + (positions if use_pos_embed else positions * 0.0)  # times 0 keeps a gradient (for DDP)
+        if keep_indices is not None:
+            tokens = tokens.gather(1, keep_indices[..., None].expand(-1, -1, self.embed_dim))  # B K D
         prefix = [p.expand(x.shape[0], -1, -1) for p in (self.class_token, self.registers) if p is not None]  # B P D
         tokens = torch.cat([*prefix, tokens], 1) if prefix else tokens  # B P+N D
-        ahead = sum(p.shape[1] for p in prefix)
-        turns = self._turns(grid, ahead, keep) if self.positions is None and place else None
+        num_prefix = sum(p.shape[1] for p in prefix)
+        rope = self._rope(grid, num_prefix, keep_indices) if self.pos_embed is None and use_pos_embed else None
         outputs = []
-        for block, drop in zip(self.blocks, self._drops(tokens), strict=True):
-            tokens = block(tokens, drop, turns)
+        for block, scales in zip(self.blocks, self._drop_path_scales(tokens), strict=True):
+            tokens = block(tokens, scales, rope)
             outputs.append(tokens)
         tokens = self.norm(tokens)
-        patches = tokens[:, ahead:]  # B N D
-        pooled = tokens[:, 0] if self.config.pool == "class" else patches.mean(1)  # B D
-        return Features(pooled, patches, tokens[:, :ahead], grid, tuple(outputs[number] for number in wanted))
+        patches = tokens[:, num_prefix:]  # B N D
+        pooled = tokens[:, 0] if self.config.pooling == "class" else patches.mean(1)  # B D
+        return Features(pooled, patches, tokens[:, :num_prefix], grid, tuple(outputs[layer] for layer in layers))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile block by block: all share one program, and keys of the state dict stay as they are."""
+        """Compile block by block: all blocks share one program, and the keys of the state dict do not change."""
         for block in self.blocks:
             block.compile(*args, **kwargs)
 
-    def _layer(self, number: int) -> int:
-        if not -len(self.blocks) <= number < len(self.blocks):
-            raise ValueError(f"there are layers 0..{len(self.blocks) - 1} (or -1 for the last), got {number}")
-        return number % len(self.blocks)
+    def _layer_index(self, layer: int) -> int:
+        if not -len(self.blocks) <= layer < len(self.blocks):
+            raise ValueError(f"there are layers 0..{len(self.blocks) - 1} (or -1 for the last), got {layer}")
+        return layer % len(self.blocks)
 
-    def _tokens(
-        self, x: Tensor, grid: tuple[int, int], keep: Tensor | None, mask: Tensor | None, fill: Tensor | None
+    def _embed_patches(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        keep_indices: Tensor | None,
+        mask: Tensor | None,
+        mask_value: Tensor | None,
     ) -> Tensor:
-        """B N D: a token a patch, from which nothing of a dropped or masked patch can be told."""
+        """B N D: one token a patch; no token depends on the content of a dropped or masked patch."""
         if mask is not None:
-            check_patches("mask", mask, len(x), math.prod(grid))
-        if self.stem.overlaps and (keep is not None or mask is not None):
-            hidden = x.new_zeros(len(x), math.prod(grid), dtype=torch.bool) if mask is None else mask  # B N
-            if keep is not None:
-                hidden = hidden | torch.ones_like(hidden).scatter(1, keep, False)  # B N
-            x = paint(x, hidden, self.patch_size)
+            check_patch_tensor("mask", mask, len(x), math.prod(grid))
+        if self.stem.overlapping and (keep_indices is not None or mask is not None):
+            masked = x.new_zeros(len(x), math.prod(grid), dtype=torch.bool) if mask is None else mask  # B N
+            if keep_indices is not None:
+                masked = masked | torch.ones_like(masked).scatter(1, keep_indices, False)  # B N
+            x = mask_pixels(x, masked, self.patch_size)
         tokens = self.stem(x)  # B N D
         if mask is None:
             return tokens
-        if fill is None:
+        if mask_value is None:
             return tokens.masked_fill(mask[..., None], 0.0)
-        if fill.shape != (self.fill_dim,):
-            raise ValueError(f"fill must hold {self.fill_dim} numbers, got {tuple(fill.shape)}")
-        return torch.where(mask[..., None], fill.to(tokens.dtype), tokens)
+        if mask_value.shape != (self.mask_value_dim,):
+            raise ValueError(f"mask_value must hold {self.mask_value_dim} numbers, got {tuple(mask_value.shape)}")
+        return torch.where(mask[..., None], mask_value.to(tokens.dtype), tokens)
 
-    def _turns(self, grid: tuple[int, int], ahead: int, keep: Tensor | None) -> Turns:
-        """Rotary positions of all tokens; the ``ahead`` prefix tokens before them stand nowhere and are not turned."""
-        trained, head_width = self.config.size // self.patch_size, self.config.width // self.config.attention_heads
-        angles = grid_angles(grid, trained, head_width, like=self.norm.weight)  # N d/2
-        angles = angles[None] if keep is None else angles[keep]  # 1 N d/2, or B K d/2
-        angles = F.pad(angles, (0, 0, ahead, 0))[:, None]  # 1 1 T d/2, or B 1 T d/2
+    def _rope(self, grid: tuple[int, int], num_prefix_tokens: int, keep_indices: Tensor | None) -> Rope:
+        """Rotary position embedding of all tokens; prefix tokens have no position and are not rotated."""
+        train_grid_size, head_dim = self.config.size // self.patch_size, self.embed_dim // self.config.num_heads
+        angles = rope_angles(grid, train_grid_size, head_dim, like=self.norm.weight)  # N d/2
+        angles = angles[None] if keep_indices is None else angles[keep_indices]  # 1 N d/2, or B K d/2
+        angles = F.pad(angles, (0, 0, num_prefix_tokens, 0))[:, None]  # 1 1 T d/2, or B 1 T d/2
         return angles.cos(), angles.sin()
 
-    def _drops(self, tokens: Tensor) -> list[tuple[Tensor, Tensor] | None]:
+    def _drop_path_scales(self, tokens: Tensor) -> list[tuple[Tensor, Tensor] | None]:
         """Drop-path factors (B,) for the two branches of each block; None where nothing is dropped."""
         rates = [self.drop_path * block / max(len(self.blocks) - 1, 1) for block in range(len(self.blocks))]
         if not self.training:
             return [None] * len(rates)
-        factors = [keep_mask(len(tokens), rate, 2, device=tokens.device) if rate else None for rate in rates]  # B 2
+        factors = [dropout_mask(len(tokens), rate, 2, device=tokens.device) if rate else None for rate in rates]  # B 2
         return [None if factor is None else (factor[:, 0], factor[:, 1]) for factor in factors]
 
 
-def initialise(vit: ViT) -> None:
-    """Xavier-uniform linear maps (Glorot and Bengio 2010), zero biases, small tokens.
+def init_weights(vit: ViT) -> None:
+    """Initialize linear maps Xavier-uniformly (Glorot and Bengio 2010), biases with zeros, tokens with small values.
 
-    Queries, keys and values are three maps in one matrix and start as three, so do the attention heads' outputs.
+    Queries, keys and values are three maps in one matrix, and each is initialized as a map of its own.
     """
     for name, part in vit.named_modules():
         if isinstance(part, nn.Linear):
@@ -223,7 +235,7 @@ def initialise(vit: ViT) -> None:
             nn.init.trunc_normal_(token, std=0.02)
 
 
-SIZES = {
+VIT_SIZES = {
     "vit_pico": (128, 2, 4),
     "vit_nano": (96, 4, 3),
     "vit_micro": (128, 6, 4),
@@ -232,4 +244,4 @@ SIZES = {
     "vit_base": (768, 12, 12),
     "vit_large": (1024, 24, 16),
 }
-"""Width, depth and attention heads by name."""
+"""``embed_dim``, ``depth`` and ``num_heads`` by name."""

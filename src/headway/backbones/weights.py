@@ -1,4 +1,4 @@
-"""Weights of a backbone in one safetensors file that also says how to build it. Nothing pickled is ever read."""
+"""Save a backbone to one safetensors file with its configuration, and load it. Nothing pickled is ever read."""
 
 import hashlib
 import json
@@ -9,65 +9,65 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from headway.backbones.load import architecture, from_architecture
+from headway.backbones.build import from_config, to_config
 from headway.errors import HeadwayError
-from headway.files import write_whole
+from headway.utils.files import atomic_write
 
-FILE = "model.safetensors"
-KEY = "headway"
+WEIGHTS_FILE = "model.safetensors"
+METADATA_KEY = "headway"
 
 
 def save_backbone(backbone: nn.Module, path: str | Path) -> None:
-    """Write weights and architecture; whoever reads ``path`` meets the old file or the new one, never half of one.
+    """Write weights and configuration atomically: a reader of ``path`` sees the old file or the complete new one.
 
     Args:
-        backbone: One that ``build_backbone`` made.
-        path: The file to write, or to replace.
+        backbone: A backbone from ``build_backbone``.
+        path: The file to write or replace.
 
     Raises:
-        HeadwayError: Where it can't be written (no space, no such folder).
+        HeadwayError: The file cannot be written (no space, no such folder).
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    metadata = {KEY: json.dumps(architecture(backbone))}
-    write_whole(Path(path), lambda temporary: save_file(state, temporary, metadata=metadata))
+    metadata = {METADATA_KEY: json.dumps(to_config(backbone))}
+    atomic_write(Path(path), lambda temporary: save_file(state, temporary, metadata=metadata))
 
 
-def digest_of(network: nn.Module) -> str:
-    """SHA-256 of a backbone's description and of every weight: whether it is still the one that was known."""
-    found = hashlib.sha256(json.dumps(architecture(network)).encode())
-    for name, tensor in network.state_dict().items():
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+def weights_sha256(backbone: nn.Module) -> str:
+    """Return the SHA-256 of a backbone's configuration and weights, which identifies it."""
+    digest = hashlib.sha256(json.dumps(to_config(backbone)).encode())
+    for name, tensor in backbone.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_backbone(path: str | Path) -> nn.Module:
-    """Read a backbone back: same architecture, same dtype, in evaluation mode, on the processor.
+    """Load a backbone with its configuration and dtype, in evaluation mode, on the CPU.
 
     Args:
-        path: A file from ``save_backbone``, or a run folder that holds one.
+        path: A file from ``save_backbone``, or a run folder that contains one.
 
     Raises:
-        HeadwayError: Where there is none, it is damaged, or it isn't Headway's.
+        HeadwayError: There is no such file, it is damaged, or Headway did not write it.
     """
     path = Path(path)
-    file = path / FILE if path.is_dir() else path
+    file = path / WEIGHTS_FILE if path.is_dir() else path
     if not file.is_file():
-        raise HeadwayError(f"no weights at {file}: give a run folder or a {FILE} that headway wrote")
+        raise HeadwayError(f"no weights at {file}: give a run folder or a {WEIGHTS_FILE} that headway wrote")
     try:
         with safe_open(file, framework="pt") as opened:
-            described = (opened.metadata() or {}).get(KEY)
+            description = (opened.metadata() or {}).get(METADATA_KEY)
             names = opened.keys()
             state = {name: opened.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise HeadwayError(f"cannot read {file}: {error}; is it a whole safetensors file?") from error
-    if described is None:
-        raise HeadwayError(f"{file} doesn't say what network its weights are for: it isn't a backbone from headway")
+        raise HeadwayError(f"cannot read {file}: {error}; is it a complete safetensors file?") from error
+    if description is None:
+        raise HeadwayError(f"{file} does not describe the network of its weights: it is not a backbone from headway")
     try:
-        backbone = from_architecture(json.loads(described))
+        backbone = from_config(json.loads(description))
         backbone.to(_dtype(state)).load_state_dict(state)
     except (json.JSONDecodeError, RuntimeError) as error:
-        raise HeadwayError(f"the weights in {file} don't fit the network it describes: {error}") from error
+        raise HeadwayError(f"the weights in {file} do not fit the network that it describes: {error}") from error
     return backbone.eval()
 
 

@@ -1,82 +1,85 @@
-"""The command line: pick the verb, then let its own file say what it takes. ``headway --help`` imports no torch."""
+"""The command line: ``main`` finds the verb, and the verb's file defines its options.
+
+``headway --help`` imports no torch.
+"""
 
 import io
 import sys
 import time
 
 VERBS = {
-    "demo": "the main job on embedded data: pretrain, change the head, say what it was worth",
-    "tasks": "what pretext tasks there are",
-    "check": "look at pictures before anything is trained on them",
-    "show": "see a pretext game: what is dealt, which labels are generated, what a network answers",
-    "pretrain": "train a backbone on unlabelled pictures",
-    "transfer": "change the output layer: from a run and labelled pictures to a classifier",
-    "predict": "name what is in pictures, with a classifier",
+    "demo": "run everything on synthetic or labeled images: pretrain, transfer, compare with training from scratch",
+    "tasks": "list the pretext tasks",
+    "check": "check a data set before training: unreadable files, duplicates, leakage, shapes, classes",
+    "show": "show a pretext task: its views, its generated targets and a network's predictions",
+    "pretrain": "train a backbone on unlabeled images",
+    "transfer": "train a classifier on labeled images, from a run's backbone and a new output layer",
+    "predict": "classify images",
     "export": "write a classifier or a backbone as one file that runs without Headway (ONNX, torch.export)",
-    "embed": "write the features of pictures",
-    "compare": "the verdict: which task helped, by how much, or that nobody can tell",
-    "curve": "accuracy against labels a class, beside from scratch and untrained",
-    "cluster": "k-means on raw pixels, untrained and pretrained features",
-    "rank": "order runs without labels",
-    "attend": "see what a vision transformer attends to, and what each attention head is worth",
+    "embed": "write the features of images",
+    "compare": "compare pretext tasks with training from scratch, with a confidence interval",
+    "curve": "plot accuracy against labels per class, for pretrained, from scratch and untrained",
+    "cluster": "cluster images by k-means on raw pixels, untrained and pretrained features",
+    "rank": "order runs by their features, without labels",
+    "attend": "show attention maps of a vision transformer, and the importance of each attention head",
 }
-_started: float | None = None
+_start_time: float | None = None
 
 
-def command_started() -> float:
-    """When the work began, by ``time.perf_counter``: the command's start, or now for a call from Python."""
-    return time.perf_counter() if _started is None else _started
+def command_start_time() -> float:
+    """The time at which the command started, by ``time.perf_counter``; now for a call from Python."""
+    return time.perf_counter() if _start_time is None else _start_time
 
 
 def usage() -> str:
-    """What ``headway --help`` prints."""
+    """The text of ``headway --help``."""
     lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
     return "\n".join([
         "usage: headway VERB ...", "",
-        "Learn from pictures that nobody labelled, then change the head.", "",
+        "Self-supervised pretraining on unlabeled images, and transfer to a classifier with few labels.", "",
         "verbs:", *lines, "",
-        "  headway VERB --help says what a verb takes, with an example; --version prints the version.",
+        "  headway VERB --help lists the options of a verb, with an example; --version prints the version.",
     ])  # fmt: skip
 
 
-def _print_anything() -> None:
-    """Let what a terminal cannot show, bytes of a file's name that are no text among it, be printed as escapes."""
+def _escape_unprintable() -> None:
+    """Print characters that the terminal cannot encode, such as undecodable bytes of a file name, as escapes."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a caller may have put others in their place
+        if isinstance(stream, io.TextIOWrapper):  # a caller may have replaced the streams
             stream.reconfigure(errors="backslashreplace")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run one verb. Returns the exit code: 0 done, 2 bad input (one line on standard error), 130 interrupted."""
-    global _started
-    _started = time.perf_counter()
-    _print_anything()
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
+    global _start_time
+    _start_time = time.perf_counter()
+    _escape_unprintable()
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
-    if arguments[0] == "--version":
-        from headway import __version__
+    if argv[0] == "--version":
+        from headway._version import __version__
 
         print(f"headway {__version__}")
         return 0
-    from headway.errors import HeadwayError, unknown
+    from headway.errors import HeadwayError, unknown_name_error
 
-    verb, *rest = arguments
+    verb, *rest = argv
     try:
         if verb not in VERBS:
-            raise unknown("verb", verb, VERBS, hint="(headway --help lists them)")
-        from headway.cli.run import run_verb
+            raise unknown_name_error("verb", verb, VERBS, hint="(headway --help lists them)")
+        from headway.cli.dispatch import run_verb
 
         return run_verb(verb, rest)
     except HeadwayError as error:
         print(f"headway {verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:  # a run that was saved says where, and by which signal it ended
+    except KeyboardInterrupt as stop:  # a saved run names its checkpoint and the signal's exit code
         from headway.distributed import rank
 
         if rank() == 0:
             print(f"headway {verb}: interrupted; {stop}".rstrip("; "), file=sys.stderr)
         return int(getattr(stop, "code", 130))
     finally:
-        _started = None
+        _start_time = None

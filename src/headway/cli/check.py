@@ -1,4 +1,4 @@
-"""``headway check``: look at pictures before anything is trained on them."""
+"""``headway check``: inspects a data set before training."""
 
 from pathlib import Path
 from typing import Any
@@ -6,22 +6,21 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli.screen import counting
-from headway.data.check import inspect
-from headway.data.form import MOST_CHANNELS, Form
+from headway.backbones.input_size import choose_view_size, storage_side
+from headway.cli.console import progress_bar
+from headway.data.dataset.sample_stats import SampleStats, compute_sample_stats
+from headway.data.decoding.pixel_format import MAX_CHANNELS, PixelFormat
+from headway.data.inspection.scan import scan
 from headway.data.open import open_source
-from headway.data.source import Source
-from headway.data.survey import Survey, survey
-from headway.downstream.classifier import refuse_existing
+from headway.data.sources.base import Source
 from headway.errors import HeadwayError
-from headway.files import write_text
 from headway.pretext import find_recipe
-from headway.reports.check import Looked, facts, findings, leakage, plainly
-from headway.reports.check_page import SHOWN, THUMBNAIL, write_check_page
-from headway.train.job import Job, main_size, stored_side
+from headway.reports.data_check import ScannedDataset, escape_unprintable, find_leakage, findings, summarize
+from headway.reports.data_check_html import MAX_THUMBNAILS, THUMBNAIL_SIDE, check_html
+from headway.utils.files import refuse_existing, write_text
 
-LINES = 5
-"""Names that are printed of each kind; --json and the page have more."""
+MAX_NAMES_PRINTED = 5
+"""File names printed of each kind of finding; --json and the page hold more."""
 
 
 def check(
@@ -29,148 +28,160 @@ def check(
     *,
     test: str | Path | Source | None = None,
     out: str | Path | None = None,
-    pictures: bool = True,
+    thumbnails: bool = True,
     channels: int = 0,
 ) -> dict[str, Any]:
-    """Look at pictures before anything is trained on them: what they are, what is broken, what is there twice.
+    """Check images before training: formats and sizes, unreadable files, duplicates, leakage into the test set.
 
-    Exit code 0: nothing to see to; 1: findings; 2: nothing readable.
+    Exit code 0: no findings; 1: findings; 2: no readable image.
 
     Example: headway check photos --test photos-to-test-on --out check.html
 
     Args:
-        data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV with a column "file", one picture.
-        test: Pictures to test on later: none of them should be among the data.
-        out: An HTML page to write that holds everything; it must not exist.
-        pictures: Whether the page shows pictures.
-        channels: Channels of the data set; 0: as most pictures have. With N, N equal pages of a TIFF are one picture.
+        data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV with a column "file", one image.
+        test: Images of a test set: none of them should be among the data.
+        out: The HTML page to write; it must not exist.
+        thumbnails: Whether the page shows images.
+        channels: Channels of the data set; 0: as most images have. With N, N equal pages of a TIFF are one image.
 
     Returns:
-        files, read, skipped (file, reason), notes (file, note), findings, and counts of what the pictures are.
+        files, read, skipped (file, reason), notes (file, note), findings, and counts of formats, sizes, channels, ...
     """
     page = refuse_existing(Path(out)) if out is not None else None
     if page and page.suffix != ".html":
-        raise HeadwayError(f"--out '{out}' does not end in .html, the one format that check writes")
-    source = open_source(data, labelled=None)
-    surveyed = _survey(source, channels)
-    form = surveyed.form if surveyed else Form(channels or 3)
-    looked = _look("checking", data, source, form, SHOWN if page and pictures else 0)
-    answer = facts(looked)
-    tested = None
+        raise HeadwayError(f"--out '{out}' does not end in .html, the only format that check writes")
+    source = open_source(data, labeled=None)
+    stats = _try_sample_stats(source, channels)
+    pixel_format = stats.pixel_format if stats else PixelFormat(channels or 3)
+    scanned = _scan("checking", data, source, pixel_format, MAX_THUMBNAILS if page and thumbnails else 0)
+    result = summarize(scanned)
+    scanned_test = None
     if test is not None:
-        tested = _look("checking the test set", test, open_source(test, labelled=None), form, 0)
-        answer |= {"test": facts(tested), "leakage": leakage(looked, tested)}
-    answer |= {"kept": _kept(surveyed), "findings": findings(answer), "out": None if page is None else str(page)}
+        scanned_test = _scan("checking the test set", test, open_source(test, labeled=None), pixel_format, 0)
+        result |= {"test": summarize(scanned_test), "leakage": find_leakage(scanned, scanned_test)}
+    result |= {
+        "pretrain_storage": _storage_note(stats),
+        "findings": findings(result),
+        "out": None if page is None else str(page),
+    }
     if page:
-        write_text(page, write_check_page(answer, looked, tested, pictures))
-    return answer
+        write_text(page, check_html(result, scanned, scanned_test, thumbnails))
+    return result
 
 
-def exit_code(answer: dict[str, Any]) -> int:
-    """0 clean, 1 findings, 2 nothing readable."""
-    return 2 if not answer["read"] else 1 if answer["findings"] else 0
+def exit_code(result: dict[str, Any]) -> int:
+    """0: no findings; 1: findings; 2: no readable image."""
+    return 2 if not result["read"] else 1 if result["findings"] else 0
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer: counts, then what somebody should look at."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the counts, then the findings with example files."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
-    for part, title in ((answer, ""), (answer.get("test"), "test set: ")):
+    for part, title in ((result, ""), (result.get("test"), "test set: ")):
         if part:
             for line in summary(part):
                 print(title + line)
-    if answer["kept"]:
-        print(answer["kept"])
+    if result["pretrain_storage"]:
+        print(result["pretrain_storage"])
     print("")
-    for sentence in answer["findings"]:
-        print(f"- {plainly(sentence)}")
-    for title, names in _examples(answer):
+    for sentence in result["findings"]:
+        print(f"- {escape_unprintable(sentence)}")
+    for title, names in _examples(result):
         print(f"\n{title}")
-        for name in names[:LINES]:
+        for name in names[:MAX_NAMES_PRINTED]:
             print(f"  {name}")
-        if len(names) > LINES:
-            print(f"  ... and {len(names) - LINES:,} more" + ("" if answer["out"] else " (--json names them all)"))
-    if not answer["findings"]:
-        print("Nothing to see to.")
-    if answer["out"]:
-        print(f"\nThe page is {answer['out']}")
+        if len(names) > MAX_NAMES_PRINTED:
+            hint = "" if result["out"] else " (--json names them all)"
+            print(f"  ... and {len(names) - MAX_NAMES_PRINTED:,} more{hint}")
+    if not result["findings"]:
+        print("No findings.")
+    if result["out"]:
+        print(f"\nThe page is {result['out']}")
 
 
-def summary(part: dict[str, Any]) -> list[str]:
-    """What the pictures are, in a few lines."""
-    left = len(part["skipped"]) - part["unreadable"]
-    lines = [f"{part['read']:,} pictures read of {part['files']:,} files in {part['data']}; "
-             f"{part['unreadable']:,} unreadable, {left:,} passed over"]  # fmt: skip
-    if not part["read"]:
+def summary(data_facts: dict[str, Any]) -> list[str]:
+    """The counts of one data set, in a few lines."""
+    ignored = len(data_facts["skipped"]) - data_facts["unreadable"]
+    lines = [f"{data_facts['read']:,} images read of {data_facts['files']:,} files in {data_facts['data']}; "
+             f"{data_facts['unreadable']:,} unreadable, {ignored:,} ignored"]  # fmt: skip
+    if not data_facts["read"]:
         return lines
-    width, height = part["sizes"]["width"], part["sizes"]["height"]
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in part["formats"].items())
+    width, height = data_facts["sizes"]["width"], data_facts["sizes"]["height"]
+    formats = ", ".join(f"{name} {count:,}" for name, count in data_facts["formats"].items())
     lines.append(
-        f"{kinds}; {width['least']} to {width['most']} pixels wide (median {width['median']:g}), "
-        f"{height['least']} to {height['most']} high (median {height['median']:g})"
+        f"{formats}; {width['min']} to {width['max']} pixels wide (median {width['median']:g}), "
+        f"{height['min']} to {height['max']} high (median {height['median']:g})"
     )
-    channels = ", ".join(f"{count:,} of {number}" for number, count in part["channels"].items())
-    bits = ", ".join(f"{count:,} of {number}" for number, count in part["bits"].items())
-    mean, std = (" ".join(f"{value:.3f}" for value in part[name]) for name in ("mean", "std"))
-    lines.append(f"channels: {channels}; bits a channel: {bits}; mean {mean}, deviation {std} (white is 1)")
-    if part["orientation"]:
-        lines.append(f"turned upright by EXIF: {sum(part['orientation'].values()):,}")
-    if part["classes"]:
-        counts = part["classes"].values()
-        lines.append(f"{len(counts)} classes of {min(counts):,} to {max(counts):,} pictures")
-    if part["groups"]:
-        lines.append(f"{part['groups']:,} groups, which no split takes apart")
+    channels = ", ".join(f"{count:,} of {number}" for number, count in data_facts["channels"].items())
+    bits = ", ".join(f"{count:,} of {number}" for number, count in data_facts["bits"].items())
+    mean, std = (" ".join(f"{value:.3f}" for value in data_facts[name]) for name in ("mean", "std"))
+    lines.append(f"channels: {channels}; bits per channel: {bits}; mean {mean}, standard deviation {std} (white is 1)")
+    if data_facts["orientation"]:
+        lines.append(f"rotated or mirrored by their EXIF orientation: {sum(data_facts['orientation'].values()):,}")
+    if data_facts["classes"]:
+        counts = data_facts["classes"].values()
+        lines.append(f"{len(counts)} classes of {min(counts):,} to {max(counts):,} images")
+    if data_facts["groups"]:
+        lines.append(f"{data_facts['groups']:,} groups; a split keeps each group on one side")
     return lines
 
 
-def _survey(source: Source, channels: int) -> Survey | None:
-    """Size and form by a sample; none where nothing in it can be read (the pass will say why)."""
+def _try_sample_stats(source: Source, channels: int) -> SampleStats | None:
+    """Median size and pixel format of a sample; None where no image in it can be read (the scan then says why)."""
     try:
-        return survey(source, channels)
+        return compute_sample_stats(source, channels)
     except HeadwayError:
-        if not 0 <= channels <= MOST_CHANNELS:
+        if not 0 <= channels <= MAX_CHANNELS:
             raise
         return None
 
 
-def _look(title: str, data: str | Path | Source, source: Source, form: Form, shown: int) -> Looked:
-    count = min(shown, len(source))
-    places = [place * len(source) // count for place in range(count)]
-    with counting(title) as progress:
-        seen = inspect(source, form, show=places, side=THUMBNAIL, progress=progress)
-    return Looked(str(data) if isinstance(data, (str, Path)) else type(data).__name__, source, form, seen)
+def _scan(
+    description: str, data: str | Path | Source, source: Source, pixel_format: PixelFormat, num_thumbnails: int
+) -> ScannedDataset:
+    count = min(num_thumbnails, len(source))
+    indices = [i * len(source) // count for i in range(count)]
+    with progress_bar(description) as progress:
+        found = scan(source, pixel_format, thumbnail_indices=indices, thumbnail_side=THUMBNAIL_SIDE, progress=progress)
+    name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
+    return ScannedDataset(name, source, pixel_format, found)
 
 
-def _kept(surveyed: Survey | None) -> str:
-    """What a run with every default keeps of a picture."""
-    if surveyed is None:
+def _storage_note(stats: SampleStats | None) -> str:
+    """How a run with default options stores each image."""
+    if stats is None:
         return ""
-    job = Job(task="", recipe=find_recipe("simclr"))
     try:
-        size, _ = main_size(surveyed.natural, job)
+        size, _ = choose_view_size(stats.median_short_side)
     except HeadwayError as error:
-        return f"pretraining as it stands would refuse them: {error}"
-    side = stored_side(surveyed.natural, size, job.recipe.detail)
+        return f"pretraining with default options would refuse these images: {error}"
+    side = storage_side(stats.median_short_side, size, find_recipe("simclr").storage_scale)
     return (
         f"pretraining keeps the central square of each, stored at {side} x {side} pixels for views of {size} x {size}; "
         f"--size changes it"
     )
 
 
-def _examples(answer: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Names for a person to start with."""
-    unreadable = answer["skipped"][: answer["unreadable"]]
-    passed = answer["skipped"][answer["unreadable"] :]
-    leaked = answer.get("leakage") or {"exact": [], "near": []}
-    same = [" = ".join(map(plainly, family)) for family in answer["exact_duplicates"]]
-    near = [" ~ ".join(map(plainly, family)) for family in answer["near_duplicates"]]
-    both = [f"{plainly(row['test'])} {sign} {plainly(row['data'])}"
-            for sign, rows in (("=", leaked["exact"]), ("~", leaked["near"])) for row in rows]  # fmt: skip
+def _examples(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """File names of each kind of finding."""
+
+    def escaped(key: str) -> list[str]:
+        return list(map(escape_unprintable, result[key]))
+
+    def with_text(rows: list[dict[str, str]], key: str) -> list[str]:
+        return [f"{escape_unprintable(row['file'])}: {row[key]}" for row in rows]
+
+    unreadable, ignored = result["skipped"][: result["unreadable"]], result["skipped"][result["unreadable"] :]
+    leakage = result.get("leakage") or {"exact": [], "near": []}
+    exact = [" = ".join(map(escape_unprintable, family)) for family in result["exact_duplicates"]]
+    near = [" ~ ".join(map(escape_unprintable, family)) for family in result["near_duplicates"]]
+    in_both = [f"{escape_unprintable(row['test'])} {sign} {escape_unprintable(row['data'])}"
+               for sign, rows in (("=", leakage["exact"]), ("~", leakage["near"])) for row in rows]  # fmt: skip
     found = [
-        ("unreadable:", [f"{plainly(row['file'])}: {row['reason']}" for row in unreadable]),
-        ("passed over:", [f"{plainly(row['file'])}: {row['reason']}" for row in passed]),
-        ("equal in every pixel:", same), ("nearly alike:", near), ("in the test set and in the data:", both),
-        ("very small:", list(map(plainly, answer["tiny"]))), ("extreme shapes:", list(map(plainly, answer["extreme"]))),
-        ("hardly more than one colour:", list(map(plainly, answer["plain"]))),
-        ("notes:", [f"{plainly(row['file'])}: {row['note']}" for row in answer["notes"]]),
+        ("unreadable:", with_text(unreadable, "reason")), ("ignored:", with_text(ignored, "reason")),
+        ("exact duplicates (equal in every pixel):", exact), ("near-duplicates:", near),
+        ("in the test set and in the data:", in_both), ("very small:", escaped("tiny")),
+        ("extreme aspect ratio:", escaped("extreme_aspect")), ("nearly uniform color:", escaped("nearly_uniform")),
+        ("notes:", with_text(result["notes"], "note")),
     ]  # fmt: skip
     return [(title, names) for title, names in found if names]

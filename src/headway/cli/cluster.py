@@ -1,4 +1,4 @@
-"""``headway cluster``: what unsupervised learning alone makes of the pictures, with and without pretraining."""
+"""``headway cluster``: k-means clusters of the images, with and without pretraining, compared with their classes."""
 
 from pathlib import Path
 from statistics import mean, stdev
@@ -9,86 +9,90 @@ from rich.table import Table
 from torch import Tensor
 from tyro.conf import Positional
 
-from headway.cli.screen import counting, name_skipped
+from headway.cli.console import print_skipped, progress_bar
+from headway.data.dataset.image_store import build_store
+from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.open import open_source
-from headway.data.source import Source, evenly
-from headway.data.store import build_store
-from headway.downstream.features import extract
-from headway.downstream.swap import load_run, view_size
+from headway.data.sources.base import Source
+from headway.downstream.features.extract import extract_features
+from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
-from headway.measure.cluster import Agreement, agreement, kmeans
-from headway.verdict.trial import PIXEL, UNTRAINED, fresh, raw_pixels
+from headway.evaluation.methods import RAW_PIXELS, UNTRAINED, raw_pixels, reinitialize
+from headway.metrics.clustering import ClusteringScores, clustering_scores, kmeans
 
-MOST = 5000
-"""Pictures looked at, at most, evenly spread."""
+MAX_IMAGES = 5000
+"""Images clustered at most, evenly spaced over the data."""
 PRETRAINED = "pretrained"
 
 
 def cluster(
     run: Positional[str], *, data: str | Path | Source, repeats: int = 3, seed: int = 0
 ) -> dict[str, Any]:  # fmt: skip
-    """Cluster pictures by k-means on raw pixels, untrained and pretrained features; compare clusters with classes.
+    """Cluster images by k-means on raw pixels, untrained and pretrained features; compare clusters with classes.
 
-    Example: headway cluster runs/photos --data labelled
+    Example: headway cluster runs/photos --data labeled
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote, a file of weights, or timm:NAME (timm fetches its weights).
-        data: Labelled pictures; labels are used to judge the clusters, never to find them.
-        repeats: How often everything is done, each time with other starts (and another untrained network).
-        seed: Of the first time.
+        run: A run folder that ``headway pretrain`` wrote, a weights file, or timm:NAME (timm fetches its weights).
+        data: Labeled images; labels only score the clusters, k-means does not see them.
+        repeats: Repetitions, each with other initial centers (and another untrained network).
+        seed: Seed of the first repetition.
 
     Returns:
-        rows (name, nmi, ari, accuracy in per cent, spread: deviation of the accuracy over repeats), clusters, pictures.
+        rows (name, nmi, ari, accuracy in percent, accuracy_std: standard deviation over repeats), clusters, images,
+        repeats.
     """
     if repeats < 1:
         raise HeadwayError(f"--repeats must be 1 or more, got {repeats}")
     pretrained, _ = load_run(run)
-    size = view_size(pretrained)
-    source = open_source(data, labelled=True, like=pretrained)
-    with counting("decoding") as progress:
-        store = build_store(source, size, indices=evenly(len(source), MOST), progress=progress)
-    name_skipped(store.skipped)
+    size = input_size(pretrained)
+    source = open_source(data, labeled=True, backbone=pretrained)
+    with progress_bar("decoding") as progress:
+        store = build_store(source, size, indices=evenly_spaced_indices(len(source), MAX_IMAGES), progress=progress)
+    print_skipped(store.skipped)
     labels = store.labels
     if labels is None or len(labels.unique()) < 2:
-        raise HeadwayError("the pictures that could be read are of fewer than two classes; there is nothing to compare")
-    kinds = len(labels.unique())
+        raise HeadwayError("the readable images have fewer than two classes to compare clusters with")
+    num_classes = len(labels.unique())
 
-    def features(name: str, number: int) -> Tensor:
-        return fixed[name] if name in fixed else extract(fresh(pretrained, number), store.images, size)  # N D
+    def features(name: str, seed: int) -> Tensor:
+        if name in fixed:
+            return fixed[name]
+        return extract_features(reinitialize(pretrained, seed), store.images, size)  # N D
 
     rows: list[dict[str, Any]] = []
-    names = (PIXEL, UNTRAINED, PRETRAINED)
-    fixed = {PIXEL: raw_pixels(store.images), PRETRAINED: extract(pretrained, store.images, size)}
-    with counting("clustering") as progress:
+    names = (RAW_PIXELS, UNTRAINED, PRETRAINED)
+    fixed = {RAW_PIXELS: raw_pixels(store.images), PRETRAINED: extract_features(pretrained, store.images, size)}
+    with progress_bar("clustering") as progress:
         for name in names:
-            found: list[Agreement] = []
-            for number in range(seed, seed + repeats):
-                found.append(agreement(kmeans(features(name, number), kinds, number), labels))
-                progress(len(rows) * repeats + len(found), len(names) * repeats)
-            rows.append(_row(name, found))
-    return {"rows": rows, "clusters": kinds, "pictures": len(labels), "repeats": repeats}
+            scores: list[ClusteringScores] = []
+            for i in range(seed, seed + repeats):
+                scores.append(clustering_scores(kmeans(features(name, i), num_classes, i), labels))
+                progress(len(rows) * repeats + len(scores), len(names) * repeats)
+            rows.append(_row(name, scores))
+    return {"rows": rows, "clusters": num_classes, "images": len(labels), "repeats": repeats}
 
 
-def show(answer: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """Print the table."""
     console = Console(highlight=False, markup=False)
-    table = Table("k-means on", "NMI", "ARI", "matched, %")
-    for row in answer["rows"]:
-        spread = f" ± {row['spread']:.1f}" if row["spread"] is not None else ""
-        table.add_row(row["name"], f"{row['nmi']:.3f}", f"{row['ari']:.3f}", f"{row['accuracy']:.1f}{spread}")
+    table = Table("k-means on", "NMI", "ARI", "accuracy, %")
+    for row in result["rows"]:
+        std = f" ± {row['accuracy_std']:.1f}" if row["accuracy_std"] is not None else ""
+        table.add_row(row["name"], f"{row['nmi']:.3f}", f"{row['ari']:.3f}", f"{row['accuracy']:.1f}{std}")
     console.print(table)
     console.print(
-        f"{answer['pictures']:,} pictures in {answer['clusters']} clusters, as many as there are classes; means (and "
-        f"deviation) of {answer['repeats']}. No label was used to find them. Matched: right when clusters and classes "
-        f"are paired as well as can be; for classes of equal size chance is little over "
-        f"{100 / answer['clusters']:.1f} %.",
+        f"{result['images']:,} images in {result['clusters']} clusters, as many as there are classes; mean (and "
+        f"standard deviation) over {result['repeats']} repeats. K-means used no label. Accuracy: with the best "
+        f"one-to-one assignment of clusters to classes; for classes of equal size, chance is slightly above "
+        f"{100 / result['clusters']:.1f} %.",
         soft_wrap=True,
     )
 
 
-def _row(name: str, found: list[Agreement]) -> dict[str, Any]:
-    accuracies = [one.accuracy for one in found]
+def _row(name: str, scores: list[ClusteringScores]) -> dict[str, Any]:
+    accuracies = [score.accuracy for score in scores]
     return {
-        "name": name, "nmi": mean(one.nmi for one in found), "ari": mean(one.ari for one in found),
-        "accuracy": mean(accuracies), "spread": stdev(accuracies) if len(found) > 1 else None,
+        "name": name, "nmi": mean(score.nmi for score in scores), "ari": mean(score.ari for score in scores),
+        "accuracy": mean(accuracies), "accuracy_std": stdev(accuracies) if len(scores) > 1 else None,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""``headway demo``: the whole job at once, on drawn animals or on labelled pictures of your own."""
+"""``headway demo``: pretraining, transfer and a comparison with training from scratch, in one command."""
 
 import itertools
 import time
@@ -10,55 +10,56 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from headway import samples
-from headway.backbones.load import architecture, from_architecture
+from headway import synthetic
+from headway.backbones.build import from_config, to_config
+from headway.backbones.input_size import storage_side
 from headway.backbones.weights import load_backbone
-from headway.cli import command_started
-from headway.cli.keepsakes import LEFT, commands, draw_sheets
-from headway.cli.screen import counting, name_skipped, note
-from headway.data.arrays import Arrays
+from headway.cli import command_start_time
+from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.cli.demo_outputs import OUTPUT_FILES, next_commands, write_overview_images
+from headway.data.dataset.image_store import build_store, median_short_side, split_groups
+from headway.data.dataset.subset import subsample_evenly, subset
 from headway.data.open import open_source
-from headway.data.picked import pick
-from headway.data.source import Chosen, Source
-from headway.data.split import stratified_split
-from headway.data.store import build_store, groups_of, natural_size
-from headway.downstream.transfer import FINE_TUNE, FROM_SCRATCH
-from headway.downstream.tune import FineTune
-from headway.draws import seeded
+from headway.data.sampling.split import stratified_split
+from headway.data.sources.base import Source, SubsetSource
+from headway.data.sources.in_memory import ArraySource
+from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
 from headway.errors import HeadwayError
-from headway.files import write_json
-from headway.threads import threads
-from headway.train.auto import Advice, Situation, advise, situation
-from headway.train.job import Job, seconds_of, stored_side
-from headway.train.log import Bar, Sink
-from headway.train.planning import spread
-from headway.train.pool import keep_pool
-from headway.train.run import run_job
-from headway.verdict.afford import BATCH, affordable
-from headway.verdict.contest import LINEAR, Contest, probe_frozen
-from headway.verdict.gain import TUNED, judge
-from headway.verdict.trial import SCRATCH, UNTRAINED, at_rate
+from headway.evaluation.frozen_probes import PRETRAINED_LINEAR, ComparisonSetup, fit_frozen_probes
+from headway.evaluation.methods import SCRATCH, UNTRAINED, scale_lr
+from headway.evaluation.scratch_comparison import FINE_TUNED, compare_to_scratch
+from headway.evaluation.time_budget import LABEL_BATCH_SIZE, fit_time_budget
+from headway.rng import seeded
+from headway.train.config import PretrainConfig
+from headway.train.log.events import ProgressBar, Sink
+from headway.train.plan.auto import AutoChoice, AutoInputs, auto_inputs, choose_settings
+from headway.train.pretrain import run_pretraining
+from headway.train.run_dir.seen_images import write_seen_images
+from headway.utils.duration import parse_duration
+from headway.utils.files import write_json
+from headway.utils.threads import torch_threads
 
-DRAWN, DRAWN_SIDE = 4500, 48
-"""Pictures drawn where no data are given, and their side."""
-PRETRAINING = 0.45
-"""Share of the budget that goes into pretraining."""
-DRAWN_CROP, DRAWN_GREY = (0.7, 1.0), 0.3
-"""Area of a crop of drawn animals, whose scenery would tell small ones apart; how often they lose their colours."""
-PER_CLASS, LABEL_DRAWS, TESTED = 5, 4, 2000
-"""Labels a class, how often they are drawn, and test pictures looked at, at most."""
-LAST = 4.0
-"""Seconds kept for sheets and files."""
+NUM_SYNTHETIC, SYNTHETIC_SIZE = 4500, 48
+"""Synthetic images drawn where no data are given, and their side in pixels."""
+PRETRAIN_FRACTION = 0.45
+"""Fraction of the budget for pretraining."""
+SYNTHETIC_CROP_SCALE, SYNTHETIC_GRAYSCALE_P = (0.7, 1.0), 0.3
+"""Area of a crop of synthetic animals (a small crop could be matched by its background alone), and the probability of
+conversion to grayscale."""
+LABELS_PER_CLASS, LABEL_DRAWS, MAX_TEST_IMAGES = 5, 4, 2000
+"""Labels per class, draws of labels, and test images at most."""
+OUTPUT_RESERVE_S = 4.0
+"""Seconds reserved for the overview images and files."""
 
 
-def setting(known: Situation, drawn: bool) -> Advice:
-    """What ``auto`` would do with so many pictures in this time; drawn animals fill the picture, so crops keep most."""
-    advice = advise(known)
-    if not drawn:
-        return advice
-    task = advice.recipe.task
-    views = replace(task.augment, scale=DRAWN_CROP, grey=DRAWN_GREY)
-    return advice._replace(recipe=replace(advice.recipe, task=replace(task, augment=views)))
+def demo_choice(inputs: AutoInputs, is_synthetic: bool) -> AutoChoice:
+    """The settings of ``auto``; synthetic animals fill the image, so their crops keep most of it."""
+    choice = choose_settings(inputs)
+    if not is_synthetic:
+        return choice
+    task = choice.recipe.task
+    augment = replace(task.augment, scale=SYNTHETIC_CROP_SCALE, grayscale_prob=SYNTHETIC_GRAYSCALE_P)
+    return choice._replace(recipe=replace(choice.recipe, task=replace(task, augment=augment)))
 
 
 def demo(
@@ -69,172 +70,178 @@ def demo(
     seed: int = 0,
     shuffle_labels: bool = False,
 ) -> dict[str, Any]:
-    """Do the whole job: pretrain without labels, change the head with few, and say what pretraining was worth.
+    """Pretrain without labels, transfer with few labels, and measure the gain over training from scratch.
 
     Example: headway demo --data 'train-{0..4}.tar.gz' --budget 5m
 
     Args:
-        data: Labelled pictures whose labels are hidden from pretraining; none: animals drawn by program.
-        out: Folder to write; where it exists, the next free number is taken.
+        data: Labeled images whose labels are hidden from pretraining; none: animals drawn by program.
+        out: Folder to write; where it exists, the next free number is appended.
         budget: Time for everything.
-        seed: Of drawing, splits, weights and training.
-        shuffle_labels: Deal the labels out at random first: an honest comparison must then find nothing.
+        seed: Seed of drawing, splits, weights and training.
+        shuffle_labels: Permute the labels at random first: a valid comparison must then find no gain.
 
     Returns:
-        rows (name, accuracy, low, high), gain (points, low, high), out.
+        rows (name, accuracy, low, high), gain (points, low, high), out, details.
     """
-    started, seconds = command_started(), seconds_of(budget)
-    folder = _free(Path(out))
-    source = open_source(data, labelled=True) if data is not None else _animals(seed)
-    natural = natural_size(source)[0] if data is not None else DRAWN_SIDE
-    chosen = setting(situation(len(source), natural, PRETRAINING * seconds), data is None)
-    size, side = chosen.size, stored_side(natural, chosen.size, chosen.recipe.detail)
-    with counting("reading") as progress:
+    start, seconds = command_start_time(), parse_duration(budget)
+    folder = _unused_path(Path(out))
+    source = open_source(data, labeled=True) if data is not None else _synthetic_animals(seed)
+    short_side = median_short_side(source)[0] if data is not None else SYNTHETIC_SIZE
+    choice = demo_choice(auto_inputs(len(source), short_side, PRETRAIN_FRACTION * seconds), data is None)
+    size, side = choice.size, storage_side(short_side, choice.size, choice.recipe.storage_scale)
+    with progress_bar("reading") as progress:
         store = build_store(source, side, progress=progress)
-    name_skipped(store.skipped)
+    print_skipped(store.skipped)
     if store.labels is None:
-        raise HeadwayError(
-            "the demo needs labelled pictures to judge by: one folder a class, tars with .cls, or file,label"
-        )
-    images, labels = store.images, store.labels  # images may lie on the disk: what is chosen of them is not copied
+        raise HeadwayError("the demo needs labeled images: one folder a class, tars with .cls, or file,label")
+    images, labels = store.images, store.labels  # images may be memory-mapped: subsets of them are not copied
     if shuffle_labels:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     if (labels < 0).any():
         raise HeadwayError(
-            f"{int((labels < 0).sum())} of {len(labels)} pictures have no label; the demo needs all of them"
+            f"{int((labels < 0).sum())} of {len(labels)} images have no label; the demo needs labels for all of them"
         )
-    groups = groups_of(store)
-    pool, test = stratified_split(labels, seed=seed, groups=groups)
-    if min(len(pool), len(test)) < 2 or len(store.classes) < 2:
-        raise HeadwayError(
-            f"{len(images)} pictures of {len(store.classes)} classes are too few to learn and to test on"
-        )
-    test = spread(test, TESTED)
-    what = "drawn animals (drawn by program, not photographs)" if data is None else "pictures"
-    note(
-        f"{len(images):,} {what} of {len(store.classes)} kinds: "
-        f"{len(pool):,} to learn from without labels, {len(test):,} to test on"
+    groups = split_groups(store)
+    train, test = stratified_split(labels, seed=seed, groups=groups)
+    if min(len(train), len(test)) < 2 or len(store.classes) < 2:
+        raise HeadwayError(f"{len(images)} images of {len(store.classes)} classes are too few to train and to test on")
+    test = subsample_evenly(test, MAX_TEST_IMAGES)
+    kind = "synthetic animals (drawn by program, not photographs)" if data is None else "images"
+    print_note(
+        f"{len(images):,} {kind} of {len(store.classes)} classes: "
+        f"{len(train):,} to pretrain on without labels, {len(test):,} to test on"
     )
 
-    job = Job(
-        task=chosen.task, recipe=chosen.recipe, backbone=chosen.backbone, stem=chosen.stem, patch=chosen.patch,
-        size=size, seed=seed, precision=_precision(),
-        budget=max(PRETRAINING * (seconds - (time.perf_counter() - started)), 1.0),
+    config = PretrainConfig(
+        task=choice.task, recipe=choice.recipe, backbone=choice.backbone, stem=choice.stem, patch=choice.patch,
+        size=size, seed=seed, precision=_likely_fastest_precision(),
+        budget=max(PRETRAIN_FRACTION * (seconds - (time.perf_counter() - start)), 1.0),
     )  # fmt: skip
-    began: list[float] = []
-    with Bar(f"pretraining ({chosen.task})") as bar:
-        sinks: list[Sink] = [bar, lambda event: began.append(time.perf_counter() - started)]
-        run_job(job, Chosen(Arrays(images, form=store.form), pool.tolist()), folder / "run", sinks=sinks)
-    keep_pool(folder / "run", store.hashes[pool])  # of the pictures themselves; the run saw them brought to one size
+    event_times: list[float] = []
+    with ProgressBar(f"pretraining ({choice.task})") as bar:
+        sinks: list[Sink] = [bar, lambda event: event_times.append(time.perf_counter() - start)]
+        unlabeled = SubsetSource(ArraySource(images, pixel_format=store.pixel_format), train.tolist())
+        run_pretraining(config, unlabeled, folder / "run", sinks=sinks)
+    # The run has hashed the resized images; a later transfer compares hashes of the original ones.
+    write_seen_images(folder / "run", store.content_hashes[train])
     pretrained = load_backbone(folder / "run")
     untrained = _untrained(pretrained, seed)
-    learnt: Any = pick(images, pool)  # reads like a tensor
-    contest = Contest(
-        pretrained, untrained, learnt, labels[pool], images[test], labels[test], store.classes, size, groups[pool],
-        groups[test].numpy() if len(groups[test].unique()) < len(test) else None,
+    train_images: Any = subset(images, train)  # indexed like a tensor
+    setup = ComparisonSetup(
+        pretrained, untrained, train_images, labels[train], images[test], labels[test], store.classes, size,
+        groups[train], groups[test].numpy() if len(groups[test].unique()) < len(test) else None,
     )  # fmt: skip
-    with counting("changing the head: linear probes") as progress:
-        frozen = probe_frozen(contest, per_class_count=PER_CLASS, draws=LABEL_DRAWS, seed=seed, progress=progress)
+    with progress_bar("transfer: linear probes") as progress:
+        frozen_probes = fit_frozen_probes(
+            setup, labels_per_class=LABELS_PER_CLASS, num_draws=LABEL_DRAWS, seed=seed, progress=progress
+        )
 
-    def left() -> float:
-        return seconds - LAST - (time.perf_counter() - started)
+    def remaining_seconds() -> float:
+        return seconds - OUTPUT_RESERVE_S - (time.perf_counter() - start)
 
-    time_for = affordable(contest, PER_CLASS, LABEL_DRAWS, left(), seed)
-    scratch, fine_tune = _short(FROM_SCRATCH, time_for.scratch), _short(FINE_TUNE, time_for.fine_tune)
-    with counting("changing the head: training on labels") as progress, threads(time_for.threads):
-        verdict = judge(
-            contest, frozen, per_class_count=PER_CLASS, seed=seed, left=left, progress=progress,
-            scratch=scratch, fine_tune=fine_tune,
+    time_budget = fit_time_budget(setup, LABELS_PER_CLASS, LABEL_DRAWS, remaining_seconds(), seed)
+    scratch_config = _short_recipe(FROM_SCRATCH, time_budget.scratch_epochs)
+    finetune_config = _short_recipe(FINE_TUNE, time_budget.finetune_epochs)
+    with progress_bar("transfer: training on labels") as progress, torch_threads(time_budget.num_threads):
+        comparison = compare_to_scratch(
+            setup, frozen_probes, labels_per_class=LABELS_PER_CLASS, seed=seed, remaining_seconds=remaining_seconds,
+            progress=progress, scratch_config=scratch_config, finetune_config=finetune_config,
         )  # fmt: skip
-    verdict.classifier.save(folder / "model")
-    looks = {"untrained": frozen.tests[UNTRAINED], "pretrained": frozen.tests[LINEAR]}
-    draw_sheets(folder, chosen.task, source, store, test, labels[test], looks)
-    gain = verdict.gain
-    answer = {
-        "rows": [row._asdict() for row in verdict.rows],
+    comparison.classifier.save(folder / "model")
+    features = frozen_probes.test_features
+    test_features = {"untrained": features[UNTRAINED], "pretrained": features[PRETRAINED_LINEAR]}
+    write_overview_images(folder, choice.task, source, store, test, labels[test], test_features)
+    gain = comparison.gain
+    result = {
+        "rows": [row._asdict() for row in comparison.rows],
         "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
         "out": str(folder),
     }
-    labelled = PER_CLASS * len(store.classes)
+    num_labels = LABELS_PER_CLASS * len(store.classes)
+    selections = {name: str(selection) for name, selection in comparison.selections.items()}
     details = {
-        "data": "drawn animals" if data is None else str(data), "generator": samples.VERSION if data is None else None,
-        "task": chosen.task, "backbone": chosen.backbone, "contender": gain.contender, "labels_per_class": PER_CLASS,
-        "label_draws": verdict.draws, "test_pictures": len(test), "pool": len(pool),
-        "fine_tuning": {"steps": fine_tune.steps(labelled), "folds": str(verdict.choices[TUNED])},
-        "from_scratch": {"steps": scratch.steps(labelled), "folds": str(verdict.choices[SCRATCH])},
-        "temperature": verdict.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
-        "commands": commands(None if isinstance(data, Source) else data),
-        "began_training": round(began[0], 1), "seconds": round(time.perf_counter() - started, 1),
+        "data": "synthetic animals" if data is None else str(data),
+        "synthetic_version": synthetic.VERSION if data is None else None,
+        "task": choice.task, "backbone": choice.backbone, "method": gain.method, "labels_per_class": LABELS_PER_CLASS,
+        "label_draws": comparison.num_draws, "test_images": len(test), "unlabeled_images": len(train),
+        "finetune": {"steps": finetune_config.num_steps(num_labels), "chosen_on_folds": selections[FINE_TUNED]},
+        "from_scratch": {"steps": scratch_config.num_steps(num_labels), "chosen_on_folds": selections[SCRATCH]},
+        "temperature": comparison.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
+        "commands": next_commands(None if isinstance(data, Source) else data),
+        "seconds_to_first_step": round(event_times[0], 1), "seconds": round(time.perf_counter() - start, 1),
     }  # fmt: skip
-    write_json(folder / "report.json", {**answer, **details})
-    return {**answer, "details": details}
+    write_json(folder / "report.json", {**result, **details})
+    return {**result, "details": details}
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the table and one honest sentence."""
-    console, details, gain = Console(highlight=False, markup=False), answer["details"], answer["gain"]
-    table = Table("", "right, %", "95 %", title=f"{details['labels_per_class']} labels a class")
-    for row in answer["rows"]:
+def print_result(result: dict[str, Any]) -> None:
+    """Print the table, the gain in one sentence, and the commands to continue with."""
+    console, details, gain = Console(highlight=False, markup=False), result["details"], result["gain"]
+    table = Table("", "accuracy, %", "95 %", title=f"{details['labels_per_class']} labels per class")
+    for row in result["rows"]:
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
     console.print(table)
     console.print(sentence(gain, details))
-    console.print(f"\nEverything is in {answer['out']}:")
-    for name, what in LEFT.items():
-        console.print(f"  {name:<16}{what}")
+    console.print(f"\nEverything is in {result['out']}:")
+    for name, description in OUTPUT_FILES.items():
+        console.print(f"  {name:<22}{description}")
     console.print(
-        "\nGo on with pictures of your own (photos: any; labelled: one folder a kind):"
-        if details["data"] == "drawn animals" else "\nGo on with these pictures, and with others (photos):"
+        "\nContinue with your own images (photos: any folder; labeled: one folder a class):"
+        if details["data"] == "synthetic animals" else "\nContinue with these images, and with others (photos):"
     )  # fmt: skip
     for command in details["commands"]:
         console.print(f"  {command}", soft_wrap=True)
 
 
 def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
-    """What the comparison found, and what its interval does and does not cover."""
+    """The gain with its interval, and what the interval covers."""
     low, high = gain["low"], gain["high"]
     found = (
         f"Pretraining helped: {gain['points']:+.1f} points" if low > 0
         else f"Pretraining hurt: {gain['points']:+.1f} points" if high < 0
         else f"Cannot tell whether pretraining helped: {gain['points']:+.1f} points"
     )  # fmt: skip
-    drawn = " The pictures are drawn by program." if details["data"] == "drawn animals" else ""
+    drawn = " The images are drawn by program." if details["data"] == "synthetic animals" else ""
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
     steps = details["from_scratch"]["steps"]
     return (
-        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['contender']} against from scratch on the same "
-        f"{details['labels_per_class']} labels a class. The interval covers label draws and test pictures of this one "
-        f"run, not other pretrainings. From scratch had {steps} steps, as many as the time allows (what more would "
-        f"bring: docs/results.md).{drawn}{shuffled}"
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['method']} against from scratch with the same "
+        f"{details['labels_per_class']} labels per class. The interval covers label draws and test images of this one "
+        f"run, not other pretrainings. Training from scratch took {steps} steps, as many as the budget allowed (more "
+        f"steps: docs/results.md).{drawn}{shuffled}"
     )
 
 
-def _precision() -> Literal["auto", "float32", "bf16"]:
-    """What a processor is likely to be quickest in: measuring it, as other runs do, would delay the first step."""
+def _likely_fastest_precision() -> Literal["auto", "float32", "bf16"]:
+    """The precision that is probably fastest on this processor; measuring it would delay the first step."""
     if torch.cuda.is_available():
         return "auto"
-    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # earlier versions of torch don't tell
-    return "bf16" if known.get("amx_bf16") or known.get("avx512_bf16") else "float32"
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch versions
+    return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 
 
-def _short(recipe: FineTune, passes: int) -> FineTune:
-    """So many passes in small steps, at the rate in force with the recipe's own batch: a lower one takes longer."""
-    return at_rate(replace(recipe, epochs=passes, least=1, batch=BATCH), recipe.batch / BATCH)
+def _short_recipe(recipe: FineTuneConfig, epochs: int) -> FineTuneConfig:
+    """So many epochs in small batches, at the learning rate of the recipe's own batch size: lower rates need longer."""
+    return scale_lr(
+        replace(recipe, epochs=epochs, min_steps=1, batch_size=LABEL_BATCH_SIZE), recipe.batch_size / LABEL_BATCH_SIZE
+    )
 
 
-def _free(out: Path) -> Path:
-    """``out``, or the first of ``out-2``, ``out-3``, ... that is not there."""
+def _unused_path(out: Path) -> Path:
+    """``out``, or the first of ``out-2``, ``out-3``, ... that does not exist."""
     if not out.exists():
         return out
     return next(path for n in itertools.count(2) if not (path := out.with_name(f"{out.name}-{n}")).exists())
 
 
-def _animals(seed: int) -> samples.DrawnAnimals:
-    source = samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
-    with counting("drawing animals") as progress:
-        source.draw_ahead(progress)
+def _synthetic_animals(seed: int) -> synthetic.DrawnAnimals:
+    source = synthetic.DrawnAnimals(NUM_SYNTHETIC, SYNTHETIC_SIZE, seed)
+    with progress_bar("drawing animals") as progress:
+        source.prerender(progress)
     return source
 
 
 def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
     with seeded(seed):
-        return from_architecture(architecture(pretrained))
+        return from_config(to_config(pretrained))

@@ -1,4 +1,4 @@
-"""``headway embed``: write the features of pictures."""
+"""``headway embed``: writes the features of images."""
 
 import csv
 import io
@@ -10,22 +10,22 @@ import numpy as np
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway.backbones.weights import digest_of
-from headway.cli.screen import counting, name_skipped
+from headway.backbones.weights import weights_sha256
+from headway.cli.console import print_skipped, progress_bar
 from headway.data.open import open_source
-from headway.data.source import Source
-from headway.downstream.classifier import refuse_existing
-from headway.downstream.embedding import check_embedding
-from headway.downstream.embedding import embed as compute
-from headway.downstream.growing import Growing
-from headway.downstream.stream import identity, stream
-from headway.downstream.swap import load_run, view_size
+from headway.data.sources.base import Source
+from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
+from headway.downstream.features.embedding import check_embedding
+from headway.downstream.features.embedding import embed as compute
+from headway.downstream.features.resumable_writer import ResumableWriter
+from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
+from headway.utils.files import refuse_existing
 
-WHOLE = "whole"
-ROWS, TABLE = f"{WHOLE}/features.npy", f"{WHOLE}/files.csv"
-PIECE = 1 << 24
-"""Bytes copied at a time."""
+RESULT_FOLDER = "result"
+FEATURES_FILE, NAMES_FILE = f"{RESULT_FOLDER}/features.npy", f"{RESULT_FOLDER}/files.csv"
+COPY_CHUNK_BYTES = 1 << 24
+"""Bytes copied at a time into a .npz file."""
 
 
 def embed(
@@ -37,98 +37,109 @@ def embed(
     layer: int | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Write the features of pictures, in order, in constant memory.
+    """Write the features of images, in order, in constant memory.
 
-    A file OUT.npz holds the arrays "features" (float32, one row a picture) and "files"; a folder OUT holds features.npy
-    and files.csv. Until it is whole, OUT.partial holds what there is.
+    A file OUT.npz holds the arrays "features" (float32, one row per image) and "files"; a folder OUT holds features.npy
+    and files.csv. Until the output is complete, OUT.partial holds the results so far.
 
     Example: headway embed runs/photos --data photos --out features.npz
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote, or a classifier's; or a file of weights, or timm:NAME (timm
+        run: A run folder that ``headway pretrain`` wrote, or a classifier's; or a weights file, or timm:NAME (timm
             fetches its weights).
-        data: Pictures: a folder, tars, or a CSV with a column "file".
+        data: Images: a folder, tars, or a CSV with a column "file".
         out: The .npz file or the folder to write; it must not exist.
-        features: One vector a picture (pooled), one a class token and register (prefix), or one a patch (patches).
-        layer: Of which block (0 is the first, -1 the last); none: of the whole backbone, its last norm included.
-        resume: Go on where a command that was killed had come to.
+        features: One vector per image (pooled), per class token and register (prefix), or per patch (patches).
+        layer: Block whose output is written (0 is the first, -1 the last); none: the backbone's output, after its last
+            norm.
+        resume: Continue an interrupted command.
 
     Returns:
-        out, pictures, width (numbers a vector), skipped.
+        out, images, embed_dim (length of a vector), skipped.
     """
     target = refuse_existing(Path(out))
     if target.suffix not in ("", ".npz"):
         raise HeadwayError(f"--out '{out}' is neither a .npz file nor a folder (a name without a dot)")
     backbone, _ = load_run(run)
     check_embedding(backbone, features, layer)
-    size, source = view_size(backbone), open_source(data, like=backbone)
-    job = {"weights": digest_of(backbone), "data": identity(source), "features": features, "layer": layer, "size": size}
-    growing = Growing(target, job, (ROWS, TABLE), resume=resume)
-    if not growing.next:
-        growing.notes = {"shape": [], "longest": 1}
-    with growing, counting("embedding") as progress:
-        for some in stream(source, size, progress, growing.next, growing.count):
-            table, rows = io.StringIO(newline=""), b""
-            lines = csv.writer(table)
-            if not growing.next:
+    size, source = input_size(backbone), open_source(data, backbone=backbone)
+    config = {
+        "weights": weights_sha256(backbone), "data": source_fingerprint(source), "features": features, "layer": layer,
+        "size": size,
+    }  # fmt: skip
+    writer = ResumableWriter(target, config, (FEATURES_FILE, NAMES_FILE), resume=resume)
+    if not writer.next_index:
+        writer.user_state = {"shape": [], "max_name_length": 1}
+    state = writer.user_state
+    with writer, progress_bar("embedding") as progress:
+        for chunk in decode_chunks(source, size, progress, writer.next_index, writer.num_written):
+            text, rows = io.StringIO(newline=""), b""
+            lines = csv.writer(text)
+            if not writer.next_index:
                 lines.writerow(["file"])
-            lines.writerows([name] for name in some.names)
-            if some.names:
-                array = compute(backbone, some.images, size, features, layer).numpy()
-                growing.notes["shape"] = list(array.shape[1:])
-                growing.notes["longest"] = max(growing.notes["longest"], *map(len, some.names))
+            lines.writerows([name] for name in chunk.names)
+            if chunk.names:
+                array = compute(backbone, chunk.images, size, features, layer).numpy()
+                state["shape"] = list(array.shape[1:])
+                state["max_name_length"] = max(state["max_name_length"], *map(len, chunk.names))
                 rows = array.tobytes()
-            parts = {ROWS: rows if growing.next else _header(0, ()) + rows, TABLE: _encoded(table.getvalue())}
-            growing.add(parts, some.upto, len(some.names), some.skipped)
-    shape = tuple(growing.notes["shape"])
+            parts = {
+                FEATURES_FILE: rows if writer.next_index else _npy_header(0, ()) + rows,
+                NAMES_FILE: _to_bytes(text.getvalue()),
+            }
+            writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
+    shape = tuple(state["shape"])
 
     def make(folder: Path) -> Path:
-        with (folder / ROWS).open("r+b") as file:
-            file.write(_header(growing.count, shape))
-        return _zipped(folder, growing) if target.suffix else folder / WHOLE
+        with (folder / FEATURES_FILE).open("r+b") as file:
+            file.write(_npy_header(writer.num_written, shape))
+        return _write_npz(folder, writer) if target.suffix else folder / RESULT_FOLDER
 
-    growing.finish(make)
-    name_skipped(growing.named, total=growing.skipped)
-    return {"out": str(target), "pictures": growing.count, "width": int(shape[-1]), "skipped": growing.skipped}
+    writer.finish(make)
+    print_skipped(writer.skipped_examples, total=writer.num_skipped)
+    return {
+        "out": str(target), "images": writer.num_written, "embed_dim": int(shape[-1]), "skipped": writer.num_skipped,
+    }  # fmt: skip
 
 
-def _header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The head of a .npy file, always of one length, so that it can be rewritten when the number of rows is known."""
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)})
-    magic, text = head.getvalue()[:8], head.getvalue()[10:].rstrip()
+def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
+    """The header of a .npy file, of fixed length, so that it can be rewritten when the number of rows is known."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)})
+    magic, text = header.getvalue()[:8], header.getvalue()[10:].rstrip()
     return magic + (256 - 10).to_bytes(2, "little") + text.ljust(256 - 11) + b"\n"
 
 
-def _encoded(text: str) -> bytes:
+def _to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _zipped(folder: Path, growing: Growing) -> Path:
-    """A .npz of the two arrays, piece by piece."""
-    whole = folder / "whole.npz"
-    with zipfile.ZipFile(whole, "w") as archive:
+def _write_npz(folder: Path, writer: ResumableWriter) -> Path:
+    """Write a .npz file of the two arrays, in chunks."""
+    path = folder / "result.npz"
+    with zipfile.ZipFile(path, "w") as archive:
         with (
-            archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as to,
-            (folder / ROWS).open("rb") as rows,
+            archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as target,
+            (folder / FEATURES_FILE).open("rb") as rows,
         ):
-            while piece := rows.read(PIECE):
-                to.write(piece)
-        longest = growing.notes["longest"]
+            while chunk := rows.read(COPY_CHUNK_BYTES):
+                target.write(chunk)
+        length = writer.user_state["max_name_length"]
         with (
-            archive.open(zipfile.ZipInfo("files.npy"), "w", force_zip64=True) as to,
-            (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as names,
+            archive.open(zipfile.ZipInfo("files.npy"), "w", force_zip64=True) as target,
+            (folder / NAMES_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as names,
         ):
-            head = {"descr": f"<U{longest}", "fortran_order": False, "shape": (growing.count,)}
-            np.lib.format.write_array_header_1_0(to, head)
-            for number, row in enumerate(csv.reader(names)):
-                if number:
-                    to.write(np.array([row[0]], dtype=f"<U{longest}").tobytes())
-    return whole
+            header = {"descr": f"<U{length}", "fortran_order": False, "shape": (writer.num_written,)}
+            np.lib.format.write_array_header_1_0(target, header)
+            for i, row in enumerate(csv.reader(names)):
+                if i:  # line 0 is the header
+                    target.write(np.array([row[0]], dtype=f"<U{length}").tobytes())
+    return path
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer as a line."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result in a line."""
     Console(soft_wrap=True, highlight=False, markup=False).print(
-        f"{answer['pictures']:,} pictures x {answer['width']} numbers in {answer['out']}, {answer['skipped']:,} skipped"
+        f"{result['images']:,} images x {result['embed_dim']} features in {result['out']}, "
+        f"{result['skipped']:,} skipped"
     )

@@ -1,4 +1,4 @@
-"""``headway predict``: name what is in pictures."""
+"""``headway predict``: classifies images."""
 
 import csv
 import io
@@ -9,18 +9,18 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli.screen import counting, name_skipped
+from headway.cli.console import print_skipped, progress_bar
 from headway.data.open import open_source
-from headway.data.source import Source
-from headway.downstream.classifier import BACKBONE, HEAD, RECORD, load_classifier, refuse_existing
-from headway.downstream.growing import Growing
-from headway.downstream.labelled import BETWEEN
-from headway.downstream.stream import identity, stream
+from headway.data.sources.base import Source
+from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, load_classifier
+from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
+from headway.downstream.features.resumable_writer import ResumableWriter
+from headway.downstream.labeled_split import LABEL_SEPARATOR
 from headway.errors import HeadwayError
-from headway.files import digest
+from headway.utils.files import file_sha256, refuse_existing
 
 UNSURE = "don't know"
-TABLE = "labels.csv"
+TABLE_FILE = "labels.csv"
 
 
 def predict(
@@ -28,76 +28,78 @@ def predict(
     *,
     data: str | Path | Source,
     out: str | Path,
-    below: float = 0.0,
+    min_confidence: float = 0.0,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Name what is in pictures, with a classifier that ``headway transfer`` made, in order, in constant memory.
+    """Classify images with a classifier that ``headway transfer`` made, in order, in constant memory.
 
-    Until the table is whole, OUT.partial holds what there is.
+    Until the table is complete, OUT.partial holds the results so far.
 
     Example: headway predict models/photos --data new-photos --out labels.csv
 
     Args:
         model: The classifier's folder.
-        data: Pictures: a folder, tars, or a CSV with a column "file".
-        out: The table to write (columns file, label, confidence, then one a class); it must not exist.
-        below: Where the confidence is below this probability, the label is "don't know".
-        resume: Go on where a command that was killed had come to.
+        data: Images: a folder, tars, or a CSV with a column "file".
+        out: The table to write (columns file, label, confidence, then one per class); it must not exist.
+        min_confidence: Where the confidence is below this probability, the label is "don't know".
+        resume: Continue an interrupted command.
 
     Returns:
-        out, pictures (predicted), skipped (could not be read), labels (how many of each), unsure (how many "don't
-        know").
+        out, images (predicted), skipped (unreadable), labels (images of each), unsure (images labeled "don't know").
     """
     table = refuse_existing(Path(out))
-    if not 0 <= below <= 1:
-        raise HeadwayError(f"--below is a probability in [0, 1], got {below}")
+    if not 0 <= min_confidence <= 1:
+        raise HeadwayError(f"--min-confidence is a probability in [0, 1], got {min_confidence}")
     classifier = load_classifier(Path(model))
-    source = open_source(data, like=classifier.backbone)
-    weights = [digest(Path(model) / name) for name in (RECORD, HEAD, BACKBONE)]
-    job = {"model": weights, "data": identity(source), "below": below}
-    growing = Growing(table, job, (TABLE,), resume=resume)
-    if not growing.next:
-        growing.notes = {"labels": dict.fromkeys(classifier.classes, 0), "unsure": 0}
-    with growing, counting("predicting") as progress:
-        for some in stream(source, classifier.size, progress, growing.next, growing.count):
+    source = open_source(data, backbone=classifier.backbone)
+    weights = [file_sha256(Path(model) / name) for name in (CLASSIFIER_FILE, HEAD_FILE, BACKBONE_FILE)]
+    config = {"model": weights, "data": source_fingerprint(source), "min_confidence": min_confidence}
+    writer = ResumableWriter(table, config, (TABLE_FILE,), resume=resume)
+    if not writer.next_index:
+        writer.user_state = {"labels": dict.fromkeys(classifier.classes, 0), "unsure": 0}
+    with writer, progress_bar("predicting") as progress:
+        for chunk in decode_chunks(source, classifier.size, progress, writer.next_index, writer.num_written):
             text = io.StringIO(newline="")
             rows = csv.writer(text)
-            if not growing.next:
+            if not writer.next_index:
                 rows.writerow(["file", "label", "confidence", *classifier.classes])
-            said = classifier.probabilities(some.images).tolist() if some.names else []  # N K
-            for name, row in zip(some.names, said, strict=True):
-                labels, confidence = named(row, classifier.classes, classifier.several)
-                if confidence < below:
-                    labels, growing.notes["unsure"] = [UNSURE], growing.notes["unsure"] + 1
+            probabilities = classifier.predict_proba(chunk.images).tolist() if chunk.names else []  # N K
+            for name, row in zip(chunk.names, probabilities, strict=True):
+                labels, confidence = predicted_labels(row, classifier.classes, classifier.multilabel)
+                if confidence < min_confidence:
+                    labels, writer.user_state["unsure"] = [UNSURE], writer.user_state["unsure"] + 1
                 else:
                     for label in labels:
-                        growing.notes["labels"][label] += 1
-                rows.writerow([name, BETWEEN.join(labels), *(f"{p:.6f}" for p in (confidence, *row))])
-            parts = {TABLE: text.getvalue().encode("utf-8", "surrogateescape")}
-            growing.add(parts, some.upto, len(some.names), some.skipped)
-    growing.finish(lambda folder: folder / TABLE)
-    name_skipped(growing.named, total=growing.skipped)
-    return {"out": str(table), "pictures": growing.count, "skipped": growing.skipped, **growing.notes}
+                        writer.user_state["labels"][label] += 1
+                rows.writerow([name, LABEL_SEPARATOR.join(labels), *(f"{p:.6f}" for p in (confidence, *row))])
+            parts = {TABLE_FILE: text.getvalue().encode("utf-8", "surrogateescape")}
+            writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
+    writer.finish(lambda folder: folder / TABLE_FILE)
+    print_skipped(writer.skipped_examples, total=writer.num_skipped)
+    return {"out": str(table), "images": writer.num_written, "skipped": writer.num_skipped, **writer.user_state}
 
 
-def named(row: Sequence[float], classes: Sequence[str], several: bool) -> tuple[list[str], float]:
-    """The labels of one picture and how sure they are.
+def predicted_labels(
+    probabilities: Sequence[float], classes: Sequence[str], multilabel: bool
+) -> tuple[list[str], float]:
+    """The labels of one image, and their confidence in [0, 1].
 
     Args:
-        row: K probabilities.
+        probabilities: K probabilities.
         classes: K names.
-        several: Each class is decided by itself, at 1/2; the confidence is that of the least sure decision.
+        multilabel: Each class is predicted independently, with threshold 1/2; the confidence is the lowest of them.
     """
-    if several:
-        return [name for name, p in zip(classes, row, strict=True) if p >= 0.5], min(max(p, 1 - p) for p in row)
-    best = max(range(len(row)), key=row.__getitem__)
-    return [classes[best]], row[best]
+    if multilabel:
+        labels = [name for name, p in zip(classes, probabilities, strict=True) if p >= 0.5]
+        return labels, min(max(p, 1 - p) for p in probabilities)
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return [classes[best]], probabilities[best]
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer as a few lines."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the number of images of each label."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
-    for label, count in sorted([*answer["labels"].items(), (UNSURE, answer["unsure"])], key=lambda item: -item[1]):
+    for label, count in sorted([*result["labels"].items(), (UNSURE, result["unsure"])], key=lambda item: -item[1]):
         if count:
             print(f"{count:>8,}  {label}")
-    print(f"{answer['pictures']:,} pictures named, {answer['skipped']:,} skipped; the table is {answer['out']}")
+    print(f"{result['images']:,} images classified, {result['skipped']:,} skipped; the table is {result['out']}")

@@ -1,4 +1,4 @@
-"""``headway pretrain``: a folder of unlabelled pictures in, a trained backbone out."""
+"""``headway pretrain``: trains a backbone on unlabeled images."""
 
 import time
 from pathlib import Path
@@ -7,23 +7,25 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli import command_started
-from headway.cli.screen import counting, note
+from headway.cli import command_start_time
+from headway.cli.console import print_note, progress_bar
 from headway.config import Recipe
+from headway.data.dataset.image_store import median_short_side, resolve_pixel_format
 from headway.data.open import open_source
-from headway.data.source import Source, in_form
-from headway.data.store import form_wanted, natural_size
+from headway.data.sources.base import Source, with_pixel_format
 from headway.distributed import rank
-from headway.downstream.probe import knn_probe
+from headway.downstream.knn_probe import knn_probe
 from headway.pretext import AUTO, find_recipe
-from headway.train.auto import HOUR, advice_of, advise, refuse_choices, situation
-from headway.train.engine import make_fabric
-from headway.train.interrupt import Interrupted
-from headway.train.job import BACKBONE, Job, Stem, seconds_of
-from headway.train.log import Bar
-from headway.train.record import FILE, read_record, recipe_for, repeated
-from headway.train.run import run_job
-from headway.train.start import form_of_weights
+from headway.train.config import DEFAULT_BACKBONE, PretrainConfig, Stem, is_timm
+from headway.train.engine.fabric import make_fabric
+from headway.train.init.initial_weights import initial_pixel_format
+from headway.train.log.events import ProgressBar
+from headway.train.loop.signals import Interrupted
+from headway.train.plan.auto import DEFAULT_BUDGET_S, auto_inputs, check_no_overrides, choose_settings, recorded_choice
+from headway.train.pretrain import run_pretraining
+from headway.train.run_context import RunOptions
+from headway.train.run_dir.record import RECORD_FILE, read_record, recipe_for, reproduced_config
+from headway.utils.duration import parse_duration
 
 
 def pretrain(
@@ -39,120 +41,131 @@ def pretrain(
     epochs: float | None = None,
     steps: int | None = None,
     channels: int = 0,
-    span: tuple[float, float] | None = None,
+    value_range: tuple[float, float] | None = None,
     seed: int = 0,
-    accumulate: int = 1,
+    grad_accum: int = 1,
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
-    recompute: bool = False,
-    shard: bool = False,
+    activation_checkpointing: bool = False,
+    fsdp: bool = False,
     probe: str | None = None,
     probe_every: int = 0,
     save_every: int = 0,
-    log: str = "",
+    loggers: str = "",
     on_collapse: Literal["warn", "stop", "rollback"] = "warn",
-    weights: str = "",
-    extend: str = "",
-    repeat: str = "",
+    init: str = "",
+    continue_from: str = "",
+    reproduce: str = "",
     resume: bool = False,
     recipe: Recipe | None = None,
 ) -> dict[str, Any]:
-    """Train a backbone on unlabelled pictures with a pretext task.
+    """Train a backbone on unlabeled images with a pretext task.
 
     Example: headway pretrain simclr --data photos --out runs/photos --budget 10m
 
     Args:
-        task: A name that ``headway tasks`` lists, a+b of them, your own as my_package.my_file:RECIPE, or auto, which
-            chooses task, network, view, batch and rate by rules (docs/recipes.md). Name it first.
+        task: A name that ``headway tasks`` lists, a+b for a combination, your own as my_package.my_file:RECIPE, or
+            auto, which chooses task, network, view size, batch size and learning rate by rules (docs/recipes.md). The
+            task is the first argument.
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), or a CSV with a column "file".
         out: The run folder to write; it must not exist.
-        backbone: vit_pico, vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME; none: vit_tiny.
-        stem: How a ViT makes patches into tokens: linear (none: this), conv, or residual (best for short runs).
-        patch: Pixels a side of a patch; 0: 4 up to 32 pixels, 8 up to 96, 16 above.
+        backbone: vit_pico, vit_nano, vit_micro, vit_tiny, vit_small, vit_base, vit_large, or timm:NAME; none: vit_tiny,
+            or the network of init.
+        stem: Patch embedding of a ViT: linear (the default), conv, or residual (best for short runs).
+        patch: Patch size in pixels; 0: 4 up to 32 pixels, 8 up to 96, 16 above.
         size: Side in pixels of the square main view; 0: the median short side, at most 224.
         budget: Time from command to finished run, such as 90s, 10m or 2h; excludes epochs and steps.
-        epochs: Passes over the data; without budget and steps, the recipe's (of auto: an hour).
-        steps: Optimiser steps.
-        channels: C of every picture; 0: as most have, or as the weights want. With C, C equal pages of a TIFF are one
-            picture.
-        span: The two values in the files that become 0 and 1; none: measured where pictures have more than 8 bits, or
-            those that the weights are used to.
-        seed: Of weights, order and draws: the same command and seed give the same bits.
-        accumulate: Micro-batches a step, to save memory where the loss allows.
-        precision: Of the arithmetic; auto: measured.
-        compile: Whether the backbone is compiled; auto: measured where the run lasts over 20 minutes.
-        recompute: Compute blocks again in the backward pass rather than keep them: less memory, a third more time.
-        shard: Cut weights, gradients and moments over the processes (FSDP2), for networks that one device cannot hold.
-        probe: Labelled pictures on which a k-NN probe is measured meanwhile (its time is not in the budget); channels
-            and span are those of the others.
-        probe_every: Steps between probes; 0: at the end alone.
-        save_every: Steps between checkpoints; 0: as many as take about two minutes.
-        log: Dashboards that get the numbers too, by commas: tensorboard, wandb, mlflow; log.jsonl always does.
-        on_collapse: What follows when features collapse: a warning, the end, or a return to the last good checkpoint.
-        weights: What the backbone starts from: a safetensors file, a run, or "pretrained" for a timm:NAME's own; with
-            probe, the frozen start is measured first, and a run that ends below it says so and keeps the best.
-        extend: A run to go on from, with all that it learned, a new warm-up and a new cosine; pictures may be added.
-        repeat: The run.json of a run to repeat with every choice, on the same data: the same bits on its machine.
-        resume: Go on from the last checkpoint in ``out``, or start where there is none; a finished run stays as it is.
-        recipe: The task with every choice; none: the task's own, or that of the run to extend or repeat.
+        epochs: Epochs; without budget and steps, the recipe's (of auto: as many as take an hour).
+        steps: Optimizer steps.
+        channels: Channels of every image; 0: as most images have, or as the initial weights need. With C, C equal pages
+            of a TIFF are one image.
+        value_range: The two values in the files that become 0 and 1; none: measured where images have more than 8 bits,
+            or as the initial weights need.
+        seed: Seed of weights, order and augmentation: the same command and seed give the same bits.
+        grad_accum: Micro-batches per step (gradient accumulation), to save memory where the loss allows it.
+        precision: Floating-point precision; auto: measured.
+        compile: Whether the backbone is compiled (torch.compile); auto: measured where the run takes over 20 minutes.
+        activation_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        fsdp: Shard weights, gradients and optimizer state over the processes (FSDP2), for networks that do not fit on
+            one device.
+        probe: Labeled images for a k-NN probe during training (its time is not in the budget); they are read with the
+            channels and value_range of the data.
+        probe_every: Steps between probes; 0: only at the end.
+        save_every: Steps between checkpoints; 0: about every two minutes.
+        loggers: Dashboards to log to, separated by commas: tensorboard, wandb, mlflow; log.jsonl is always written.
+        on_collapse: What to do when features collapse: warn, stop, or roll back to the last healthy checkpoint.
+        init: Initial weights: a safetensors file, a run, or timm:NAME for timm's pretrained network. With probe, the
+            initial weights are probed first; a run that ends below them says so and keeps the best weights.
+        continue_from: A run to continue with all its weights, a new warmup and a new cosine schedule; images may be
+            added.
+        reproduce: The run.json of a run to reproduce with every choice, on the same data: the same bits on the same
+            machine.
+        resume: Resume from the last checkpoint in ``out``, or start where there is none; a finished run is not changed.
+        recipe: The task with all its settings; none: the task's own, or that of the run to continue or reproduce.
 
     Returns:
-        run, task, steps, seconds, images_per_second, loss; and skipped, where steps were skipped.
+        run, task, steps, seconds, images_per_second, loss; skipped_steps, where steps were skipped; probe (start, best,
+        last), where initial weights were probed.
     """
-    started = command_started()
-    make_fabric(shard=shard)  # from here on every process knows its number
-    seconds = None if budget is None else seconds_of(budget)
+    start = command_start_time()
+    fabric = make_fabric(fsdp=fsdp)  # from here on each process knows its rank
+    seconds = None if budget is None else parse_duration(budget)
     source = None
     if task == AUTO:
-        own_choice = {"backbone": backbone, "stem": stem, "patch": patch, "size": size, "weights": weights,
-                      "extend": extend, "repeat": repeat, "recipe": recipe}  # fmt: skip
-        refuse_choices([name for name, value in own_choice.items() if value])
-        source = open_source(data, channels=channels, span=span)
-        advice = advice_of(Path(out)) if resume else None
-        if advice is None:
-            advice = advise(situation(len(source), natural_size(source)[0], seconds))
+        own_settings = {"backbone": backbone, "stem": stem, "patch": patch, "size": size, "init": init,
+                        "continue_from": continue_from, "reproduce": reproduce, "recipe": recipe}  # fmt: skip
+        check_no_overrides([name for name, value in own_settings.items() if value])
+        source = open_source(data, channels=channels, value_range=value_range)
+        choice = recorded_choice(Path(out)) if resume else None
+        if choice is None:
+            choice = choose_settings(auto_inputs(len(source), median_short_side(source)[0], seconds))
         if budget is epochs is steps is None:
-            seconds = HOUR
-        task, recipe, backbone, stem, patch, size, notes = advice
-        for line in notes if rank() == 0 else []:
-            note(line)
-    own = find_recipe(task)
-    job = Job(
-        task=task, recipe=recipe or recipe_for(task, own, extend or repeat, str(out) if resume else ""),
-        backbone=backbone or BACKBONE, stem=stem or "linear", patch=patch, size=size, budget=seconds, epochs=epochs,
-        steps=steps, seed=seed, accumulate=accumulate, precision=precision, compile=compile, recompute=recompute,
-        on_collapse=on_collapse, weights=weights, extend=extend,
+            seconds = DEFAULT_BUDGET_S
+        task, recipe, backbone, stem, patch, size, notes = choice
+        for note in notes if rank() == 0 else []:
+            print_note(note)
+    default_recipe = find_recipe(task)
+    resumed_run = str(out) if resume else ""
+    config = PretrainConfig(
+        task=task, recipe=recipe or recipe_for(task, default_recipe, continue_from or reproduce, resumed_run),
+        backbone=backbone or (init if is_timm(init) else DEFAULT_BACKBONE), stem=stem or "linear", patch=patch,
+        size=size, budget=seconds, epochs=epochs, steps=steps, seed=seed, grad_accum=grad_accum, precision=precision,
+        compile=compile, activation_checkpointing=activation_checkpointing, on_collapse=on_collapse, init=init,
+        continue_from=continue_from,
     )  # fmt: skip
-    record = read_record(Path(repeat)) if repeat else None
+    record = read_record(Path(reproduce)) if reproduce else None
     if record:
-        job = repeated(record, job, own, repeat)
-    earlier = read_record(Path(out)) if resume and (Path(out) / FILE).is_file() else None
-    if form := form_of_weights(job, earlier or record, channels, span):
-        source = in_form(open_source(data), form)
-    source = source or open_source(data, channels=channels, span=span)
-    look = None
+        config = reproduced_config(record, config, default_recipe, reproduce)
+    resumed = read_record(Path(out)) if resume and (Path(out) / RECORD_FILE).is_file() else None
+    if pixel_format := initial_pixel_format(config, resumed or record, channels, value_range):
+        source = with_pixel_format(open_source(data), pixel_format)
+    source = source or open_source(data, channels=channels, value_range=value_range)
+    probe_backbone = None
     if probe:
-        form = form_wanted(source)  # one look at the pictures, which the run itself would take
-        began = time.perf_counter()
-        look = knn_probe(in_form(open_source(probe, labelled=True), form), seed=seed)
-        started += time.perf_counter() - began  # what is only looked at takes nothing from the budget
-    with counting("decoding") as decoding, Bar(task) as bar:
-        sinks = [bar] if rank() == 0 else []
+        pixel_format = resolve_pixel_format(source)  # that of the data, also for the probe's images
+        probe_start = time.perf_counter()
+        probe_source = with_pixel_format(open_source(probe, labeled=True), pixel_format)
+        probe_backbone = knn_probe(probe_source, seed=seed)
+        start += time.perf_counter() - probe_start  # the probe takes no time from the budget
+    options = RunOptions(
+        reproduce=record, start_time=start, loggers=[name.strip() for name in loggers.split(",") if name.strip()],
+        probe=probe_backbone, probe_every=probe_every, save_every=save_every, fsdp=fsdp,
+    )  # fmt: skip
+    with progress_bar("decoding") as decode_progress, ProgressBar(task) as bar:
         try:
-            return run_job(
-                job, source, Path(out), resume=resume, repeat=record, started=started, sinks=sinks, decoding=decoding,
-                say=note, probe=look, probe_every=probe_every, save_every=save_every, shard=shard,
-                loggers=[name.strip() for name in log.split(",") if name.strip()],
+            return run_pretraining(
+                config, source, Path(out), resume=resume, options=options, sinks=[bar] if rank() == 0 else [],
+                decode_progress=decode_progress, notify=print_note, fabric=fabric,
             )  # fmt: skip
         except Interrupted as stop:
-            raise Interrupted(f"{stop}; repeat the command with --resume to go on", stop.signal) from None
+            raise Interrupted(f"{stop}; repeat the command with --resume to continue", stop.signal) from None
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer as two lines."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result in two lines."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
     print(
-        f"{answer['task']}: {answer['steps']} steps in {answer['seconds']:.0f} s "
-        f"({answer['images_per_second']:,.0f} pictures/s), loss {answer['loss']:.3f}; the run is in {answer['run']}"
+        f"{result['task']}: {result['steps']} steps in {result['seconds']:.0f} s "
+        f"({result['images_per_second']:,.0f} images/s), loss {result['loss']:.3f}; the run is in {result['run']}"
     )
-    print(f"next: headway transfer {answer['run']} --data LABELLED --head linear --out MODEL")
+    print(f"next: headway transfer {result['run']} --data LABELED --head linear --out MODEL")

@@ -1,4 +1,4 @@
-"""``headway rank``: order runs before there are labels, and say how far such an order can be trusted."""
+"""``headway rank``: order runs without labels, and report how reliable such an order is."""
 
 import math
 from collections.abc import Sequence
@@ -11,146 +11,156 @@ from rich.table import Table
 from torch import Tensor
 from tyro.conf import Positional
 
-from headway.cli.screen import counting, name_skipped, note
-from headway.data.form import Form, form_of
-from headway.data.open import open_source, open_test
-from headway.data.source import Source, evenly
-from headway.data.store import build_store, natural_size
-from headway.downstream.features import extract
-from headway.downstream.labelled import Labelled, gather_labelled
-from headway.downstream.swap import load_run, view_size
-from headway.downstream.transfer import linear_head
+from headway.backbones.input_size import STORAGE_SCALE, storage_side
+from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.data.dataset.image_store import build_store, median_short_side
+from headway.data.dataset.subset import evenly_spaced_indices
+from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
+from headway.data.open import open_source, open_test_source
+from headway.data.sources.base import Source
+from headway.downstream.features.extract import extract_features
+from headway.downstream.finetuning.finetune import linear_head
+from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.errors import HeadwayError
-from headway.measure.metrics import accuracy, accuracy_interval
-from headway.train.job import DETAIL, stored_side
-from headway.verdict.rank import PICTURES, LabelFree, correlations, label_free, measured, order
+from headway.evaluation.label_free import (
+    MAX_IMAGES,
+    LabelFreeMetrics,
+    label_free_metrics,
+    order_runs,
+    rank_correlations,
+    reference_correlations,
+)
+from headway.metrics.intervals import accuracy, accuracy_interval
 
 
 def rank(
     runs: Positional[list[str]],
     *,
     data: str | Path | Source,
-    labels: str | Path | Source | None = None,
+    labeled: str | Path | Source | None = None,
     test: str | Path | Source | None = None,
     by: Literal["lidar", "rankme", "alpha"] = "lidar",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Order runs without labels, by the spectrum of their features. It is a hint: accuracy it is not.
+    """Order runs without labels, by the spectrum of their features. The order is a hint, no measure of accuracy.
 
     Example: headway rank runs/a runs/b runs/c --data photos
 
     Args:
-        runs: Run folders that ``headway pretrain`` wrote, files of weights, or timm:NAME.
-        data: Pictures; no label is looked at. 2,000 of them, evenly spread, are enough.
-        labels: Labelled pictures, if there are any: a linear probe then says how well the order is the real one.
-        test: Pictures to test the probe on; none: a stratified fifth of the labelled ones is set aside.
-        by: lidar (what tells pictures apart beyond their views), rankme (in how many directions features spread), or
-            alpha (how near to 1 their spectrum falls). Compare runs of one width.
-        seed: Of views and splits.
+        runs: Run folders that ``headway pretrain`` wrote, weights files, or timm:NAME.
+        data: Images; labels are not used. 2,000 images, evenly spaced over the data, are enough.
+        labeled: Labeled images, where there are any: a linear probe then measures how well the order is right.
+        test: Images to test the probe on; none: a stratified fifth of the labeled images is held out.
+        by: lidar (effective rank of what distinguishes images beyond their views), rankme (effective rank of the
+            features), or alpha (decay of their spectrum; best near 1). Compare runs of one embed_dim.
+        seed: Seed of views and splits.
 
     Returns:
-        rows (run, rankme, lidar, alpha, accuracy, low, high), the best first; by; correlations (Spearman's, of each
-        measure with the probe's accuracy; null without labels or with fewer than three runs); n; measured (the same
-        correlations over the runs of our own leaderboard).
+        rows (run, rankme, lidar, alpha, accuracy, low, high), best first; by; correlations (Spearman's, of each metric
+        with the accuracy of the probe; null without labels or with fewer than three runs); n (number of runs);
+        reference (the same correlations over the runs of Headway's leaderboard).
     """
     if not runs:
-        raise HeadwayError("give the folder of one run at least: headway rank RUN ... --data PICTURES")
+        raise HeadwayError("give at least one run: headway rank RUN ... --data IMAGES")
     backbones: list[Any] = [load_run(run)[0] for run in runs]
-    widths = {backbone.embed_dim for backbone in backbones}
-    if len(widths) > 1:
-        note(f"these runs are {', '.join(map(str, sorted(widths)))} wide: measures of other widths don't compare")
-    largest = max(map(view_size, backbones))
-    stored = dict[Form, Tensor]()  # runs may have been shown their pictures in different forms
+    embed_dims = {backbone.embed_dim for backbone in backbones}
+    if len(embed_dims) > 1:
+        dims = ", ".join(map(str, sorted(embed_dims)))
+        print_note(f"these runs have features of {dims} dimensions; metrics are comparable within one dimension only")
+    largest = max(map(input_size, backbones))
+    images = dict[PixelFormat, Tensor]()  # runs may have been trained on different pixel formats
     for backbone in backbones:
-        if (form := form_of(backbone.inputs)) not in stored:
-            stored[form] = _some(open_source(data, like=backbone), largest)
-    found: list[LabelFree] = []
-    with counting("measuring runs") as progress:
+        if (pixel_format := pixel_format_of(backbone.input_spec)) not in images:
+            images[pixel_format] = _load_images(open_source(data, backbone=backbone), largest)
+    metrics: list[LabelFreeMetrics] = []
+    with progress_bar("measuring runs") as progress:
         for backbone in backbones:
-            found.append(label_free(backbone, stored[form_of(backbone.inputs)], view_size(backbone), seed))
-            progress(len(found), len(runs))
-    probes = _probes(backbones, labels, test, seed) if labels is not None else [{}] * len(runs)
-    known = labels is not None
+            own_images = images[pixel_format_of(backbone.input_spec)]
+            metrics.append(label_free_metrics(backbone, own_images, input_size(backbone), seed))
+            progress(len(metrics), len(runs))
+    probes = _linear_probe_accuracies(backbones, labeled, test, seed) if labeled is not None else [{}] * len(runs)
     return {
         "rows": [
-            {"run": str(runs[i]), "rankme": found[i].rankme, "lidar": found[i].lidar,
-             "alpha": found[i].alpha if math.isfinite(found[i].alpha) else None, **probes[i]}
-            for i in order(found, by)
+            {"run": str(runs[i]), "rankme": metrics[i].rankme, "lidar": metrics[i].lidar,
+             "alpha": metrics[i].alpha if math.isfinite(metrics[i].alpha) else None, **probes[i]}
+            for i in order_runs(metrics, by)
         ],
         "by": by,
-        "correlations": correlations(found, [probe["accuracy"] for probe in probes]) if known else None,
+        "correlations": None if labeled is None else rank_correlations(metrics, [p["accuracy"] for p in probes]),
         "n": len(runs),
-        "measured": measured(),
+        "reference": reference_correlations(),
     }  # fmt: skip
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the order, and what it is worth."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the order, and how reliable it is."""
     console = Console(highlight=False, markup=False)
-    known = answer["correlations"] is not None
+    has_labels = result["correlations"] is not None
     table = Table("")
     table.add_column("run", overflow="fold")
-    for column in ("LiDAR", "RankMe", "alpha", *(("linear probe, %", "95 %") if known else ())):
+    for column in ("LiDAR", "RankMe", "alpha", *(("linear probe, %", "95 %") if has_labels else ())):
         table.add_column(column, no_wrap=True)
-    for place, row in enumerate(answer["rows"], 1):
+    for i, row in enumerate(result["rows"], 1):
         alpha = "-" if row["alpha"] is None else f"{row['alpha']:.2f}"
-        probe = [f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}"] if known else []
-        table.add_row(str(place), row["run"], f"{row['lidar']:.1f}", f"{row['rankme']:.1f}", alpha, *probe)
+        probe = [f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}"] if has_labels else []
+        table.add_row(str(i), row["run"], f"{row['lidar']:.1f}", f"{row['rankme']:.1f}", alpha, *probe)
     console.print(table)
     console.print(
-        f"Best first by {answer['by']}. LiDAR and RankMe: more is better; alpha: nearer to 1.", soft_wrap=True
+        f"Best first by {result['by']}. LiDAR and RankMe: higher is better; alpha: nearer to 1.", soft_wrap=True
     )
-    for found in answer["measured"]:
-        where = f"{found['data']}, {found['processor_seconds']:g} processor seconds a run, {found['tasks']} kinds"
-        console.print(f"Measured on {where}: {trust(found['spearman'], found['runs'])}", soft_wrap=True)
-    if known:
-        console.print("Here: " + trust(answer["correlations"], answer["n"]), soft_wrap=True)
+    for row in result["reference"]:
+        where = f"{row['data']}, {row['cpu_seconds']:g} CPU seconds a run, {row['tasks']} tasks"
+        console.print(f"Measured on {where}: {correlation_sentence(row['spearman'], row['runs'])}", soft_wrap=True)
+    if has_labels:
+        console.print("Here: " + correlation_sentence(result["correlations"], result["n"]), soft_wrap=True)
 
 
-def trust(found: dict[str, float | None], runs: int) -> str:
-    """How well the measures order the runs whose accuracy is known."""
-    if all(value is None for value in found.values()):
-        return f"{runs} runs are too few, or too much alike, to say how well these measures order them."
-    words = ", ".join(f"{name} {value:+.2f}" for name, value in found.items() if value is not None)
-    chance = min(1.96 / (runs - 1) ** 0.5, 1.0)
+def correlation_sentence(spearman: dict[str, float | None], num_runs: int) -> str:
+    """How well the metrics order runs of known accuracy."""
+    if all(value is None for value in spearman.values()):
+        return f"{num_runs} runs are too few, or too similar, to measure how well these metrics order them."
+    numbers = ", ".join(f"{name} {value:+.2f}" for name, value in spearman.items() if value is not None)
+    chance = min(1.96 / (num_runs - 1) ** 0.5, 1.0)
     return (
-        f"Spearman's rank correlation with the linear probe over {runs} runs: {words} (of alpha's nearness to 1). "
-        f"Chance alone stays within {chance:.2f} of 0 in 95 of 100 cases."
+        f"Spearman's rank correlation with the linear probe over {num_runs} runs: {numbers} (of alpha's nearness to "
+        f"1). By chance it lies within {chance:.2f} of 0 in 95 of 100 cases."
     )
 
 
-def _some(source: Source, size: int) -> Tensor:
-    """At most ``PICTURES``, evenly spread, with pixels to spare for crops at this size: N C S S."""
-    with counting("decoding") as progress:
-        side = stored_side(natural_size(source)[0], size, DETAIL)
-        store = build_store(source, side, indices=evenly(len(source), PICTURES), progress=progress)
-    name_skipped(store.skipped)
+def _load_images(source: Source, size: int) -> Tensor:
+    """At most ``MAX_IMAGES``, evenly spaced, stored larger than the crops of this size: N C S S."""
+    with progress_bar("decoding") as progress:
+        side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE)
+        store = build_store(source, side, indices=evenly_spaced_indices(len(source), MAX_IMAGES), progress=progress)
+    print_skipped(store.skipped)
     if len(store.images) < 10:
-        raise HeadwayError(f"{len(store.images)} pictures say nothing about a spectrum; give a thousand or so")
+        raise HeadwayError(f"{len(store.images)} images are too few for a spectrum; give about a thousand")
     return store.images
 
 
-def _probes(
-    backbones: Sequence[Any], labels: str | Path | Source, test: str | Path | Source | None, seed: int
+def _linear_probe_accuracies(
+    backbones: Sequence[Any], labeled: str | Path | Source, test: str | Path | Source | None, seed: int
 ) -> list[dict[str, float]]:
-    """Accuracy of a linear probe on each backbone, with its interval over test pictures."""
-    answers, gathered = [], dict[tuple[int, Form], Labelled]()
-    with counting("probing") as progress:
+    """Accuracy of a linear probe on each backbone, with its interval over test images."""
+    accuracies, splits = [], dict[tuple[int, PixelFormat], LabeledSplit]()
+    with progress_bar("probing") as progress:
         for done, backbone in enumerate(backbones, 1):
-            size = view_size(backbone)
-            asked = size, form_of(backbone.inputs)
-            if asked not in gathered:
-                source = open_source(labels, labelled=True, like=backbone)
-                held = open_test(test, like=backbone)
-                gathered[asked] = gather_labelled(source, held, size, seed=seed)
-                name_skipped(gathered[asked].skipped)
-            p = gathered[asked]
-            if not len(p.test_labels):
-                raise HeadwayError("no pictures are left to test on; label more, or give --test")
-            head = linear_head(extract(backbone, p.images, size), p.labels, len(p.classes), seed, p.groups)
+            size = input_size(backbone)
+            key = size, pixel_format_of(backbone.input_spec)
+            if key not in splits:
+                source = open_source(labeled, labeled=True, backbone=backbone)
+                test_source = open_test_source(test, backbone=backbone)
+                splits[key] = load_labeled_split(source, test_source, size, seed=seed)
+                print_skipped(splits[key].skipped)
+            split = splits[key]
+            if not len(split.test_labels):
+                raise HeadwayError("no images are left to test on; label more, or give --test")
+            features = extract_features(backbone, split.images, size)
+            head = linear_head(features, split.labels, len(split.classes), seed, split.groups)
             with torch.no_grad():
-                right = head(extract(backbone, p.test_images, size)).argmax(1) == p.test_labels
-            low, high = accuracy_interval(right, p.tested_together())
-            answers.append({"accuracy": accuracy(right), "low": low, "high": high})
+                correct = head(extract_features(backbone, split.test_images, size)).argmax(1) == split.test_labels
+            low, high = accuracy_interval(correct, split.interval_groups())
+            accuracies.append({"accuracy": accuracy(correct), "low": low, "high": high})
             progress(done, len(backbones))
-    return answers
+    return accuracies

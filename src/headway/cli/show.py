@@ -1,4 +1,4 @@
-"""``headway show``: see a pretext game: what is dealt, which labels are generated, and what a network answers."""
+"""``headway show``: shows a pretext task: its views, its generated targets, and a network's predictions."""
 
 import inspect
 from pathlib import Path
@@ -8,30 +8,31 @@ import torch
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway import samples
-from headway.cli.screen import name_skipped
+from headway import synthetic
+from headway.backbones.input_size import choose_view_size, storage_side
+from headway.cli.console import print_skipped
 from headway.config import Recipe
+from headway.data.dataset.image_store import ImageStore, build_store, median_short_side
+from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
-from headway.data.source import Source
-from headway.data.store import Store, build_store, natural_size
-from headway.downstream.classifier import refuse_existing
-from headway.draws import Draws
+from headway.data.sources.base import Source
 from headway.errors import HeadwayError
-from headway.files import write_bytes, write_text
-from headway.pretext import find_recipe, source_of
+from headway.pretext import describe_task, find_recipe
 from headway.protocol import Batch
-from headway.reports.page import write_page
-from headway.reports.sheet import Sheet, write_png
-from headway.train.job import Job, main_size, stored_side
-from headway.train.planning import make_learner, spread
-from headway.train.reload import read_past, reload_learner
+from headway.reports.html import image_grid_html
+from headway.reports.image_grid import ImageGrid, image_grid_png
+from headway.rng import SampleRNG
+from headway.train.config import PretrainConfig
+from headway.train.init.reload import read_trained_run, reload_train_module
+from headway.train.init.train_module import build_train_module
+from headway.utils.files import refuse_existing, write_bytes, write_text
 
-DRAWN, DRAWN_SIDE, DRAWN_VIEW = 1000, 96, 64
-"""Pictures drawn where no data are given, their side and the side of the main view."""
-SAMPLE = 64
-"""Pictures that are read at least: a task may want to know more of the data than what is shown."""
-MOST = 200
-"""Pictures on a sheet, at most."""
+NUM_SYNTHETIC, SYNTHETIC_SIZE, SYNTHETIC_VIEW_SIZE = 1000, 96, 64
+"""Synthetic images drawn where no data are given, their side and the side of the main view in pixels."""
+MIN_IMAGES_READ = 64
+"""Images read at least: a task may need statistics of more images than it shows."""
+MAX_IMAGES = 200
+"""Images shown at most."""
 
 
 def show(
@@ -45,71 +46,75 @@ def show(
     seed: int = 0,
     recipe: Recipe | None = None,
 ) -> dict[str, Any]:
-    """See a pretext game: what is dealt, which labels are generated and, given a run, the network's answers.
+    """Show a pretext task: its views, its generated targets and, given a run, the network's predictions.
 
     Example: headway show rotation --data photos --run runs/r --out rotation.html
 
     Args:
-        task: A name that ``headway tasks`` lists, or your own as my_package.my_file:RECIPE. Name it first.
+        task: A name that ``headway tasks`` lists, or your own as my_package.my_file:RECIPE. The task is the first
+            argument.
         data: A folder, a tar or brace pattern of tars, or a CSV with a column "file"; none: animals drawn by program.
-        out: The sheet to write, .png (a picture) or .html (a page that holds everything); it must not exist.
-        run: A run of this task, whose network is asked; none: the game alone.
-        count: Pictures to show, spread evenly over the data.
+        out: The file to write, .png (an image) or .html (a self-contained page); it must not exist.
+        run: A run of this task, whose network makes predictions; none: only views and targets are shown.
+        count: Images to show, evenly spaced over the data.
         size: Side in pixels of the square main view; 0: the run's, or the median short side, at most 224.
-        seed: Of the draws: another seed deals other views.
-        recipe: The task with every choice; none: the run's, or the task's own.
+        seed: Seed of the views.
+        recipe: The task with all its settings; none: the run's, or the task's own.
 
     Returns:
-        out, task, pictures.
+        out, task, images.
     """
     file = refuse_existing(Path(out))
     if file.suffix not in (".png", ".html"):
         raise HeadwayError(f"--out '{out}' ends in neither .png nor .html, the formats that show writes")
-    if not 1 <= count <= MOST:
-        raise HeadwayError(f"--count must lie in 1..{MOST}, got {count}")
-    own = find_recipe(task)
-    if run is not None and (size or recipe not in (None, own)):
+    if not 1 <= count <= MAX_IMAGES:
+        raise HeadwayError(f"--count must lie in 1..{MAX_IMAGES}, got {count}")
+    own_recipe = find_recipe(task)
+    if run is not None and (size or recipe not in (None, own_recipe)):
         raise HeadwayError("with --run the view's size and the recipe are the run's; leave --size and --recipe out")
-    job = Job(task=task, recipe=recipe or own, backbone="vit_nano", size=size, seed=seed)
-    source = open_source(data) if data is not None else samples.DrawnAnimals(DRAWN, DRAWN_SIDE, seed)
-    past = read_past(Path(run), task, own) if run is not None else None
-    if past:
-        store = _some(source, past.side, count)
-        learner, backbone = (found := reload_learner(past, store.images)), found.backbone
-    else:  # a network is made for its patches alone, and is not asked
-        natural = natural_size(source)[0]
-        view, patch = main_size(natural if data is not None else DRAWN_VIEW, job)
-        store = _some(source, stored_side(natural, view, job.recipe.detail), count)
-        learner, backbone = make_learner(job, store, view, patch).eval(), None
-    name_skipped(store.skipped)
+    config = PretrainConfig(task=task, recipe=recipe or own_recipe, backbone="vit_nano", size=size, seed=seed)
+    source = open_source(data) if data is not None else synthetic.DrawnAnimals(NUM_SYNTHETIC, SYNTHETIC_SIZE, seed)
+    trained = read_trained_run(Path(run), task, own_recipe) if run is not None else None
+    if trained:
+        store = _load_evenly_spaced(source, trained.storage_side, count)
+        train_module, backbone = (found := reload_train_module(trained, store.images)), found.backbone
+    else:  # an untrained network gives the patch size, and makes no predictions
+        short_side = median_short_side(source)[0]
+        view_size, patch = choose_view_size(
+            short_side if data is not None else SYNTHETIC_VIEW_SIZE, size=size, backbone=config.backbone
+        )
+        store = _load_evenly_spaced(source, storage_side(short_side, view_size, config.recipe.storage_scale), count)
+        train_module, backbone = build_train_module(config, store, view_size, patch).eval(), None
+    print_skipped(store.skipped)
 
-    shown = spread(torch.arange(len(store.images)), count)  # B
-    index = torch.tensor(store.kept)[shown]  # B
-    batch = Batch(store.images[shown], index % past.pictures if past else index)
+    indices = subsample_evenly(torch.arange(len(store.images)), count)  # B
+    sample_index = torch.tensor(store.source_indices)[indices]  # B
+    batch = Batch(store.images[indices], sample_index % trained.num_images if trained else sample_index)
     with torch.no_grad():
-        views = learner.task.views(batch, Draws(seed, torch.arange(len(shown))))
-        panels = learner.task.panels(batch, views, backbone)
-    kind = "animals drawn by program" if data is None else "pictures"
-    asked = f"Answers by the network in {run}." if run is not None else "No network is asked."
-    sheet = Sheet(
-        title=task, claim=source_of(own)[0], panels=panels, names=[store.names[i] for i in shown.tolist()],
-        note=f"{len(shown)} {kind}, dealt by seed {seed}. {asked}", link=source_of(own)[1],
-        story=inspect.getdoc(inspect.getmodule(type(own.task))) or "",
+        views = train_module.task.make_views(batch, SampleRNG(seed, torch.arange(len(indices))))
+        panels = train_module.task.visualize(batch, views, backbone)
+    kind = "animals drawn by program" if data is None else "images"
+    network = f"Predictions by the network in {run}." if run is not None else "No network makes predictions."
+    summary, paper, _ = describe_task(own_recipe)
+    grid = ImageGrid(
+        title=task, subtitle=summary, panels=panels, names=[store.names[i] for i in indices.tolist()],
+        note=f"{len(indices)} {kind}, seed {seed}. {network}", link=paper,
+        description=inspect.getdoc(inspect.getmodule(type(own_recipe.task))) or "",
     )  # fmt: skip
     if file.suffix == ".png":
-        write_bytes(file, write_png(sheet))
+        write_bytes(file, image_grid_png(grid))
     else:
-        write_text(file, write_page(sheet))
-    return {"out": str(file), "task": task, "pictures": len(shown)}
+        write_text(file, image_grid_html(grid))
+    return {"out": str(file), "task": task, "images": len(indices)}
 
 
-def tell(answer: dict[str, Any]) -> None:
-    """Print the answer as a line."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result in a line."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
-    print(f"{answer['task']} on {answer['pictures']} pictures: open {answer['out']}")
+    print(f"{result['task']} on {result['images']} images: open {result['out']}")
 
 
-def _some(source: Source, side: int, count: int) -> Store:
-    """Pictures spread evenly over the data, those to be shown among them."""
-    indices = spread(torch.arange(len(source)), max(count, SAMPLE)).tolist()
+def _load_evenly_spaced(source: Source, side: int, count: int) -> ImageStore:
+    """Images evenly spaced over the data; those that are shown are a subset of them."""
+    indices = subsample_evenly(torch.arange(len(source)), max(count, MIN_IMAGES_READ)).tolist()
     return build_store(source, side, indices=indices)

@@ -1,26 +1,26 @@
-"""``headway tasks``: what pretext tasks there are."""
+"""``headway tasks``: lists the pretext tasks."""
 
 from typing import Any
 
 from rich.console import Console
 
-from headway.pretext import TASKS, source_of
+from headway.pretext import TASKS, describe_task
 
 
 def tasks() -> dict[str, Any]:
-    """List the pretext tasks: name, idea, paper and file.
+    """List the pretext tasks: name, summary, paper and file.
 
     Example: headway tasks --json
     """
     rows = []
     for name, recipe in TASKS.items():
-        claim, paper, file = source_of(recipe)
-        rows.append({"name": name, "claim": claim, "paper": paper, "file": file})
+        summary, paper, file = describe_task(recipe)
+        rows.append({"name": name, "summary": summary, "paper": paper, "file": file})
     return {"tasks": rows}
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer, three lines a task."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result, three lines a task."""
     console = Console(highlight=False, soft_wrap=True)
-    for row in answer["tasks"]:
-        console.print(f"[bold]{row['name']}[/bold]  {row['claim']}\n    {row['paper']}\n    {row['file']}")
+    for row in result["tasks"]:
+        console.print(f"[bold]{row['name']}[/bold]  {row['summary']}\n    {row['paper']}\n    {row['file']}")

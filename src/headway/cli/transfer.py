@@ -1,4 +1,4 @@
-"""``headway transfer``: change the output layer."""
+"""``headway transfer``: trains a new output layer, and on request the backbone, on labeled images."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli.screen import counting, name_skipped, note
-from headway.data.open import open_source, open_test
-from headway.data.source import Source
-from headway.data.store import natural_size
-from headway.downstream.classifier import refuse_existing
-from headway.downstream.labelled import gather_labelled
-from headway.downstream.results import judge
-from headway.downstream.swap import Swap, load_run, view_size
-from headway.downstream.transfer import check
+from headway.backbones.input_size import STORAGE_SCALE, storage_side
+from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.data.dataset.image_store import median_short_side
+from headway.data.open import open_source, open_test_source
+from headway.data.sources.base import Source
+from headway.downstream.evaluate import evaluate
+from headway.downstream.finetuning.finetune import FINE_TUNE, HEAD_CONFIGS, FineTuneConfig
+from headway.downstream.head_swap import HeadSwap, input_size, load_run
+from headway.downstream.labeled_split import load_labeled_split
+from headway.downstream.transfer import check_transfer
 from headway.downstream.transfer import transfer as change_head
-from headway.downstream.tune import FINE_TUNE, RECIPES, FineTune
-from headway.errors import HeadwayError
-from headway.train.job import DETAIL, stored_side
-from headway.train.log import Bar
-from headway.train.pool import seen_in_pretraining, transductive
+from headway.errors import HeadwayError, unknown_name_error
+from headway.train.log.events import ProgressBar
+from headway.train.run_dir.seen_images import count_seen_in_pretraining, transductive_note
+from headway.utils.files import refuse_existing
 
 
 def transfer(
@@ -31,111 +31,113 @@ def transfer(
     out: str | Path,
     head: Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"] = "linear",
     test: str | Path | Source | None = None,
-    per_class: int | None = None,
+    labels_per_class: int | None = None,
     group_by: str = "",
     labels: str | Path | None = None,
-    several: bool = False,
-    balance: bool = False,
+    multilabel: bool = False,
+    class_weights: Literal["none", "balanced"] = "none",
     folds: int = 3,
     epochs: int | None = None,
     blocks: int = 0,
     layer_decay: float = FINE_TUNE.layer_decay,
-    rank: int = FINE_TUNE.rank,
+    lora_rank: int = FINE_TUNE.lora_rank,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Change the output layer: cut the pretext head of a run, join one for your classes, train and test it.
+    """Remove the pretext head of a run, attach a head for your classes, train it and test it.
 
-    Example: headway transfer runs/photos --data labelled --head linear --out models/photos
+    Example: headway transfer runs/photos --data labeled --head linear --out models/photos
 
     Args:
-        run: A run folder that ``headway pretrain`` wrote, a file of weights, or timm:NAME (timm fetches its weights).
-        data: Labelled pictures: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        run: A run folder that ``headway pretrain`` wrote, a weights file, or timm:NAME (timm fetches its weights).
+        data: Labeled images: a folder with one folder a class, tars with .cls, or a CSV with file,label.
         out: The classifier's folder to write; it must not exist.
-        head: knn (nothing is trained), linear, attentive or mlp (the backbone stays as it is), finetune (everything
-            moves), or lora (low-rank changes of the backbone's attention).
-        test: Pictures to test on; none: a stratified fifth of the labelled ones is set aside and never trained on.
-        per_class: Labels a class to use; none: all.
-        group_by: What keeps pictures of one animal, patient or camera on one side of the split and of every fold: a
-            column of the table, or a regular expression on names, whose first parentheses are the group.
-        labels: A CSV with file,label that labels the pictures of ``data`` by name.
-        several: A picture may have several labels, written "cat;dog" (";" alone: none of them).
-        balance: Rare classes count as much as frequent ones.
-        folds: Parts of the training pictures on which regularisation, the moment to stop and how sure to be are chosen
-            (a linear probe chooses its penalty and how sure to be on five); 0: nothing is chosen but that penalty.
-        epochs: Passes over the labelled pictures, of heads that are trained by steps; none: the recipe's.
-        blocks: Fine-tune only so many of the last blocks; 0: all of them.
-        layer_decay: Fine-tuning's factor on the learning rate from a block to the one before it.
-        rank: Of lora's changes.
-        seed: Of the split, the draw of labels and the training.
+        head: knn (no training), linear, attentive or mlp (frozen backbone), finetune (all weights are trained), or lora
+            (low-rank updates of the backbone's attention layers).
+        test: Images to test on; none: a stratified fifth of the labeled images is held out and never trained on.
+        labels_per_class: Labels per class to use; none: all.
+        group_by: Keeps images of one animal, patient or camera on one side of the split and of every fold: a column of
+            the table, or a regular expression on names, whose first parentheses are the group.
+        labels: A CSV with file,label that labels the images of ``data`` by name.
+        multilabel: An image may have several labels, written "cat;dog" (";" alone: none of them).
+        class_weights: balanced: rare classes weigh as much in the loss as frequent ones.
+        folds: Folds of the training images that select regularization, stopping and temperature (a linear probe selects
+            its penalty and temperature on five); 0: no selection but that penalty.
+        epochs: Epochs over the labeled images, of heads that are trained by steps; none: the recipe's.
+        blocks: Fine-tune only this many of the last blocks; 0: all of them.
+        layer_decay: Factor on the learning rate from a block to the one before it, of head finetune.
+        lora_rank: Rank of the low-rank updates, of head lora.
+        seed: Seed of the split, the draw of labels and the training.
 
     Returns:
-        head, accuracy, low, high (per cent; the interval is over test pictures), labels, test_images, balanced_accuracy
-        (several: mean_average_precision, f1), calibration_error (points), temperature, model,
-        transductive (test pictures that were in the unlabelled pool; null: not known).
+        head, accuracy, low, high (percent; the interval is over test images), labels, test_images, balanced_accuracy
+        (multilabel: mean_average_precision, f1), calibration_error (points), temperature, model,
+        transductive (test images that were in the unlabeled data; null: unknown).
     """
     model = refuse_existing(Path(out))
     if head != "finetune" and (blocks or layer_decay != FINE_TUNE.layer_decay):
         raise HeadwayError(f"--blocks and --layer-decay are for head finetune, got head {head}")
-    if head != "lora" and rank != FINE_TUNE.rank:
-        raise HeadwayError(f"--rank is for head lora, got head {head}")
-    backbone, cut = load_run(run)
-    size = view_size(backbone)
-    source = open_source(data, labelled=True, labels=labels, group_by=group_by, like=backbone)
-    held = open_test(test, group_by=group_by, like=backbone)
-    choices = RECIPES.get(head, FineTune())
-    choices = replace(choices, task=replace(choices.task, balance=balance), rank=rank, blocks=blocks)
+    if head != "lora" and lora_rank != FINE_TUNE.lora_rank:
+        raise HeadwayError(f"--lora-rank is for head lora, got head {head}")
+    if class_weights not in ("none", "balanced"):
+        raise unknown_name_error("class_weights", str(class_weights), ("none", "balanced"))
+    backbone, removed = load_run(run)
+    size = input_size(backbone)
+    source = open_source(data, labeled=True, labels=labels, group_by=group_by, backbone=backbone)
+    test_source = open_test_source(test, group_by=group_by, backbone=backbone)
+    config = HEAD_CONFIGS.get(head, FineTuneConfig())
+    task = replace(config.task, balance_classes=class_weights == "balanced")
+    config = replace(config, task=task, lora_rank=lora_rank, trainable_blocks=blocks)
     if head == "finetune":
-        choices = replace(choices, layer_decay=layer_decay)
+        config = replace(config, layer_decay=layer_decay)
     if epochs is not None:
         if epochs < 1:
             raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
-        choices = replace(choices, epochs=epochs, least=1)
-    check(backbone, head, choices, several, folds)
-    with counting("decoding") as progress:
-        side = stored_side(natural_size(source)[0], size, DETAIL) if head in RECIPES else size
-        pictures = gather_labelled(
-            source, held, size, side=side, per_class_count=per_class, several=several, seed=seed, progress=progress
-        )
-    name_skipped(pictures.skipped)
-    if not len(pictures.test_labels):
-        raise HeadwayError("no pictures are left to test on; label more, or give --test")
-    if pictures.aside:
-        count = len(pictures.test_labels)
-        note(f"{count:,} labelled pictures (a stratified fifth, by --seed {seed}) are set aside to test on")
-    seen = seen_in_pretraining(Path(run), pictures.test_hashes)
-    if not several and any(";" in name for name in pictures.classes):
-        note("some class names hold ';'; if these are several labels each, add --several")
-    with counting("choosing on folds") as progress, Bar(f"training {head}") as bar:
-        classifier = change_head(
-            backbone, pictures.images, pictures.labels, pictures.classes, size, head=head, seed=seed,
-            fine_tune=choices, folds=folds, groups=pictures.groups, sinks=[bar] if head in RECIPES else [],
-            progress=progress, say=note,
+        config = replace(config, epochs=epochs, min_steps=1)
+    check_transfer(backbone, head, config, multilabel, folds)
+    with progress_bar("decoding") as progress:
+        side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE) if head in HEAD_CONFIGS else size
+        split = load_labeled_split(
+            source, test_source, size, storage_side=side, labels_per_class=labels_per_class, multilabel=multilabel,
+            seed=seed, progress=progress,
         )  # fmt: skip
-    note(str(Swap(classifier.backbone, classifier.head, cut)))
-    verdict = judge(classifier, pictures.test_images, pictures.test_labels, pictures.tested_together())
-    classifier._replace(aside=pictures.mark()).save(model)
+    print_skipped(split.skipped)
+    if not len(split.test_labels):
+        raise HeadwayError("no images are left to test on; label more, or give --test")
+    if split.test_from_split:
+        count = len(split.test_labels)
+        print_note(f"{count:,} labeled images (a stratified fifth, by --seed {seed}) are held out for testing")
+    num_seen = count_seen_in_pretraining(Path(run), split.test_hashes)
+    if not multilabel and any(";" in name for name in split.classes):
+        print_note("some class names contain ';'; if these are several labels each, add --multilabel")
+    with progress_bar("model selection on folds") as progress, ProgressBar(f"training {head}") as bar:
+        classifier = change_head(
+            backbone, split.training_set(size), head=head, seed=seed, config=config, folds=folds,
+            sinks=[bar] if head in HEAD_CONFIGS else [], progress=progress, notify=print_note,
+        )  # fmt: skip
+    print_note(str(HeadSwap(classifier.backbone, classifier.head, removed)))
+    scores = evaluate(classifier, split.test_images, split.test_labels, split.interval_groups())
+    classifier._replace(test_set_hash=split.test_set_hash()).save(model)
     return {
-        "head": head, **verdict, "labels": len(pictures.labels), "test_images": len(pictures.test_labels),
-        "temperature": round(classifier.temperature, 4), "model": str(model),
-        "transductive": seen,
+        "head": head, **scores, "labels": len(split.labels), "test_images": len(split.test_labels),
+        "temperature": round(classifier.temperature, 4), "model": str(model), "transductive": num_seen,
     }  # fmt: skip
 
 
-def show(answer: dict[str, Any]) -> None:
-    """Print the answer as a few lines."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result in a few lines."""
     print = Console(soft_wrap=True, highlight=False, markup=False).print
-    several = "f1" in answer
+    multilabel = "f1" in result
     print(
-        f"{answer['head']}: {answer['accuracy']:.1f} % right (95 %: {answer['low']:.1f} to {answer['high']:.1f}) on "
-        f"{answer['test_images']} test pictures, after {answer['labels']} labels"
-        f"{' (right: every label of the picture, and no other)' if several else ''}; "
-        f"the classifier is in {answer['model']}"
+        f"{result['head']}: accuracy {result['accuracy']:.1f} % (95 %: {result['low']:.1f} to {result['high']:.1f}) on "
+        f"{result['test_images']} test images, trained on {result['labels']} labels"
+        f"{' (correct: exactly the labels of the image)' if multilabel else ''}; "
+        f"the classifier is in {result['model']}"
     )
     means = (
-        f"mean average precision {answer['mean_average_precision']:.1f} %, F1 {answer['f1']:.1f} %" if several
-        else f"classes counted alike: {answer['balanced_accuracy']:.1f} %"
+        f"mean average precision {result['mean_average_precision']:.1f} %, F1 {result['f1']:.1f} %" if multilabel
+        else f"balanced accuracy: {result['balanced_accuracy']:.1f} %"
     )  # fmt: skip
-    print(f"{means}; probabilities are {answer['calibration_error']:.1f} points off what they say, on average")
-    if remark := transductive(answer["transductive"], answer["test_images"]):
+    print(f"{means}; expected calibration error {result['calibration_error']:.1f} points")
+    if remark := transductive_note(result["transductive"], result["test_images"]):
         print(remark)
-    print(f"next: headway predict {answer['model']} --data PICTURES --out labels.csv")
+    print(f"next: headway predict {result['model']} --data IMAGES --out labels.csv")

@@ -1,1 +1,1 @@
-"""Pictures: where they lie, how they are decoded, and in which order they are dealt."""
+"""Image data: decoding, sources, decoded data sets, shuffling and splits, and inspection."""

@@ -1,4 +1,4 @@
-"""From what a person types to a source of pictures."""
+"""Open a source of images from a path, a name or an object."""
 
 import contextlib
 import difflib
@@ -9,155 +9,157 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from headway.data.arrays import Arrays
-from headway.data.braces import expand
-from headway.data.files import PICTURES, Files
-from headway.data.folder import TARS, open_folder
-from headway.data.form import form_of
-from headway.data.groups import grouped
-from headway.data.hub import Hub, is_hub
-from headway.data.items import PREFIX, open_items, open_torchvision
-from headway.data.source import Chosen, Source, in_form
-from headway.data.survey import remember, survey
-from headway.data.table import TABLES, columns_of, open_table, with_labels
-from headway.data.tar import Tar
+from headway.data.dataset.sample_stats import compute_sample_stats, set_sample_stats
+from headway.data.decoding.pixel_format import pixel_format_of
+from headway.data.sources.base import Source, SubsetSource, with_pixel_format
+from headway.data.sources.brace_expansion import expand_braces
+from headway.data.sources.files import IMAGE_SUFFIXES, FileSource
+from headway.data.sources.folder import TAR_SUFFIXES, open_folder
+from headway.data.sources.huggingface import HuggingFaceSource, is_huggingface_dataset
+from headway.data.sources.in_memory import TORCHVISION_PREFIX, ArraySource, open_dataset_object, open_torchvision
+from headway.data.sources.table import TABLE_SUFFIXES, attach_labels, group_by_pattern, open_table, read_column_names
+from headway.data.sources.tar import TarSource
 from headway.errors import HeadwayError
 
 
 def open_source(
     data: object,
-    labelled: bool | None = False,
+    labeled: bool | None = False,
     labels: str | Path | None = None,
     *,
     group_by: str = "",
     channels: int = 0,
-    span: tuple[float, float] | None = None,
-    like: Any = None,
+    value_range: tuple[float, float] | None = None,
+    backbone: Any = None,
 ) -> Source:
-    """Open pictures by what they are.
+    """Open a source of images.
 
     Args:
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV or Parquet with a column "file",
-            one picture, torchvision:NAME; or an object: a ``Source``, an array or tensor N C H W, a data set of
-            Hugging Face's ``datasets``, or of torchvision's kind.
-        labelled: Only pictures that have a label, of at least two classes. Without it no label is looked at; None:
-            every picture, with its label where it has one.
-        labels: A CSV with the columns file and label that labels the pictures by name; implies ``labelled``.
-        group_by: What ties pictures together that no split may part: a column of the table, or a regular expression
-            that is searched in their names, its first parentheses being the group.
-        channels: C of every picture; 0: as most have. With C, C equal pages of a TIFF are one picture.
-        span: The values that become 0 and 1; none: measured where the pictures have more than 8 bits.
-        like: A trained backbone: channels and span are then those of its ``inputs``.
+            one image, or torchvision:NAME; or an object: a ``Source``, an array or tensor N C H W, a ``Dataset`` of
+            Hugging Face's ``datasets``, or a torchvision-like data set.
+        labeled: True: only the labeled images, which must have at least two classes. None: all images, with their
+            labels if they have any. False: all images, without labels.
+        labels: A table with the columns file and label that labels the images by name; implies ``labeled``.
+        group_by: Groups of images that no split may separate: a column of the table, or a regular expression that is
+            searched in the images' names and whose first parentheses match the group.
+        channels: C of every image; 0: the most frequent number. If C is given, C equal pages of a TIFF are one image.
+        value_range: The values that become 0 and 1; None: measured if the images have more than 8 bits.
+        backbone: A trained backbone. The pixel format is then that of its ``inputs``.
 
     Raises:
-        HeadwayError: The path is missing, holds no pictures, or the labels do.
+        HeadwayError: The path is missing, there are no images, or the labels are missing or invalid.
     """
-    labelled = labelled if labels is None else True
-    taken = labelled if labels is None else False
-    column = _column(data if labels is None else labels, group_by)
+    labeled = labeled if labels is None else True
+    own_labels = labeled if labels is None else False
+    column = _group_column(data if labels is None else labels, group_by)
     if isinstance(data, (str, Path)):
-        source = _open(str(data), taken, column or "group")
+        source = _open_text(str(data), own_labels, column or "group")
     else:
-        source = _open_object(data, taken is not False)
+        source = _open_object(data, own_labels is not False)
     if labels is not None:
-        with _opening(str(labels)):
-            table = _existing_file(Path(labels).expanduser())
-        source = with_labels(source, table, column or "group")
+        with _path_errors(str(labels)):
+            table = _check_regular_file(Path(labels).expanduser())
+        source = attach_labels(source, table, column or "group")
     if group_by and not column:
-        source = grouped(source, group_by)
-    source = _labelled(source, labels or data) if labelled else source
-    if like is not None:
-        return in_form(source, form_of(like.inputs))
-    if not channels and not span:
+        source = group_by_pattern(source, group_by)
+    source = _labeled_subset(source, labels or data) if labeled else source
+    if backbone is not None:
+        return with_pixel_format(source, pixel_format_of(backbone.input_spec))
+    if not channels and not value_range:
         return source
-    found = survey(source, channels, span)
-    if span and 2 * found.deep <= found.looked:
-        raise HeadwayError("--span is for pictures of more than 8 bits, and most of these have 8; leave it out")
-    chosen = Chosen(source, range(len(source)), form=found.form)
-    remember(chosen, found)
-    return chosen
+    stats = compute_sample_stats(source, channels, value_range)
+    if value_range and 2 * stats.num_over_8_bits <= stats.num_read:
+        raise HeadwayError("--value-range is for images of more than 8 bits, and most of these have 8; omit it")
+    converted = SubsetSource(source, range(len(source)), pixel_format=stats.pixel_format)
+    set_sample_stats(converted, stats)
+    return converted
 
 
-def open_test(data: object, *, group_by: str = "", like: Any = None) -> Source | None:
-    """Pictures to test on, of one class or more; none: None.
+def open_test_source(data: object, *, group_by: str = "", backbone: Any = None) -> Source | None:
+    """Open a source of test images, of one class or more. Returns None if ``data`` is None.
 
     Args:
-        data: As for ``open_source``; pictures without a label are passed over later.
-        group_by: The same; where it ties none of these pictures together, each stands for itself.
-        like: The same.
+        data: As for ``open_source``; images without a label are dropped later.
+        group_by: As for ``open_source``; if it matches none of these images, each is a group of its own.
+        backbone: As for ``open_source``.
 
     Raises:
-        HeadwayError: The path is missing or holds no pictures.
+        HeadwayError: The path is missing or has no images.
     """
     if data is None:
         return None
     if group_by:
-        with contextlib.suppress(HeadwayError):  # what else is wrong is wrong without it too
-            return open_source(data, labelled=None, group_by=group_by, like=like)
-    return open_source(data, labelled=None, like=like)
+        with contextlib.suppress(HeadwayError):  # any other error is raised again below
+            return open_source(data, labeled=None, group_by=group_by, backbone=backbone)
+    return open_source(data, labeled=None, backbone=backbone)
 
 
-def _open_object(data: object, labelled: bool) -> Source:
+def _open_object(data: object, labeled: bool) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, (np.ndarray, Tensor)):
-        return Arrays(data)
-    if is_hub(data):
-        return Hub(data, labelled)
+        return ArraySource(data)
+    if is_huggingface_dataset(data):
+        return HuggingFaceSource(data, labeled)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (dict, bytes)):
-        return open_items(data, labelled)
+        return open_dataset_object(data, labeled)
     raise HeadwayError(
-        f"data must be a path, an array, a data set or a source of pictures (headway.data.source), "
+        f"data must be a path, an array, a data set or a source of images (headway.data.sources.base), "
         f"got {type(data).__name__}"
     )
 
 
-def _open(text: str, labelled: bool | None, group: str) -> Source:
-    if text.startswith(PREFIX):
-        return open_torchvision(text, labelled is not False)
-    with _opening(text):
-        return _open_path(text, labelled, group)
+def _open_text(text: str, labeled: bool | None, group_column: str) -> Source:
+    if text.startswith(TORCHVISION_PREFIX):
+        return open_torchvision(text, labeled is not False)
+    with _path_errors(text):
+        return _open_path(text, labeled, group_column)
 
 
 @contextlib.contextmanager
-def _opening(text: str) -> Iterator[None]:
-    """Says what is wrong with a path: no right to look, a name too long, no such user, a NUL."""
+def _path_errors(text: str) -> Iterator[None]:
+    """Report errors of a path as HeadwayError: no permission, a name too long, no such user, a NUL character."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
 
 
-def _column(data: object, group_by: str) -> str:
-    """``group_by`` in lower case where it is a column of a table that is given; else empty."""
+def _group_column(data: object, group_by: str) -> str:
+    """``group_by`` in lower case if ``data`` is a table with that column, else an empty string."""
     if not group_by or not isinstance(data, (str, Path)):
         return ""
-    with _opening(str(data)):
+    with _path_errors(str(data)):
         table = Path(data).expanduser()
-        if table.suffix.lower() not in TABLES or group_by.lower() not in columns_of(_existing_file(table)):
+        if table.suffix.lower() not in TABLE_SUFFIXES:
             return ""
-    return group_by.lower()
+        columns = read_column_names(_check_regular_file(table))
+    return group_by.lower() if group_by.lower() in columns else ""
 
 
-def _open_path(text: str, labelled: bool | None, group: str) -> Source:
+def _open_path(text: str, labeled: bool | None, group_column: str) -> Source:
     path = Path(text).expanduser()
     if "{" in text and not path.exists():
-        return Tar([_existing_file(Path(name).expanduser()) for name in expand(text)], labelled is not False)
-    _existing(path)
+        tars = [_check_regular_file(Path(name).expanduser()) for name in expand_braces(text)]
+        return TarSource(tars, labeled is not False)
+    _check_exists(path)
     if path.is_dir():
-        return open_folder(path, labelled is not False)
-    _existing_file(path)
-    if path.name.endswith(TARS):
-        return Tar([path], labelled is not False)
-    if path.suffix.lower() in TABLES:
-        return open_table(path, labelled, group)
-    if path.suffix.lower() in PICTURES:
-        return Files(path.parent, [path.name], [None] if labelled is not False else None)
-    raise HeadwayError(f"'{text}' is no folder, tar ({', '.join(TARS)}), table ({', '.join(TABLES)}) or picture")
+        return open_folder(path, labeled is not False)
+    _check_regular_file(path)
+    if path.name.endswith(TAR_SUFFIXES):
+        return TarSource([path], labeled is not False)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return open_table(path, labeled, group_column)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return FileSource(path.parent, [path.name], [None] if labeled is not False else None)
+    raise HeadwayError(
+        f"'{text}' is not a folder, tar ({', '.join(TAR_SUFFIXES)}), table ({', '.join(TABLE_SUFFIXES)}) or image"
+    )
 
 
-def _existing(path: Path) -> Path:
-    """The path. Raises HeadwayError where nothing is there, with the nearest name beside it."""
+def _check_exists(path: Path) -> Path:
+    """Return an existing path. Else raise HeadwayError, with the most similar name in the same folder."""
     if path.exists():
         return path
     missing = path
@@ -169,23 +171,23 @@ def _existing(path: Path) -> Path:
     raise HeadwayError(f"nothing at '{path}': {advice}")
 
 
-def _existing_file(path: Path) -> Path:
-    if not _existing(path).is_file():
+def _check_regular_file(path: Path) -> Path:
+    if not _check_exists(path).is_file():
         raise HeadwayError(f"'{path}' is not a regular file")
     return path
 
 
-def _labelled(source: Source, given: object) -> Source:
-    """The pictures that have a label. Raises HeadwayError where they are of fewer than two classes."""
+def _labeled_subset(source: Source, given: object) -> Source:
+    """The images that have a label. Raises HeadwayError if they have fewer than two classes."""
     indices = [index for index in range(len(source)) if source.label(index) is not None]
-    seen = {source.label(index) for index in indices}
+    classes = {source.label(index) for index in indices}
     where = f"'{given}'" if isinstance(given, (str, Path)) else type(given).__name__
-    if not seen:
+    if not classes:
         raise HeadwayError(
-            f"no picture of {where} has a label; put the pictures into one folder a class, .cls files into the tar, "
-            f"or give a table with the columns file,label"
+            f"no image of {where} has a label; put the images into one folder per class, .cls files into the tar, "
+            f"or pass a table with the columns file,label"
         )
-    if len(seen) < 2:
-        raise HeadwayError(f"all {len(indices)} labelled pictures of {where} are of the one class '{seen.pop()}'; "
-                           f"a recogniser needs at least two")  # fmt: skip
-    return source if len(indices) == len(source) else Chosen(source, indices)
+    if len(classes) < 2:
+        raise HeadwayError(f"all {len(indices)} labeled images of {where} are of one class '{classes.pop()}'; "
+                           f"a classifier needs at least two")  # fmt: skip
+    return source if len(indices) == len(source) else SubsetSource(source, indices)

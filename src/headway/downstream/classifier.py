@@ -1,4 +1,7 @@
-"""A finished recogniser in one folder: backbone, output layer, class names, size. It predicts as it did in process."""
+"""A trained classifier and its folder: backbone, output layer, class names and input size.
+
+A classifier that is loaded from its folder predicts exactly what it predicted before it was saved.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,30 +11,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from headway.backbones.weights import load_backbone, save_backbone
-from headway.data.picked import Pictures
-from headway.downstream.features import look
-from headway.downstream.heads import NearestNeighbours as NearestNeighbours
-from headway.downstream.heads import head_from, read
+from headway.data.dataset.subset import Images
+from headway.downstream.features.extract import forward_batched
+from headway.downstream.heads import NearestNeighborHead as NearestNeighborHead
+from headway.downstream.heads import apply_head, head_from_state_dict
 from headway.errors import HeadwayError
-from headway.files import read_json, write_json, write_whole
-from headway.measure.calibration import probabilities
+from headway.metrics.calibration import probabilities
+from headway.utils.files import atomic_write, read_json, refuse_existing, write_json
 
-SCHEMA = 2
-RECORD, HEAD, BACKBONE = "classifier.json", "head.safetensors", "model.safetensors"
+SCHEMA = 1
+CLASSIFIER_FILE, HEAD_FILE, BACKBONE_FILE = "classifier.json", "head.safetensors", "model.safetensors"
 
 
 class Classifier(NamedTuple):
-    """From pictures to class probabilities.
+    """From images to class probabilities.
 
     Attributes:
         backbone: Any ``protocol.Backbone``.
-        head: B D (or whatever features it reads) -> B K, logits.
+        head: B D (or the features that the head asks for) -> B K, logits.
         classes: The names of the K classes.
-        size: Side in pixels of the view that the backbone sees.
+        size: Side in pixels of the square view that the backbone sees.
         kind: How the head was made: knn, linear, attentive, mlp, finetune or lora.
-        temperature: Logits are divided by it, so that probabilities mean what they say.
-        several: Whether a picture may have several labels (or none), each with a probability of its own.
-        aside: ``Labelled.mark`` of the pictures that were set aside to test on; empty where others were given.
+        temperature: Logits are divided by it, so that the probabilities are calibrated.
+        multilabel: Whether an image may have several labels, or none; each class then has a probability of its own.
+        test_set_hash: ``LabeledSplit.test_set_hash`` of the images that were split off for testing; empty where a test
+            set was given.
     """
 
     backbone: nn.Module
@@ -40,15 +44,22 @@ class Classifier(NamedTuple):
     size: int
     kind: str
     temperature: float = 1.0
-    several: bool = False
-    aside: str = ""
+    multilabel: bool = False
+    test_set_hash: str = ""
 
-    def probabilities(self, images: Pictures) -> Tensor:
-        """N C S S, as ``data.decode.fit`` makes them at ``size`` -> N K; rows sum to one unless ``several``."""
+    def predict_proba(self, images: Images) -> Tensor:
+        """Class probabilities of images.
+
+        Args:
+            images: N C S S, as ``center_crop_resize`` makes them at ``size``.
+
+        Returns:
+            N K; each row sums to one, unless the classifier is ``multilabel``.
+        """
         self.head.eval()
-        return look(
+        return forward_batched(
             self.backbone,
-            lambda features: probabilities(read(self.head, features), self.temperature, self.several),
+            lambda features: probabilities(apply_head(self.head, features), self.temperature, self.multilabel),
             images,
             self.size,
         )
@@ -59,41 +70,35 @@ class Classifier(NamedTuple):
 
         def write(temporary: Path) -> None:
             temporary.mkdir(parents=True)
-            save_backbone(self.backbone, temporary / BACKBONE)
+            save_backbone(self.backbone, temporary / BACKBONE_FILE)
             save_file(
-                {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()}, temporary / HEAD
+                {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()},
+                temporary / HEAD_FILE,
             )
             record = {
                 "schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size,
-                "temperature": self.temperature, "several": self.several, "aside": self.aside,
+                "temperature": self.temperature, "multilabel": self.multilabel, "test_set_hash": self.test_set_hash,
             }  # fmt: skip
-            write_json(temporary / RECORD, record)
+            write_json(temporary / CLASSIFIER_FILE, record)
 
-        write_whole(folder, write)
-
-
-def refuse_existing(out: Path) -> Path:
-    """``out``, where it is free to be written. Raises HeadwayError where something is there."""
-    if out.exists():
-        raise HeadwayError(f"{out} exists and is left as it is; choose another --out")
-    return out
+        atomic_write(folder, write)
 
 
 def load_classifier(folder: Path) -> Classifier:
     """Read what ``Classifier.save`` wrote. Raises HeadwayError where it is missing or damaged."""
-    if not (folder / RECORD).is_file():
+    if not (folder / CLASSIFIER_FILE).is_file():
         hint = "it is a run: make a classifier of it with headway transfer" if (folder / "run.json").exists() else (
             "give the folder that headway transfer wrote")  # fmt: skip
         raise HeadwayError(f"no classifier in '{folder}'; {hint}")
-    record = read_json(folder / RECORD)
+    record = read_json(folder / CLASSIFIER_FILE)
     try:
         classes, kind = tuple(record["classes"]), str(record["kind"])
-        head = head_from(kind, load_file(folder / HEAD), len(classes))
-        size, several = int(record["size"]), bool(record.get("several", False))
-        temperature = float(record.get("temperature", 1.0))  # schema 1 knew of neither
-        aside = str(record.get("aside", ""))
+        head = head_from_state_dict(kind, load_file(folder / HEAD_FILE), len(classes))
+        size, temperature = int(record["size"]), float(record["temperature"])
+        multilabel, test_set_hash = bool(record["multilabel"]), str(record["test_set_hash"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
         ) from error
-    return Classifier(load_backbone(folder / BACKBONE), head, classes, size, kind, temperature, several, aside)
+    backbone = load_backbone(folder / BACKBONE_FILE)
+    return Classifier(backbone, head, classes, size, kind, temperature, multilabel, test_set_hash)

@@ -1,70 +1,75 @@
-"""Output layers for the main task. A head says in ``reads`` which features it wants; else it gets ``pooled``."""
+"""Output layers of classifiers.
+
+A head names the field of ``Features`` that it reads in ``input_features``; a head without that attribute reads
+``pooled``.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.draws import seeded
-from headway.measure.knn import knn_scores
+from headway.metrics.knn import knn_scores
 from headway.nn.attention import MultiHeadAttention
 from headway.protocol import Features
+from headway.rng import seeded
 
 
-class NearestNeighbours(nn.Module):
-    """The output layer of k-NN: the training pictures' features (N D) and labels (N)."""
+class NearestNeighborHead(nn.Module):
+    """The output layer of k-NN: the training images' features (N D) and labels (N)."""
 
-    def __init__(self, bank: Tensor, labels: Tensor, classes: int):
+    def __init__(self, bank: Tensor, labels: Tensor, num_classes: int):
         super().__init__()
-        self.classes = classes
+        self.num_classes = num_classes
         self.bank: Tensor
         self.labels: Tensor
         self.register_buffer("bank", bank)
         self.register_buffer("labels", labels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """B D -> B K, log of the share of votes."""
-        return knn_scores(self.bank, self.labels, features, self.classes).clamp_min(1e-6).log()
+        """B D -> B K, the logarithm of the share of votes."""
+        return knn_scores(self.bank, self.labels, features, self.num_classes).clamp_min(1e-6).log()
 
 
 class MlpHead(nn.Module):
     """One hidden layer: norm, linear, GELU, linear.
 
     Args:
-        width: D.
-        classes: K.
-        hidden: M.
+        embed_dim: D.
+        num_classes: K.
+        hidden_dim: Width of the hidden layer.
     """
 
-    def __init__(self, width: int, classes: int, hidden: int):
+    def __init__(self, embed_dim: int, num_classes: int, hidden_dim: int):
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.widen, self.output = nn.Linear(width, hidden), nn.Linear(hidden, classes)
-        nn.init.trunc_normal_(self.output.weight, std=0.01)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.fc1, self.fc2 = nn.Linear(embed_dim, hidden_dim), nn.Linear(hidden_dim, num_classes)
+        nn.init.trunc_normal_(self.fc2.weight, std=0.01)
 
     def forward(self, features: Tensor) -> Tensor:
         """B D -> B K."""
-        return self.output(F.gelu(self.widen(self.norm(features))))
+        return self.fc2(F.gelu(self.fc1(self.norm(features))))
 
 
 class AttentivePooling(nn.Module):
-    """One learned query looks at the patch tokens through several attention heads, and what it sees is classified.
+    """Attention from one learned query to the patch tokens, in several heads, and a linear classifier of its output.
 
-    In place of the mean over patches, which weighs the background as much as the object. Chen et al., "Context
-    autoencoder for self-supervised representation learning", 2022 (https://arxiv.org/abs/2202.03026), probe so.
+    It takes the place of the mean over patches, which weighs the background as much as the object. This is the
+    attentive probe of Chen et al., "Context autoencoder for self-supervised representation learning", 2022
+    (https://arxiv.org/abs/2202.03026).
 
     Args:
-        width: D.
-        classes: K.
+        embed_dim: D.
+        num_classes: K.
     """
 
-    reads = "patches"
+    input_features = "patches"
 
-    def __init__(self, width: int, classes: int):
+    def __init__(self, embed_dim: int, num_classes: int):
         super().__init__()
-        self.query = nn.Parameter(torch.empty(1, width))
-        self.norm = nn.LayerNorm(width)
-        self.attention = MultiHeadAttention(width, attention_heads_of(width), key_width=width)
-        self.output = nn.Linear(width, classes)
+        self.query = nn.Parameter(torch.empty(1, embed_dim))
+        self.norm = nn.LayerNorm(embed_dim)
+        self.attention = MultiHeadAttention(embed_dim, num_heads_for(embed_dim), key_dim=embed_dim)
+        self.output = nn.Linear(embed_dim, num_classes)
         nn.init.trunc_normal_(self.query, std=0.02)
         nn.init.trunc_normal_(self.output.weight, std=0.01)
 
@@ -74,41 +79,41 @@ class AttentivePooling(nn.Module):
         return self.output(self.attention(query, self.norm(patches))[:, 0])
 
 
-def attention_heads_of(width: int) -> int:
-    """How many attention heads of width 64, or the next more that divides D."""
-    return next(heads for heads in range(max(width // 64, 1), 0, -1) if width % heads == 0)
+def num_heads_for(embed_dim: int) -> int:
+    """The number of attention heads: D / 64, or the next smaller number that divides D."""
+    return next(heads for heads in range(max(embed_dim // 64, 1), 0, -1) if embed_dim % heads == 0)
 
 
-def read(head: nn.Module, features: Features) -> Tensor:
-    """What a head makes of features: B K."""
-    logits: Tensor = head(getattr(features, getattr(head, "reads", "pooled")))
+def apply_head(head: nn.Module, features: Features) -> Tensor:
+    """The logits of a head: B K."""
+    logits: Tensor = head(getattr(features, getattr(head, "input_features", "pooled")))
     return logits
 
 
-FRESH = ("attentive", "mlp")
-"""Heads that begin by chance; others that are trained by steps begin as a linear probe."""
+RANDOM_INIT_HEADS = ("attentive", "mlp")
+"""Heads that start from random weights; other heads that are trained by steps start from a linear probe."""
 
 
-def fresh_head(kind: str, width: int, classes: int, seed: int) -> nn.Module:
-    """A head with fresh weights, initialised by its own seed: attentive, mlp, or linear for every other kind."""
+def fresh_head(kind: str, embed_dim: int, num_classes: int, seed: int) -> nn.Module:
+    """A head with random weights, drawn from its own seed: attentive, mlp, or linear for every other kind."""
     with seeded(seed):
         if kind == "attentive":
-            return AttentivePooling(width, classes)
+            return AttentivePooling(embed_dim, num_classes)
         if kind == "mlp":
-            return MlpHead(width, classes, hidden=2 * width)
-        return nn.Linear(width, classes)
+            return MlpHead(embed_dim, num_classes, hidden_dim=2 * embed_dim)
+        return nn.Linear(embed_dim, num_classes)
 
 
-def head_from(kind: str, weights: dict[str, Tensor], classes: int) -> nn.Module:
-    """The head of this kind that has these weights. Raises KeyError or RuntimeError where they don't fit."""
+def head_from_state_dict(kind: str, state_dict: dict[str, Tensor], num_classes: int) -> nn.Module:
+    """The head of this kind with these weights. Raises KeyError or RuntimeError where they don't fit."""
     if kind == "knn":
-        return NearestNeighbours(weights["bank"], weights["labels"], classes)
+        return NearestNeighborHead(state_dict["bank"], state_dict["labels"], num_classes)
     if kind == "attentive":
-        head: nn.Module = AttentivePooling(weights["query"].shape[1], classes)
+        head: nn.Module = AttentivePooling(state_dict["query"].shape[1], num_classes)
     elif kind == "mlp":
-        hidden, width = weights["widen.weight"].shape
-        head = MlpHead(width, classes, hidden)
+        hidden_dim, embed_dim = state_dict["fc1.weight"].shape
+        head = MlpHead(embed_dim, num_classes, hidden_dim)
     else:
-        head = nn.Linear(weights["weight"].shape[1], classes)
-    head.load_state_dict(weights)
+        head = nn.Linear(state_dict["weight"].shape[1], num_classes)
+    head.load_state_dict(state_dict)
     return head.eval()

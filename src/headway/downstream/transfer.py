@@ -1,4 +1,4 @@
-"""From a backbone and labelled pictures to a classifier: change the output layer, in six ways."""
+"""From a backbone and labeled images to a classifier, with one of six kinds of output layer."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -6,121 +6,127 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from headway.data.picked import Pictures
-from headway.downstream.calibrate import knn_temperature
-from headway.downstream.choose import choose
 from headway.downstream.classifier import Classifier
-from headway.downstream.features import extract
-from headway.downstream.heads import FRESH, NearestNeighbours, fresh_head
-from headway.downstream.layers import hold_first, layer_rules
-from headway.downstream.tune import FINE_TUNE as FINE_TUNE
-from headway.downstream.tune import FROM_SCRATCH as FROM_SCRATCH
-from headway.downstream.tune import RECIPES, calibrated_head, scaled_head
-from headway.downstream.tune import FineTune as FineTune
-from headway.downstream.tune import linear_head as linear_head
-from headway.downstream.tune import new_head as new_head
-from headway.downstream.tune import supervise as supervise
-from headway.draws import seeded
-from headway.errors import HeadwayError, unknown
-from headway.nn.lora import adapt
-from headway.train.log import Sink
+from headway.downstream.features.extract import extract_features
+from headway.downstream.finetuning.finetune import (
+    FINE_TUNE,
+    HEAD_CONFIGS,
+    FineTuneConfig,
+    calibrated_linear_head,
+    temperature_scaled_head,
+    train_supervised,
+)
+from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules
+from headway.downstream.finetuning.model_selection import select_config
+from headway.downstream.heads import RANDOM_INIT_HEADS, NearestNeighborHead, fresh_head
+from headway.downstream.knn_temperature import knn_temperature
+from headway.downstream.labeled_images import LabeledImages
+from headway.errors import HeadwayError, unknown_name_error
+from headway.nn.lora import add_lora
+from headway.rng import seeded
+from headway.train.log.events import Sink
 
-Head = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
+HeadKind = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
+Progress = Callable[[int, int], None]
 
 
 def transfer(
     backbone: nn.Module,
-    images: Pictures,
-    labels: Tensor,
-    classes: tuple[str, ...],
-    size: int,
+    data: LabeledImages,
     *,
-    head: Head,
+    head: HeadKind,
     seed: int = 0,
-    fine_tune: FineTune | None = None,
+    config: FineTuneConfig | None = None,
     folds: int = 0,
-    groups: Tensor | None = None,
     sinks: Sequence[Sink] = (),
-    progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Classifier:
-    """Change the output layer: join a head for K classes and train it. The backbone given is left as it was.
+    """Replace the output layer: attach a head for K classes and train it. The given backbone is not changed.
 
-    Fine-tuning and LoRA start from the linear probe (head first, then all), which keeps the first steps from spoiling
-    the features (Kumar et al., "Fine-tuning can distort pretrained features", 2022, https://arxiv.org/abs/2202.10054).
+    Fine-tuning and LoRA start from a linear probe, so that the first steps do not distort the features (Kumar et al.,
+    "Fine-tuning can distort pretrained features", 2022, https://arxiv.org/abs/2202.10054).
 
     Args:
-        backbone: The network that is kept.
-        images: N C H W, labelled pictures as stored.
-        labels: N, int64 in 0..K-1; or N K of 0 and 1, where a picture may have several.
-        classes: K names.
-        size: Side of the view in pixels.
-        head: knn, linear, attentive or mlp (backbone frozen), finetune (it moves), lora (low-rank changes of it).
-        seed: Of folds, order and augmentation.
-        fine_tune: Choices of heads that are trained by steps; none: those of ``RECIPES``.
-        folds: Parts of the labelled pictures on which regularisation, the moment to stop and the temperature are
-            chosen; 0: the recipe as it is, and probabilities as they come.
-        groups: N, int64: pictures of equal group are in one fold; none: each stands for itself.
-        sinks: Take the events of training.
-        progress: Told how many trainings on folds of how many are done.
-        say: Told what was chosen.
+        backbone: The pretrained network.
+        data: The labeled images.
+        head: knn, linear, attentive or mlp (the backbone is frozen), finetune (the backbone is trained too), or lora
+            (low-rank updates of the backbone are trained).
+        seed: Of the folds, the order and the augmentation.
+        config: Hyperparameters of heads that are trained by steps; None: those in ``HEAD_CONFIGS``.
+        folds: How many folds of the labeled images select the regularization, the step to stop at and the temperature;
+            0: the given configuration is used, and the probabilities are not calibrated.
+        sinks: They receive the log events of training.
+        progress: Called with the number of finished trainings on folds and the number of all of them.
+        notify: Called with a line that says what was selected.
 
     Raises:
-        HeadwayError: A head that there isn't, or what it can't do.
+        HeadwayError: The head is unknown, or cannot do what was asked for.
     """
-    several = labels.dim() == 2
-    choices = fine_tune or RECIPES.get(head, FINE_TUNE)
-    check(backbone, head, choices, several, folds)
+    config = config or HEAD_CONFIGS.get(head, FINE_TUNE)
+    check_transfer(backbone, head, config, data.multilabel, folds)
+    if head in ("knn", "linear"):
+        return _classifier_of_features(backbone, data, head, seed, config, folds)
     network: Any = backbone
-    features = None if head in FRESH else extract(backbone, images, size)  # N D
+    balance = config.task.balance_classes
+    from_probe = head not in RANDOM_INIT_HEADS
+    features = extract_features(backbone, data.images, data.size) if from_probe else None  # N D
 
-    def start(rows: Tensor | None = None) -> nn.Module:
-        """The head that training on some rows starts from."""
+    def make_head(indices: Tensor | None = None) -> nn.Module:
+        """The initial head of a training on some of the images, or on all."""
         if features is None:
-            return fresh_head(head, network.embed_dim, len(classes), seed)
-        x, y = (features, labels) if rows is None else (features[rows], labels[rows])
-        together = groups if rows is None or groups is None else groups[rows]
-        return scaled_head(x, y, len(classes), seed, choices.task.balance, together)
+            return fresh_head(head, network.embed_dim, data.num_classes, seed)
+        x, y = (features, data.labels) if indices is None else (features[indices], data.labels[indices])
+        groups = data.groups if indices is None else data.groups_of(indices)
+        return temperature_scaled_head(x, y, data.num_classes, seed, balance, groups)
 
-    if head == "knn":
-        assert features is not None
-        temperature = knn_temperature(features, labels, len(classes), folds, seed, groups) if folds else 1.0
-        neighbours = NearestNeighbours(features, labels, len(classes))
-        return Classifier(backbone, neighbours, classes, size, head, temperature)
-    if head == "linear":
-        assert features is not None
-        linear, temperature = calibrated_head(features, labels, len(classes), seed, choices.task.balance, groups)
-        return Classifier(backbone, linear, classes, size, head, temperature if folds else 1.0, several)
-    first, stop, temperature = start(), None, 1.0
+    initial, stop, temperature = make_head(), None, 1.0
     if folds:
-        chosen = choose(
-            backbone, start, images, labels, classes, size,
-            recipe=choices, folds=folds, seed=seed, from_probe=features is not None, groups=groups,
+        selected = select_config(
+            backbone, make_head, data, base_config=config, folds=folds, seed=seed, from_probe=from_probe,
             progress=progress,
         )  # fmt: skip
-        say(str(chosen))
-        choices, temperature = chosen.choices, chosen.temperature
-        stop = chosen.steps(len(images))
-    if stop == 0:  # nothing beat the linear probe
-        return Classifier(backbone, first, classes, size, head, temperature, several)
-    trained = supervise(
-        backbone, first, images, labels, classes, size, seed=seed, choices=choices, sinks=sinks, stop=stop, kind=head
-    )
-    return trained._replace(temperature=temperature)
+        notify(str(selected))
+        config, temperature = selected.config, selected.temperature
+        stop = selected.stop_step(len(data.images))
+    if stop == 0:  # no training was better than the linear probe
+        return Classifier(backbone, initial, data.class_names, data.size, head, temperature, data.multilabel)
+    trained = train_supervised(backbone, initial, data, seed=seed, config=config, sinks=sinks, stop_after=stop)
+    return trained._replace(kind=head, temperature=temperature)
 
 
-def check(backbone: nn.Module, head: str, choices: FineTune, several: bool, folds: int) -> None:
-    """Refuse what can't be done before anything is decoded. Raises HeadwayError; arguments as for ``transfer``."""
-    if head not in get_args(Head):
-        raise unknown("head", head, get_args(Head))
+def _classifier_of_features(
+    backbone: nn.Module, data: LabeledImages, head: HeadKind, seed: int, config: FineTuneConfig, folds: int
+) -> Classifier:
+    """k-NN or a linear probe on frozen features, which take no steps."""
+    features = extract_features(backbone, data.images, data.size)  # N D
+    balance, temperature = config.task.balance_classes, 1.0
+    layer: nn.Module
+    if head == "knn":
+        layer = NearestNeighborHead(features, data.labels, data.num_classes)
+        if folds:
+            temperature = knn_temperature(features, data.labels, data.num_classes, folds, seed, data.groups)
+    else:
+        layer, fitted = calibrated_linear_head(features, data.labels, data.num_classes, seed, balance, data.groups)
+        if folds:
+            temperature = fitted
+    return Classifier(backbone, layer, data.class_names, data.size, head, temperature, data.multilabel)
+
+
+def check_transfer(backbone: nn.Module, head: str, config: FineTuneConfig, multilabel: bool, folds: int) -> None:
+    """Raise HeadwayError for anything that ``transfer`` cannot do, before images are decoded; arguments as there."""
+    if head not in get_args(HeadKind):
+        raise unknown_name_error("head", head, get_args(HeadKind))
     if folds < 0 or folds == 1:
         raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
-    if head == "knn" and (several or choices.task.balance):
-        raise HeadwayError("knn counts votes for one class each, all alike; take another head, linear say")
+    if head == "knn" and (multilabel or config.task.balance_classes):
+        raise HeadwayError(
+            "knn supports neither several labels an image nor class weights; take another head, such as linear"
+        )
     network = copy.deepcopy(backbone)
-    if choices.moves == "lora":
+    if config.trainable == "lora":
         with seeded(0):
-            adapt(network, choices.rank, choices.alpha)
-    elif choices.moves == "all" and head in RECIPES:  # the others leave the backbone as it is
-        hold_first(network, choices.blocks)
-        layer_rules(network, choices.layer_decay)
+            add_lora(network, config.lora_rank, config.lora_alpha)
+    elif config.trainable == "all" and head in HEAD_CONFIGS:  # the other heads do not train the backbone
+        freeze_all_but_last_blocks(network, config.trainable_blocks)
+        layer_decay_rules(network, config.layer_decay)

@@ -1,1 +1,1 @@
-"""Building blocks: attention, blocks, batch norm over processes, heads, the teacher."""
+"""Building blocks: attention, transformer block, batch norm over processes, heads, LoRA, EMA teacher."""

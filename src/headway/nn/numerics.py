@@ -1,4 +1,4 @@
-"""Precision where it counts: losses and norms are computed in float32 or wider, whatever the network runs in."""
+"""Precision of losses and norms: they are computed in float32 or wider, whatever the precision of the network."""
 
 import functools
 from collections.abc import Callable
@@ -12,28 +12,28 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def wide(x: Tensor) -> Tensor:
-    """The tensor in float32 at least; float64 stays float64."""
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Convert to float32; float64 stays float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 
-def unit(x: Tensor, dim: int = -1) -> Tensor:
+def l2_normalize(x: Tensor, dim: int = -1) -> Tensor:
     """Scale to length 1, x / ||x||, along ``dim``, in float32 at least; zero stays zero."""
-    return F.normalize(wide(x), dim=dim, eps=1e-12)
+    return F.normalize(at_least_fp32(x), dim=dim, eps=1e-12)
 
 
-def likeness(first: Tensor, second: Tensor) -> Tensor:
-    """The cosine between each row and its counterpart: ... D and ... D -> ..., in [-1, 1], in float32 at least."""
-    return (unit(first) * unit(second)).sum(-1)
+def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cosine between corresponding rows: ... D and ... D -> ..., in [-1, 1], in float32 at least."""
+    return (l2_normalize(first) * l2_normalize(second)).sum(-1)
 
 
-def full_precision(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A function whose products are not rounded to bf16 by autocast, as the arithmetic of a loss must not be."""
+def no_autocast(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function so that autocast does not round its matrix products to bf16, which losses do not tolerate."""
 
     @functools.wraps(function)
-    def exact(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        kinds = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
-        with torch.autocast(next(iter(kinds), "cpu"), enabled=False):
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        devices = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)}
+        with torch.autocast(next(iter(devices), "cpu"), enabled=False):
             return function(*args, **kwargs)
 
-    return exact
+    return wrapper

@@ -1,15 +1,15 @@
-"""A teacher: a slow copy of the student that never learns by gradient.
+"""EMA teacher: a copy of the student whose weights are an exponential moving average of the student's.
 
     teacher <- momentum * teacher + (1 - momentum) * student          after every step
 
-with one rule for every task: momentum rises by half a cosine from ``momentum`` to 1, but starts no higher than
+One rule holds for every task. The momentum rises to 1 along half a cosine. It starts at ``momentum``, but at most at
 
-    1 - 1 / (memory * steps)
+    1 - 1 / (ema_horizon * steps)
 
-so that what the teacher was born with is forgotten after ``memory``, a share of the run. Papers give ``momentum`` for
-100,000 steps and more, where it is the lower of the two; in a run of minutes a teacher so slow would never move. Where
-something else forbids collapse (a predictor, negatives, a centre, balance), a fortieth of the run will do; where the
-teacher's slowness alone does (data2vec, I-JEPA), it is a quarter.
+so that the initial weights are forgotten after ``ema_horizon``, a fraction of the run. Papers give ``momentum`` for
+100,000 steps and more, where it is the lower of the two; in a run of minutes, a teacher with the paper's momentum would
+hardly change. Where something else prevents collapse (a predictor, negatives, centering, balanced assignments), 1/40 of
+the run is enough. Where only the slowness of the teacher prevents it (data2vec, I-JEPA), it is 1/4.
 
 Tarvainen and Valpola, "Mean teachers are better role models", 2017 (https://arxiv.org/abs/1703.01780); He et al.,
 "Momentum contrast", 2020 (https://arxiv.org/abs/1911.05722).
@@ -21,21 +21,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from headway.protocol import Clock
+from headway.protocol import TrainingClock
 from headway.schedule import cosine
 
-QUICKER = 25.0
-"""How much more quickly a centre of answers forgets than the teacher that gives them."""
+CENTER_SPEEDUP = 25.0
+"""How many times faster the center of the teacher's outputs forgets than the teacher itself."""
 
 
-class Teacher(nn.Module):
-    """The exponential moving average of a module, called like the module itself.
+class EMATeacher(nn.Module):
+    """The exponential moving average of a module; it is called like the module.
 
     Build it before the student is sharded. In training mode its batch norms use the statistics of the batch, as in MoCo
-    and BYOL; it drops no paths in any mode; a network of timm's drops none to begin with.
+    and BYOL. It never applies drop-path; timm networks have it disabled from the start.
 
     Args:
-        student: What to copy; it is left as it is.
+        student: The module to copy; it is not changed.
     """
 
     def __init__(self, student: nn.Module):
@@ -48,50 +48,52 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the copy makes of it, without gradients."""
+        """Call the copied module without gradients."""
         return self.network(*args, **kwargs)
 
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float) -> None:
-        """Move the parameters towards the student's and take over its buffers.
+        """Move the parameters towards the student's, and copy the student's buffers.
 
         Args:
-            student: Of the same architecture as the copied one.
-            momentum: In [0, 1]: 1 keeps the teacher as it is, 0 makes it the student.
+            student: A module with the architecture of the copied one.
+            momentum: In [0, 1]. 1 leaves the teacher unchanged, 0 makes it equal to the student.
 
         Raises:
-            ValueError: For another architecture, or a momentum outside of [0, 1].
+            ValueError: The architectures differ, or the momentum is outside of [0, 1].
         """
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"a teacher's momentum lies in [0, 1], got {momentum}")
-        pupils, masters = dict(student.named_parameters()), dict(self.network.named_parameters())
-        if pupils.keys() != masters.keys():
-            odd = sorted(pupils.keys() ^ masters.keys())
-            raise ValueError(f"teacher and student differ in {len(odd)} parameters, {odd[0]} among them")
-        torch._foreach_lerp_(list(masters.values()), [pupils[name] for name in masters], 1.0 - momentum)
-        for mine, its in zip(self.network.buffers(), student.buffers(), strict=True):
-            mine.copy_(its)
+        theirs, ours = dict(student.named_parameters()), dict(self.network.named_parameters())
+        if theirs.keys() != ours.keys():
+            different = sorted(theirs.keys() ^ ours.keys())
+            raise ValueError(f"teacher and student differ in {len(different)} parameters, {different[0]} among them")
+        torch._foreach_lerp_(list(ours.values()), [theirs[name] for name in ours], 1.0 - momentum)
+        for buffer, source in zip(self.network.buffers(), student.buffers(), strict=True):
+            buffer.copy_(source)
 
 
-def teacher_momentum(clock: Clock, momentum: float, memory: float) -> float:
-    """The momentum in force, by the rule above.
-
-    Args:
-        clock: Where the run is.
-        momentum: In [0, 1], at the start of a long run.
-        memory: Share of the run; one step at least is remembered.
-    """
-    return cosine(clock.progress, min(momentum, 1 - 1 / max(memory * clock.total, 1.0)), 1.0)
-
-
-def centre_momentum(teacher: float, most: float) -> float:
-    """The momentum of a centre that is taken off a teacher's answers.
-
-    A centre that lags behind its teacher lets one prototype take all. In DINO's paper (0.9 beside 0.996) it forgets
-    QUICKER times as quickly; so it does here where short runs make the teacher quick.
+def teacher_momentum(clock: TrainingClock, momentum: float, ema_horizon: float) -> float:
+    """Return the momentum at this step, by the rule at the top of this file.
 
     Args:
-        teacher: The teacher's momentum in force.
-        most: What it may be at most; 1: the centre stands still.
+        clock: The position in the run.
+        momentum: In [0, 1], the value at the start of a long run.
+        ema_horizon: Fraction of the run; it corresponds to at least one step.
     """
-    return most if most == 1.0 else min(most, max(1.0 - QUICKER * (1.0 - teacher), 0.0))
+    return cosine(clock.progress, min(momentum, 1 - 1 / max(ema_horizon * clock.total_steps, 1.0)), 1.0)
+
+
+def center_momentum(teacher_momentum: float, max_momentum: float) -> float:
+    """Return the momentum of the center that is subtracted from the teacher's outputs.
+
+    A center that lags behind its teacher lets one prototype take all images. With the values of DINO's paper (0.9
+    beside 0.996) the center forgets CENTER_SPEEDUP times as fast as the teacher; here this also holds in short runs.
+
+    Args:
+        teacher_momentum: The teacher's momentum at this step.
+        max_momentum: Upper limit; with 1 the center never changes.
+    """
+    if max_momentum == 1.0:
+        return max_momentum
+    return min(max_momentum, max(1.0 - CENTER_SPEEDUP * (1.0 - teacher_momentum), 0.0))

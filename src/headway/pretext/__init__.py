@@ -1,4 +1,4 @@
-"""Pretext tasks: one file a game, and this one visible dictionary of recipes."""
+"""Pretext tasks: one file per task, and a dictionary of their recipes."""
 
 import importlib
 import inspect
@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 from headway.config import Recipe
-from headway.errors import HeadwayError, unknown
+from headway.errors import HeadwayError, unknown_name_error
 from headway.pretext import (
     barlow_twins,
     byol,
@@ -59,11 +59,14 @@ TASKS: dict[str, Recipe] = {
 
 
 AUTO = "auto"
-"""What ``headway pretrain`` takes in place of a task: rules (headway/train/auto.py) choose one, and much else."""
+"""``headway pretrain auto`` chooses task, backbone and view size by rules (headway/train/plan/auto.py)."""
 
 
 def find_recipe(task: str) -> Recipe:
-    """The recipe called ``task``: a name in TASKS, a user's own as ``my_package.my_file:RECIPE``, or ``a+b`` of them.
+    """The recipe of a task.
+
+    Args:
+        task: A name in TASKS, a user's recipe as ``my_package.my_file:RECIPE``, or a combination ``a+b`` of these.
 
     Raises:
         HeadwayError: Where no such task, module or recipe exists.
@@ -72,28 +75,28 @@ def find_recipe(task: str) -> Recipe:
         return TASKS[task]
     if task == AUTO:
         raise HeadwayError(
-            f"{AUTO} is no task of its own: it chooses task, network and view for headway pretrain; name a task here "
-            "(compare takes a run that auto made as --public RUN)"
+            f"{AUTO} is no task: it chooses task, backbone and view size for headway pretrain; name a task here "
+            "(compare takes a run that auto made as --baselines RUN)"
         )
     if "+" in task:
         parts = task.split("+")
-        names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # a file's own, of a user's
+        names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # of a user's recipe, its file
         if not all(names):
             raise HeadwayError(f"cannot train '{task}': + joins the names of tasks, such as rotation+mae")
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
+        duplicates = [name for name, count in Counter(names).items() if count > 1]
+        if duplicates:
             raise HeadwayError(
-                f"cannot train '{task}': two of its games are called '{twice[0]}'; name each game once, and where two "
-                "files are called alike rename one"
+                f"cannot train '{task}': two of its tasks are called '{duplicates[0]}'; name each task "
+                "once, and rename one of two files with the same name"
             )
         return combine({name: find_recipe(part) for name, part in zip(names, parts, strict=True)})
     if ":" not in task:
-        raise unknown("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
+        raise unknown_name_error("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
     module_name, _, attribute = task.partition(":")
     try:
-        sys.path.insert(0, os.getcwd())  # a file beside the person who typed its name
+        sys.path.insert(0, os.getcwd())  # finds a file in the current folder
         found = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # whatever a stranger's file may raise
+    except Exception as error:  # a user's file may raise anything
         raise HeadwayError(
             f"cannot load task '{task}': {error}; it must name an importable module and a Recipe in it"
         ) from error
@@ -104,11 +107,11 @@ def find_recipe(task: str) -> Recipe:
     return found
 
 
-def source_of(recipe: Recipe) -> tuple[str, str, str]:
-    """Where a task comes from: (its claim, its paper's link, its file), read from the head of its file."""
+def describe_task(recipe: Recipe) -> tuple[str, str, str]:
+    """Summary, link to the paper, and file of a task, read from the docstring of its file."""
     module = inspect.getmodule(type(recipe.task))
     text = inspect.getdoc(module) or ""
-    claim = text.partition("\n")[0].partition(": ")[2] or text.partition("\n")[0]
+    summary = text.partition("\n")[0].partition(": ")[2] or text.partition("\n")[0]
     link = next((part.strip("().,") for part in text.split() if "arxiv.org" in part or "doi.org" in part), "")
     name = (module.__name__ if module else type(recipe.task).__module__).replace(".", "/")
-    return claim, link, f"{name}.py"
+    return summary, link, f"{name}.py"

@@ -1,13 +1,13 @@
-"""Barlow Twins: each number of the answer should be the same for both views, and tell something that no other tells.
+"""Barlow Twins: each output coordinate is equal for both views and uncorrelated with every other coordinate.
 
-With z and z' the two views' projections, each of the D coordinates brought to mean 0 and variance 1 over the batch, and
-C = mean over pictures of z z'^T their cross-correlation,
+With z and z' the two views' projections, each of the D coordinates standardized to mean 0 and variance 1 over the
+batch, and C = mean over images of z z'^T their cross-correlation,
 
     loss = 1/D [ sum_i (1 - C_ii)^2  +  lambda sum_{i != j} C_ij^2 ]
 
-(the paper leaves out the 1/D, which keeps gradients alike for all widths). A coordinate has one place on C's diagonal
-and D - 1 beside it, so the paper's lambda of 0.0051 belongs to its D of 8192. For other D it is 0.0051 x 8192 / D here:
-saying one thing D times then costs what it costs there, against the same price of disagreement.
+The paper has no factor 1/D; it makes the gradients' scale independent of D. A coordinate has one entry on C's diagonal
+and D - 1 beside it, so the paper's lambda of 0.0051 belongs to its D of 8192. For other D lambda is 0.0051 x 8192 / D
+here. D redundant coordinates then cost as much as in the paper, relative to the cost of disagreement.
 
 Zbontar, Jing, Misra, LeCun and Deny, "Barlow Twins: self-supervised learning via redundancy reduction", 2021
 (https://arxiv.org/abs/2103.03230).
@@ -19,88 +19,91 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe, bound
+from headway.config import Optim, Recipe, check_range
 from headway.distributed import all_mean
-from headway.draws import Draws
-from headway.measure.health import spread
-from headway.nn.heads import projector
-from headway.nn.moments import centred, cross_covariance
-from headway.nn.numerics import full_precision
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.views.augment import Augment, byol
-from headway.views.pair import Pair, deal_pair
+from headway.losses.moments import center_batch, cross_covariance
+from headway.metrics.training_metrics import batch_feature_std
+from headway.nn.numerics import no_autocast
+from headway.nn.projection_heads import projector
+from headway.protocol import Backbone, Batch, DataInfo, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment, byol_augments
+from headway.transforms.two_views import TwoViews, two_views
 
-PAPERS_WIDTH = 8192
-"""D for which the paper gives its lambda."""
+PAPER_PROJECTION_DIM = 8192
+"""D of the paper's lambda."""
 
 
 @dataclass(frozen=True)
 class BarlowTwins:
-    """Choices of Barlow Twins."""
+    """Configuration of Barlow Twins."""
 
-    redundancy: float = 0.0051
-    """lambda at D = 8192: the price of two coordinates telling the same. For other D it is this x 8192 / D."""
-    projection: int = 1024
+    redundancy_weight: float = 0.0051
+    """lambda at D = 8192, the weight of the redundancy term. For other D lambda is this x 8192 / D."""
+    projection_dim: int = 1024
     """Width of the projector's three layers, D (8192 in the paper, for networks many times wider than ours)."""
     augments: tuple[Augment, Augment] | None = None
-    """How the two views are made; none: BYOL's two kinds, as in the paper."""
+    """Augmentations of the two views. None: those of BYOL, as in the paper."""
 
     def __post_init__(self) -> None:
-        bound(self, "redundancy", at_least=0)
-        bound(self, "projection", at_least=1)
+        check_range(self, "redundancy_weight", at_least=0)
+        check_range(self, "projection_dim", at_least=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "BarlowTwinsTask":
-        """Make the task: a projector of three layers."""
-        return BarlowTwinsTask(self, backbone.embed_dim, facts.size)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "BarlowTwinsTask":
+        """Build the task: a projector of three layers."""
+        return BarlowTwinsTask(self, backbone.embed_dim, data_info.input_size)
 
 
 class BarlowTwinsTask(PretextTask):
-    """Agree on every coordinate, and repeat none."""
+    """Agree on every coordinate, and correlate none with another."""
 
-    couples_batch: ClassVar[bool] = True
-    minimum_batch: ClassVar[int] = 2
+    batch_coupled: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 2
 
-    def __init__(self, config: BarlowTwins, width: int, size: int):
+    def __init__(self, config: BarlowTwins, embed_dim: int, size: int):
         super().__init__()
-        self.size, self.redundancy = size, config.redundancy * PAPERS_WIDTH / config.projection
-        self.augments = config.augments or byol(size)
-        self.projector = projector([width, *[config.projection] * 3])
+        self.size, self.redundancy_weight = (
+            size,
+            config.redundancy_weight * PAPER_PROJECTION_DIM / config.projection_dim,
+        )
+        self.augments = config.augments or byol_augments(size)
+        self.projector = projector([embed_dim, *[config.projection_dim] * 3])
 
-    def views(self, batch: Batch, draws: Draws) -> Pair:
-        """Two crops of each picture, one of each kind."""
-        return deal_pair(batch, draws, self.size, *self.augments)
+    def make_views(self, batch: Batch, rng: SampleRNG) -> TwoViews:
+        """Two crops of each image, one with each augmentation."""
+        return two_views(batch, rng, self.size, *self.augments)
 
-    def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
-        """Bring the cross-correlation of the two views near the identity."""
+    def forward(self, backbone: Backbone, views: TwoViews, clock: TrainingClock) -> TaskOutput:
+        """Move the cross-correlation of the two views towards the identity."""
         features = backbone(views.images).pooled.chunk(2)  # B D each; batch norms see one view at a time
         first, second = (self.projector(view) for view in features)  # B E each
         correlation = cross_correlation(first, second)  # E E
-        same, repeated = twin_terms(correlation)
+        on_diagonal, off_diagonal = on_off_diagonal(correlation)
         metrics = {
             "correlation": correlation.diagonal().mean().detach(),  # 1 where the views agree
-            "redundancy": (repeated.detach() / max(len(correlation) - 1, 1)).sqrt(),  # 0 where coordinates differ
-            "spread": spread(features[0]),
+            "redundancy": (off_diagonal.detach() / max(len(correlation) - 1, 1)).sqrt(),  # 0: uncorrelated
+            "feature_std": batch_feature_std(features[0]),
         }
-        return Outcome(same + self.redundancy * repeated, metrics)
+        return TaskOutput(on_diagonal + self.redundancy_weight * off_diagonal, metrics)
 
 
-@full_precision
+@no_autocast
 def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """C above, over the pictures of all processes: B D and B D -> D D."""
-    return cross_covariance(standardised(first), standardised(second))
+    """C above, over the images of all processes: B D and B D -> D D."""
+    return cross_covariance(standardize(first), standardize(second))
 
 
-def standardised(x: Tensor) -> Tensor:
-    """Each coordinate at mean 0 and variance 1 over the pictures of all processes (a batch norm without weights)."""
-    x = centred(x)
+def standardize(x: Tensor) -> Tensor:
+    """Standardize each coordinate to mean 0 and variance 1 over the images of all processes."""
+    x = center_batch(x)
     return x * (all_mean(x.square()) + 1e-5).rsqrt()
 
 
-def twin_terms(correlation: Tensor) -> tuple[Tensor, Tensor]:
+def on_off_diagonal(correlation: Tensor) -> tuple[Tensor, Tensor]:
     """(1/D sum_i (1 - C_ii)^2, 1/D sum_{i != j} C_ij^2) of C: D D."""
     diagonal = correlation.diagonal()  # D
-    others = correlation - torch.diag(diagonal)
-    return (1 - diagonal).square().mean(), others.square().sum() / len(correlation)
+    off_diagonal = correlation - torch.diag(diagonal)
+    return (1 - diagonal).square().mean(), off_diagonal.square().sum() / len(correlation)
 
 
-RECIPE = Recipe(task=BarlowTwins(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=BarlowTwins(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)

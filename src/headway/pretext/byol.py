@@ -1,11 +1,11 @@
-"""BYOL: foretell what a slow copy of yourself makes of another view; no picture is compared with any other.
+"""BYOL: a student predicts the EMA teacher's projection of another view. No image is compared with any other.
 
 With p = predictor(projector(student(x))) and t' = the teacher's projection of the other view x',
 
     loss = (2 - 2 cos(p, t')) + (2 - 2 cos(p', t))
 
-The teacher is a moving average of backbone and projector. That and the predictor, which the teacher lacks, keep the
-network from answering the same to everything, which would be a perfect score.
+The teacher is a moving average of backbone and projector. A constant output would have the least loss; the slow teacher
+and the predictor, which the teacher lacks, prevent it.
 
 Grill, Strub, Altche, Tallec, Richemond, Buchatskaya, Doersch, Pires, Guo, Azar, Piot, Kavukcuoglu, Munos and Valko,
 "Bootstrap your own latent: a new approach to self-supervised learning", 2020 (https://arxiv.org/abs/2006.07733).
@@ -17,84 +17,84 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.draws import Draws
-from headway.measure.health import spread
-from headway.nn.heads import projector
-from headway.nn.numerics import likeness
-from headway.nn.teacher import Teacher, teacher_momentum
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.views.augment import Augment, byol
-from headway.views.pair import Pair, deal_pair
+from headway.config import Optim, Recipe, check_range
+from headway.metrics.training_metrics import batch_feature_std
+from headway.nn.numerics import cosine_similarity
+from headway.nn.projection_heads import projector
+from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.protocol import Backbone, Batch, DataInfo, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment, byol_augments
+from headway.transforms.two_views import TwoViews, two_views
 
 
 @dataclass(frozen=True)
 class BYOL:
-    """Choices of BYOL."""
+    """Configuration of BYOL."""
 
-    hidden: int = 512
+    hidden_dim: int = 512
     """Hidden width of projector and predictor (4096 in the paper, for networks many times wider than ours)."""
-    projection: int = 128
+    projection_dim: int = 128
     """Width of p and t (256 in the paper)."""
     momentum: float = 0.996
-    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
-    memory: float = 1 / 40
-    """Share of the run that the teacher remembers at the start, at most."""
+    """The teacher's momentum at the start of a long run. It rises to 1 (see ``nn.teacher``)."""
+    ema_horizon: float = 1 / 40
+    """Horizon of the teacher's average at the start, as a share of the run, at most."""
     augments: tuple[Augment, Augment] | None = None
-    """How the two views are made; none: the paper's two kinds."""
+    """Augmentations of the two views. None: those of the paper."""
 
     def __post_init__(self) -> None:
-        bound(self, "momentum memory", at_least=0, at_most=1)
-        bound(self, "hidden projection", at_least=1)
+        check_range(self, "momentum ema_horizon", at_least=0, at_most=1)
+        check_range(self, "hidden_dim projection_dim", at_least=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "BYOLTask":
-        """Make the task: projector, predictor, and copies of backbone and projector as the teacher."""
-        return BYOLTask(self, backbone, facts.size)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "BYOLTask":
+        """Build the task: projector, predictor, and copies of backbone and projector as the teacher."""
+        return BYOLTask(self, backbone, data_info.input_size)
 
 
 class BYOLTask(PretextTask):
-    """Foretell your slow copy."""
+    """Predict the EMA teacher's projection."""
 
-    couples_batch: ClassVar[bool] = True  # by the batch norms of projector and predictor
-    minimum_batch: ClassVar[int] = 2
+    batch_coupled: ClassVar[bool] = True  # by the batch norms of projector and predictor
+    min_batch_size: ClassVar[int] = 2
 
     def __init__(self, config: BYOL, backbone: Backbone, size: int):
         super().__init__()
         assert isinstance(backbone, nn.Module)
         self.config, self.size = config, size
-        self.augments = config.augments or byol(size)
-        self.projector = projector([backbone.embed_dim, config.hidden, config.projection])
-        self.predictor = projector([config.projection, config.hidden, config.projection])
-        self.teacher, self.teacher_projector = Teacher(backbone), Teacher(self.projector)
+        self.augments = config.augments or byol_augments(size)
+        self.projector = projector([backbone.embed_dim, config.hidden_dim, config.projection_dim])
+        self.predictor = projector([config.projection_dim, config.hidden_dim, config.projection_dim])
+        self.teacher, self.teacher_projector = EMATeacher(backbone), EMATeacher(self.projector)
 
-    def views(self, batch: Batch, draws: Draws) -> Pair:
-        """Two crops of each picture, one of each kind."""
-        return deal_pair(batch, draws, self.size, *self.augments)
+    def make_views(self, batch: Batch, rng: SampleRNG) -> TwoViews:
+        """Two crops of each image, one with each augmentation."""
+        return two_views(batch, rng, self.size, *self.augments)
 
-    def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
-        """Each view foretells the teacher's projection of the other."""
+    def forward(self, backbone: Backbone, views: TwoViews, clock: TrainingClock) -> TaskOutput:
+        """Each view predicts the teacher's projection of the other."""
         features = backbone(views.images).pooled.chunk(2)  # B D each; batch norms see one view at a time
         first, second = (self.predictor(self.projector(view)) for view in features)  # B E each
         targets = [self.teacher_projector(view) for view in self.teacher(views.images).pooled.chunk(2)]  # B E each
-        loss = bootstrap(first, targets[1]) + bootstrap(second, targets[0])
+        loss = byol_loss(first, targets[1]) + byol_loss(second, targets[0])
         metrics = {
-            "likeness": 1 - loss.detach() / 4,
-            "spread": spread(features[0]),
-            "target_spread": spread(targets[1]),
+            "cosine": 1 - loss.detach() / 4,
+            "feature_std": batch_feature_std(features[0]),
+            "target_std": batch_feature_std(targets[1]),
         }
-        return Outcome(loss, metrics)
+        return TaskOutput(loss, metrics)
 
-    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
-        """Move the teacher after the student."""
+    def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
+        """Update the teacher's moving average."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
         self.teacher.update(backbone, momentum)
         self.teacher_projector.update(self.projector, momentum)
 
 
-def bootstrap(predictions: Tensor, targets: Tensor) -> Tensor:
-    """The mean of |p / |p| - t / |t||^2 = 2 - 2 cos(p, t) over pictures: B E and B E -> a scalar in [0, 4]."""
-    return (2 - 2 * likeness(predictions, targets)).mean()
+def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
+    """The mean of |p / |p| - t / |t||^2 = 2 - 2 cos(p, t) over images: B E and B E -> a scalar in [0, 4]."""
+    return (2 - 2 * cosine_similarity(predictions, targets)).mean()
 
 
-RECIPE = Recipe(task=BYOL(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=BYOL(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)

@@ -1,12 +1,13 @@
-"""Combination: one backbone plays several games at once, and none may drown the others.
+"""Combination: one backbone is trained on several tasks at once, with losses on a common scale.
 
     loss = sum_i w_i L_i / s_i,   s_i = mean of |L_i| over the first hundredth of the run
 
-So every game counts in units of its own beginning: one whose loss is large by nature doesn't drown the others, and one
-that is soon solved falls silent. Until its first value is known, s_i is 1. Every game deals from chance of its own.
+Each loss is divided by its value at the start of the run. So a task with a large loss does not dominate the others, and
+a task that is nearly solved loses influence. Until its first value is known, s_i is 1. Each task has a random stream of
+its own.
 
-Several games on one network: Doersch and Zisserman, "Multi-task self-supervised visual learning", 2017
-(https://arxiv.org/abs/1708.07860); the scale of each loss is ours.
+Training one network on several tasks: Doersch and Zisserman, "Multi-task self-supervised visual learning", 2017
+(https://arxiv.org/abs/1708.07860). The scale of each loss is ours.
 """
 
 from collections.abc import Sequence
@@ -17,129 +18,131 @@ import torch
 from torch import Tensor, nn
 
 from headway.config import Recipe, TaskConfig
-from headway.distributed import carried_mean
-from headway.draws import Draws
+from headway.distributed import global_mean
 from headway.errors import HeadwayError
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
 
-BEGINNING = 0.01
-"""Share of the run over which losses are measured; one step that was taken at least."""
-TINY = 1e-3
-"""A loss that begins below this one counts as this one."""
+NORMALIZATION_FRACTION = 0.01
+"""Share of the run, from its start, over which losses are measured; at least one step."""
+MIN_LOSS_SCALE = 1e-3
+"""The least scale s_i of a loss."""
 
 
-class Hands(NamedTuple):
-    """The deal: what each game dealt, in the order of the games, and the number of pictures."""
+class CombinedViews(NamedTuple):
+    """The views of each task, in the order of the tasks, and the number of images."""
 
-    dealt: tuple[Any, ...]
-    pictures: int
+    views: tuple[Any, ...]
+    num_images: int
 
 
 @dataclass(frozen=True)
 class Combined:
-    """Choices of a combination; ``combine`` adds a field for each game, under its name."""
+    """Configuration of a combination. ``combine`` adds a field for each task, under its name."""
 
     weights: tuple[float, ...] = ()
-    """w, one a game in the order named; none: all 1."""
+    """w, one per task in the order named. Empty: all 1."""
 
     def __post_init__(self) -> None:
         count = len(self.parts)
         if self.weights and (len(self.weights) != count or min(self.weights) < 0 or sum(self.weights) == 0):
-            raise HeadwayError(f"a combination of {count} games wants {count} weights of 0 or more, got {self.weights}")
+            raise HeadwayError(f"a combination of {count} tasks needs {count} weights of 0 or more, got {self.weights}")
 
     @property
     def parts(self) -> dict[str, TaskConfig]:
-        """Each game's choices by name."""
+        """The configuration of each task, by name."""
         return {part.name: getattr(self, part.name) for part in fields(self) if part.name != "weights"}
 
-    def build(self, backbone: Backbone, facts: Facts) -> "CombinedTask":
-        """Make every game on the same backbone."""
-        games = {name: config.build(backbone, facts) for name, config in self.parts.items()}
-        return CombinedTask(games, self.weights or (1.0,) * len(games))
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "CombinedTask":
+        """Build every task for the same backbone."""
+        tasks = {name: config.build(backbone, data_info) for name, config in self.parts.items()}
+        return CombinedTask(tasks, self.weights or (1.0,) * len(tasks))
 
 
 class CombinedTask(PretextTask):
-    """Play several games at once."""
+    """Train one backbone on several tasks at once."""
 
-    def __init__(self, games: dict[str, PretextTask], weights: Sequence[float]):
+    def __init__(self, tasks: dict[str, PretextTask], weights: Sequence[float]):
         super().__init__()
-        self.names, self.weights = tuple(games), tuple(weights)
-        self.games = nn.ModuleDict(games)
-        self.scales: Tensor
-        self.register_buffer("scales", torch.ones(len(games)))
-        self.measured: Tensor  # how often: steps that were skipped don't count
-        self.register_buffer("measured", torch.zeros((), dtype=torch.int64))
-        # What other games say of their kind, a combination can only say of itself.
-        self.needs = frozenset().union(*(game.needs for game in games.values()))  # type: ignore[misc]
-        self.couples_batch = any(game.couples_batch for game in games.values())  # type: ignore[misc]
-        self.minimum_batch = max(game.minimum_batch for game in games.values())  # type: ignore[misc]
-        self.phases = tuple(sorted({start for game in games.values() for start in game.phases}))
+        self.task_names, self.weights = tuple(tasks), tuple(weights)
+        self.tasks = nn.ModuleDict(tasks)
+        self.loss_scales: Tensor
+        self.register_buffer("loss_scales", torch.ones(len(tasks)))
+        self.num_measured: Tensor  # the number of measured steps; skipped steps don't count
+        self.register_buffer("num_measured", torch.zeros((), dtype=torch.int64))
+        # These are class attributes of other tasks; those of a combination depend on its parts.
+        self.requires = frozenset().union(*(task.requires for task in tasks.values()))  # type: ignore[misc]
+        self.batch_coupled = any(task.batch_coupled for task in tasks.values())  # type: ignore[misc]
+        self.min_batch_size = max(task.min_batch_size for task in tasks.values())  # type: ignore[misc]
+        self.cost_milestones = tuple(sorted({start for task in tasks.values() for start in task.cost_milestones}))
 
-    def views(self, batch: Batch, draws: Draws) -> Hands:
-        """What each game deals, by draws of its own."""
-        dealt = tuple(game.views(batch, draws.fork(name)) for name, game in self._games())
-        return Hands(dealt, len(batch.images))
+    def make_views(self, batch: Batch, rng: SampleRNG) -> CombinedViews:
+        """The views of each task, with a random stream per task."""
+        views = tuple(task.make_views(batch, rng.fold_in(name)) for name, task in self._named_tasks())
+        return CombinedViews(views, len(batch.images))
 
-    def forward(self, backbone: Backbone, views: Hands, clock: Clock) -> Outcome:
-        """The weighted sum of the games' losses, each in units of its own beginning."""
-        played = [game(backbone, hand, clock) for (_, game), hand in zip(self._games(), views.dealt, strict=True)]
-        losses = torch.stack([outcome.loss for outcome in played])  # one a game
+    def forward(self, backbone: Backbone, views: CombinedViews, clock: TrainingClock) -> TaskOutput:
+        """The weighted sum of the tasks' losses, each divided by its scale."""
+        pairs = zip(self._named_tasks(), views.views, strict=True)
+        outputs = [task(backbone, task_views, clock) for (_, task), task_views in pairs]
+        losses = torch.stack([output.loss for output in outputs])  # one per task
         weights = torch.tensor(self.weights, dtype=losses.dtype, device=losses.device)
         metrics = {}
-        for name, outcome in zip(self.names, played, strict=True):
-            metrics[f"{name}.loss"] = outcome.loss.detach()
-            metrics.update({f"{name}.{metric}": value for metric, value in outcome.metrics.items()})
-        sums = (losses.detach() * views.pictures, torch.tensor(views.pictures, device=losses.device))
-        carry = ([outcome.carry for outcome in played], sums)
-        return Outcome((weights * losses / self.scales.to(losses.dtype)).sum(), metrics, carry)
+        for name, output in zip(self.task_names, outputs, strict=True):
+            metrics[f"{name}.loss"] = output.loss.detach()
+            metrics.update({f"{name}.{metric}": value for metric, value in output.metrics.items()})
+        sums = (losses.detach() * views.num_images, torch.tensor(views.num_images, device=losses.device))
+        step_stats = ([output.step_stats for output in outputs], sums)
+        return TaskOutput((weights * losses / self.loss_scales.to(losses.dtype)).sum(), metrics, step_stats)
 
-    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
-        """Let each game do what it does after a step, and measure its loss while the run begins."""
-        for number, (_, game) in enumerate(self._games()):
-            game.after_step(backbone, [parts[number] for parts, _ in carries], clock)
-        if clock.step <= clock.total * BEGINNING or not self.measured:
-            size = carried_mean([sums for _, sums in carries]).abs().clamp_min(TINY)  # one a game
-            self.measured += 1
-            self.scales.lerp_(size.to(self.scales.dtype), 1 / float(self.measured))  # the mean of all steps so far
+    def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
+        """Call each task's ``after_step``, and measure its loss at the start of the run."""
+        for i, (_, task) in enumerate(self._named_tasks()):
+            task.after_step(backbone, [parts[i] for parts, _ in step_stats], clock)
+        if clock.step <= clock.total_steps * NORMALIZATION_FRACTION or not self.num_measured:
+            scales = global_mean([sums for _, sums in step_stats]).abs().clamp_min(MIN_LOSS_SCALE)  # one per task
+            self.num_measured += 1
+            # The running mean of all measured steps.
+            self.loss_scales.lerp_(scales.to(self.loss_scales.dtype), 1 / float(self.num_measured))
 
-    def panels(self, batch: Batch, views: Hands, backbone: Backbone | None = None) -> list[Panel]:
-        """The panels of every game, under its name."""
+    def visualize(self, batch: Batch, views: CombinedViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The panels of every task, under its name."""
         return [
             panel._replace(title=f"{name}: {panel.title}")
-            for (name, game), hand in zip(self._games(), views.dealt, strict=True)
-            for panel in game.panels(batch, hand, backbone)
+            for (name, task), task_views in zip(self._named_tasks(), views.views, strict=True)
+            for panel in task.visualize(batch, task_views, backbone)
         ]
 
-    def _games(self) -> list[tuple[str, Any]]:
-        return [(name, self.games[name]) for name in self.names]
+    def _named_tasks(self) -> list[tuple[str, Any]]:
+        return [(name, self.tasks[name]) for name in self.task_names]
 
 
 def combine(recipes: dict[str, Recipe]) -> Recipe:
-    """One recipe for several games on one backbone.
+    """One recipe for several tasks on one backbone.
 
-    Optimiser and batch are those of the game named first, epochs and detail the most that any asks for; the backbone
-    pools its class token, or sees lightness alone, where any game wants it so.
+    Optimizer and batch size are those of the task named first. Epochs and storage scale are the largest of any task.
+    The backbone pools its class token, or sees gray images, if any task's recipe says so.
 
     Args:
-        recipes: By name; names become fields of the task (``--recipe.task.mae.ratio``).
+        recipes: Recipes by name. The names become fields of the task's configuration (``--recipe.task.mae.ratio``).
 
     Raises:
-        HeadwayError: For fewer than two games, or for a name that can be no field.
+        HeadwayError: For fewer than two tasks, or for a name that is no valid field name.
     """
     if len(recipes) < 2:
-        raise HeadwayError(f"a combination wants two different games at least, got {', '.join(recipes) or 'none'}")
+        raise HeadwayError(f"a combination needs two different tasks or more, got {', '.join(recipes) or 'none'}")
     for name in recipes:
         if not name.isidentifier() or name in ("weights", "parts", "build"):
-            raise HeadwayError(f"a game in a combination cannot be called '{name}': rename its file")
+            raise HeadwayError(f"a task in a combination cannot be called '{name}': rename its file")
     parts: list[Any] = [(name, type(recipe.task), field(default=recipe.task)) for name, recipe in recipes.items()]
-    kind = make_dataclass("Combined", parts, bases=(Combined,), frozen=True, namespace={"__module__": __name__})
+    config_class = make_dataclass("Combined", parts, bases=(Combined,), frozen=True, namespace={"__module__": __name__})
     every, first = recipes.values(), next(iter(recipes.values()))
     return Recipe(
-        task=kind(),
+        task=config_class(),
         optim=first.optim,
-        batch=first.batch,
+        batch_size=first.batch_size,
         epochs=max(recipe.epochs for recipe in every),
-        detail=max(recipe.detail for recipe in every),
-        pool="class" if any(recipe.pool == "class" for recipe in every) else "mean",
-        grey=any(recipe.grey for recipe in every),
+        storage_scale=max(recipe.storage_scale for recipe in every),
+        pooling="class" if any(recipe.pooling == "class" for recipe in every) else "mean",
+        grayscale=any(recipe.grayscale for recipe in every),
     )

@@ -1,13 +1,13 @@
-"""data2vec: from a picture with holes, say what your own slow average thinks of the whole one.
+"""data2vec: from a masked image, a student predicts features that its EMA teacher computes from the whole image.
 
-With z^l_p the teacher's tokens after block l, brought to mean 0 and variance 1 each, and M the hidden patches,
+With z^l_p the teacher's tokens after block l, each normalized to mean 0 and variance 1, and M the masked patches,
 
     y_p  = mean of z^l_p over the last L blocks
     loss = mean_{p in M} smooth_b(W f(x with a learned token at M)_p - y_p)
     smooth_b(e) = e^2 / 2b where |e| <= b, else |e| - b/2
 
-Targets say what a patch means in its whole picture, which pixels do not. The teacher's weights are a moving average of
-the student's. (The paper takes tokens before a block's last addition; backbones here show them after it.)
+Unlike pixels, the targets depend on the whole image. The teacher's weights are a moving average of the student's. The
+paper takes tokens before a block's last addition; backbones here return them after it.
 
 Baevski, Hsu, Xu, Babu, Gu and Auli, "data2vec: a general framework for self-supervised learning in speech, vision and
 language", 2022 (https://arxiv.org/abs/2202.03555).
@@ -21,103 +21,110 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.draws import Draws
-from headway.measure.health import spread
-from headway.nn.numerics import wide
-from headway.nn.teacher import Teacher, teacher_momentum
-from headway.pretext.simmim import Hidden
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.colour import jitter
-from headway.views.geometry import random_resized_crop
-from headway.views.masks import block_masks, covered, grid_for, hidden_count
+from headway.config import Optim, Recipe, check_range
+from headway.metrics.training_metrics import batch_feature_std
+from headway.nn.numerics import at_least_fp32
+from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.color import color_jitter
+from headway.transforms.geometry import random_resized_crop
+from headway.transforms.masks import block_masks, maskable_grid, num_masked_patches, overlay_mask
+from headway.transforms.patches import MaskedViews
 
 
 @dataclass(frozen=True)
 class Data2Vec:
-    """Choices of data2vec for pictures."""
+    """Configuration of data2vec for images."""
 
-    ratio: float = 0.6
-    """Share of the patches hidden, in blocks."""
-    layers: int = 0
-    """L, the teacher's last blocks that are averaged; 0: half of all (6 of 12 in the paper)."""
+    mask_ratio: float = 0.6
+    """Share of the patches that are masked, in blocks."""
+    average_top_k_layers: int = 0
+    """L, the number of the teacher's last blocks that are averaged. 0: half of all blocks (6 of 12 in the paper)."""
     beta: float = 2.0
-    """b: errors up to here count by their square (the paper's; its targets are scaled as ours)."""
-    jitter: float = 0.4
-    """Reach of brightness, contrast and saturation; teacher and student see the same colours."""
+    """b: the largest error that counts by its square. This is the paper's value; its targets are normalized as ours."""
+    color_jitter: float = 0.4
+    """Strength of brightness, contrast and saturation jitter. Teacher and student see the same colors."""
     scale: tuple[float, float] = (0.35, 1.0)
-    """Share of the picture's area that a crop keeps."""
+    """Share of the image's area that a crop covers."""
     momentum: float = 0.9998
-    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
-    memory: float = 1 / 4
-    """Share of the run that the teacher remembers at the start, at most: nothing but its slowness forbids collapse."""
+    """The teacher's momentum at the start of a long run. It rises to 1 (see ``nn.teacher``)."""
+    ema_horizon: float = 1 / 4
+    """Horizon of the teacher's average at the start, as a share of the run, at most. Only the slow teacher prevents
+    collapse here."""
 
     def __post_init__(self) -> None:
-        bound(self, "ratio", above=0, below=1)
-        bound(self, "layers jitter", at_least=0)
-        bound(self, "beta", above=0)
-        bound(self, "scale", above=0, at_most=1, rising=True)
-        bound(self, "momentum memory", at_least=0, at_most=1)
+        check_range(self, "mask_ratio", above=0, below=1)
+        check_range(self, "average_top_k_layers color_jitter", at_least=0)
+        check_range(self, "beta", above=0)
+        check_range(self, "scale", above=0, at_most=1, increasing=True)
+        check_range(self, "momentum ema_horizon", at_least=0, at_most=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "Data2VecTask":
-        """Make the task: a mask token, one linear layer, and a copy of the backbone as the teacher."""
-        return Data2VecTask(self, backbone, facts)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "Data2VecTask":
+        """Build the task: a mask token, one linear layer, and a copy of the backbone as the teacher."""
+        return Data2VecTask(self, backbone, data_info)
 
 
 class Data2VecTask(PretextTask):
-    """Guess what the whole picture makes of a hidden patch."""
+    """Predict the EMA teacher's features of masked patches."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"mask", "layers"})
+    requires: ClassVar[frozenset[str]] = frozenset({"mask", "return_layers"})
 
-    def __init__(self, config: Data2Vec, backbone: Backbone, facts: Facts):
+    def __init__(self, config: Data2Vec, backbone: Backbone, data_info: DataInfo):
         super().__init__()
         assert isinstance(backbone, nn.Module)
-        self.config, self.size = config, facts.size
-        self.grid = grid_for(facts.size, backbone.patch_size)
-        layers = min(config.layers or max(backbone.depth // 2, 1), backbone.depth)
-        self.layers = tuple(range(backbone.depth - layers, backbone.depth))
-        self.mask_token = nn.Parameter(torch.randn(backbone.fill_dim) * 0.02)
-        self.guess = nn.Linear(backbone.embed_dim, backbone.embed_dim)
-        self.teacher = Teacher(backbone)
+        self.config, self.size = config, data_info.input_size
+        self.grid = maskable_grid(data_info.input_size, backbone.patch_size)
+        layers = min(config.average_top_k_layers or max(backbone.depth // 2, 1), backbone.depth)
+        self.target_layers = tuple(range(backbone.depth - layers, backbone.depth))
+        self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02)
+        self.regression_head = nn.Linear(backbone.embed_dim, backbone.embed_dim)
+        self.teacher = EMATeacher(backbone)
 
-    def views(self, batch: Batch, draws: Draws) -> Hidden:
-        """Crop and colour each picture, and hide equally many patches of each in blocks."""
-        images = random_resized_crop(batch.images, draws, self.size, scale=self.config.scale)
-        reach = self.config.jitter
-        images = jitter(images, draws, reach, reach, reach, 0.0) if reach else images
+    def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedViews:
+        """Crop each image, jitter its colors, and mask equally many patches of each in blocks."""
+        images = random_resized_crop(batch.images, rng, self.size, scale=self.config.scale)
+        strength = self.config.color_jitter
+        images = color_jitter(images, rng, strength, strength, strength, 0.0) if strength else images
         patches = self.grid[0] * self.grid[1]
-        return Hidden(images, block_masks(draws, self.grid, hidden_count(patches, self.config.ratio) / patches))
+        ratio = num_masked_patches(patches, self.config.mask_ratio) / patches
+        return MaskedViews(images, block_masks(rng, self.grid, ratio))
 
-    def forward(self, backbone: Backbone, views: Hidden, clock: Clock) -> Outcome:
-        """Smooth absolute error on the hidden patches, each picture hiding equally many."""
+    def forward(self, backbone: Backbone, views: MaskedViews, clock: TrainingClock) -> TaskOutput:
+        """Smooth L1 error on the masked patches. Every image has equally many of them."""
         targets = self._targets(views.images)  # B N D
-        guess = self.guess(backbone(views.images, mask=views.mask, fill=self.mask_token).patches[views.mask])
-        loss = F.smooth_l1_loss(wide(guess), targets[views.mask], beta=self.config.beta)
-        return Outcome(loss, {"target_spread": spread(targets.flatten(1))})  # over pictures, place by place
+        patches = backbone(views.images, mask=views.mask, mask_value=self.mask_token).patches  # B N D
+        predictions = at_least_fp32(self.regression_head(patches[views.mask]))  # B*masked D
+        loss = F.smooth_l1_loss(predictions, targets[views.mask], beta=self.config.beta)
+        return TaskOutput(loss, {"target_std": batch_feature_std(targets.flatten(1))})  # over images
 
-    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
-        """Move the teacher after the student."""
+    def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
+        """Update the teacher's moving average."""
         assert isinstance(backbone, nn.Module)
-        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.memory))
+        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.ema_horizon))
 
-    def panels(self, batch: Batch, views: Hidden, backbone: Backbone | None = None) -> list[Panel]:
-        """What the student sees and what the teacher sees; with the network, how near the guesses are."""
-        lines: list[str] = []
+    def visualize(self, batch: Batch, views: MaskedViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The inputs of student and teacher; with a network, the cosine between predictions and targets."""
+        captions: list[str] = []
         if backbone is not None:
-            guess = wide(self.guess(backbone(views.images, mask=views.mask, fill=self.mask_token).patches))  # B N D
-            alike = F.cosine_similarity(guess, self._targets(views.images), dim=-1)[views.mask]  # B*hidden
-            lines = [f"guess and target alike: {a:.2f}" for a in alike.reshape(len(guess), -1).mean(1).tolist()]
-        student = covered(views.images, views.mask, self.grid)
-        return [Panel("the student sees", student, lines), Panel("the teacher sees", views.images)]
+            patches = backbone(views.images, mask=views.mask, mask_value=self.mask_token).patches  # B N D
+            predictions = at_least_fp32(self.regression_head(patches))  # B N D
+            cosines = F.cosine_similarity(predictions, self._targets(views.images), dim=-1)[views.mask]  # B*masked
+            captions = [f"cosine with the target: {c:.2f}" for c in cosines.reshape(len(patches), -1).mean(1).tolist()]
+        student = overlay_mask(views.images, views.mask, self.grid)
+        return [Panel("input of the student", student, captions), Panel("input of the teacher", views.images)]
 
     def _targets(self, images: Tensor) -> Tensor:
         """The target y of every patch: B N D, float32 or wider."""
-        outputs = self.teacher(images, layers=self.layers).layers  # L times B P+N D
+        outputs = self.teacher(images, return_layers=self.target_layers).layers  # L times B P+N D
         patches = self.grid[0] * self.grid[1]
-        tokens = [wide(output[:, -patches:]) for output in outputs]  # L times B N D
+        tokens = [at_least_fp32(output[:, -patches:]) for output in outputs]  # L times B N D
         return torch.stack([F.layer_norm(z, z.shape[-1:]) for z in tokens]).mean(0)
 
 
 RECIPE = Recipe(
-    task=Data2Vec(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+    task=Data2Vec(),
+    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)),
+    epochs=400,
+    batch_size=256,
 )

@@ -1,13 +1,13 @@
-"""iBOT: DINO on whole pictures, and DINO once more on every patch that the student could not see.
+"""iBOT: the loss of DINO on crops, and the same loss on every patch that is masked for the student.
 
-With P_t = softmax((g_t(.) - c) / t_t) the teacher's answers, P_s = softmax(g_s(.) / t_s) the student's, u a large
-crop, M the patches of it that are hidden from the student, and (.)_p the answer on the token of patch p,
+With P_t = softmax((g_t(.) - c) / t_t) the teacher's probabilities, P_s = softmax(g_s(.) / t_s) the student's, u a
+global crop, M its patches that are masked for the student, and (.)_p the output on the token of patch p,
 
     loss = mean over pairs of crops x != x' of  - sum_k P_t(x)[k] log P_s(x')[k]
          + mean_{p in M} - sum_k P_t(u)_p[k] log P_s(u with a learned token at M)_p[k]
 
-So a patch's label is what it means in the whole picture. Pictures and patches share one head, but each has its own
-centre c and temperature. Teacher's weights and centres are moving averages.
+So the target of a patch depends on the whole image. Images and patches share one head, but each has its own center c
+and temperature. The teacher's weights and the centers are moving averages.
 
 Zhou, Wei, Wang, Shen, Xie, Yuille and Kong, "iBOT: image BERT pre-training with online tokenizer", 2021
 (https://arxiv.org/abs/2111.07832).
@@ -20,164 +20,158 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.distributed import carried_mean, carried_sum
-from headway.draws import Draws
-from headway.measure.health import entropies, spread
-from headway.nn.heads import PrototypeHead
-from headway.nn.numerics import full_precision, wide
-from headway.nn.teacher import Teacher, centre_momentum, teacher_momentum
-from headway.pretext.dino import cross_view_entropy, prototypes_for
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.schedule import ramp
-from headway.views.crops import MaskedCrops, masked_crops, small_side
-from headway.views.masks import covered, grid_for
+from headway.config import Optim, Recipe, check_range
+from headway.distributed import global_mean, sum_and_count
+from headway.losses.distillation import cross_view_entropy, default_num_prototypes, token_cross_entropy
+from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
+from headway.nn.numerics import at_least_fp32
+from headway.nn.projection_heads import PrototypeHead
+from headway.nn.teacher import EMATeacher, center_momentum, teacher_momentum
+from headway.pretext.panels import masked_crop_panels, patch_agreement_captions
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.schedule import linear_ramp
+from headway.transforms.masks import maskable_grid
+from headway.transforms.multi_crop import MaskedMultiCrop, local_crop_size, masked_multi_crop
 
 
 @dataclass(frozen=True)
 class IBOT:
-    """Choices of iBOT."""
+    """Configuration of iBOT."""
 
-    prototypes: int = 0
-    """K; 0: the power of two nearest to pictures / 16, from 64 to 65,536 (8,192 in the paper)."""
-    hidden: int = 512
+    num_prototypes: int = 0
+    """K; 0: the power of two nearest to images / 16, from 64 to 65,536 (8,192 in the paper)."""
+    hidden_dim: int = 512
     """Hidden width of the head (2048 in the paper, for networks many times wider than ours)."""
-    bottleneck: int = 128
-    """Width of the vector that is compared with prototypes (256 in the paper)."""
-    small_crops: int = 4
-    """Small crops a picture (10 in the paper)."""
-    large_scale: tuple[float, float] = (0.3, 1.0)
-    """Share of the area in a large crop."""
-    small_scale: tuple[float, float] = (0.08, 0.3)
-    """Share of the area in a small crop."""
-    ratio: tuple[float, float] = (0.1, 0.5)
-    """Share of the patches hidden in one of the two large crops: drawn once a step, the same for all pictures."""
+    bottleneck_dim: int = 128
+    """Width of the vectors that are compared with prototypes (256 in the paper)."""
+    num_local_crops: int = 4
+    """Local crops of each image (10 in the paper)."""
+    global_scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the image's area in a global crop."""
+    local_scale: tuple[float, float] = (0.08, 0.3)
+    """Share of the image's area in a local crop."""
+    mask_ratio: tuple[float, float] = (0.1, 0.5)
+    """Share of the patches that are masked in one of the two global crops. It is drawn once a step, for all images
+    alike."""
     student_temperature: float = 0.1
     """t_s."""
     teacher_temperature: tuple[float, float] = (0.04, 0.04)
-    """t_t of pictures at the start and after warm-up."""
+    """t_t of images at the start and after warm-up."""
     patch_temperature: tuple[float, float] = (0.04, 0.07)
     """t_t of patches at the start and after warm-up."""
-    temperature_warmup: float = 0.3
-    """Share of the run over which temperatures move from their first to their second value."""
+    temperature_warmup_fraction: float = 0.3
+    """Share of the run, from its start, over which temperatures go from their first to their second value."""
     momentum: float = 0.996
-    """Of the teacher at the start of a long run; rises to 1 (``nn.teacher``)."""
-    memory: float = 1 / 40
-    """Share of the run that the teacher remembers at the start, at most."""
-    centre_momentum: float = 0.9
-    """Of both centres, at most: they keep ahead of the teacher (``nn.teacher``)."""
-    freeze: float = 0.01
-    """Share of the run during which the prototypes stand still."""
+    """The teacher's momentum at the start of a long run. It rises to 1 (see ``nn.teacher``)."""
+    ema_horizon: float = 1 / 40
+    """Horizon of the teacher's average at the start, as a share of the run, at most."""
+    center_momentum: float = 0.9
+    """Momentum of both centers, at most. It is lowered where the teacher changes fast (see ``nn.teacher``)."""
+    freeze_prototypes_fraction: float = 0.01
+    """Share of the run, from its start, during which the prototypes are not updated."""
 
     def __post_init__(self) -> None:
-        bound(self, "prototypes small_crops", at_least=0)
-        bound(self, "hidden bottleneck", at_least=1)
-        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
-        bound(self, "ratio", above=0, below=1, rising=True)
-        bound(self, "student_temperature teacher_temperature patch_temperature", above=0)
-        bound(self, "temperature_warmup momentum memory centre_momentum freeze", at_least=0, at_most=1)
+        check_range(self, "num_prototypes num_local_crops", at_least=0)
+        check_range(self, "hidden_dim bottleneck_dim", at_least=1)
+        check_range(self, "global_scale local_scale", above=0, at_most=1, increasing=True)
+        check_range(self, "mask_ratio", above=0, below=1, increasing=True)
+        check_range(self, "student_temperature teacher_temperature patch_temperature", above=0)
+        check_range(
+            self,
+            "temperature_warmup_fraction momentum ema_horizon center_momentum freeze_prototypes_fraction",
+            at_least=0,
+            at_most=1,
+        )
 
-    def build(self, backbone: Backbone, facts: Facts) -> "IBOTTask":
-        """Make the task: a mask token, one head, and copies of backbone and head as the teacher."""
-        return IBOTTask(self, backbone, facts)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "IBOTTask":
+        """Build the task: a mask token, one head, and copies of backbone and head as the teacher."""
+        return IBOTTask(self, backbone, data_info)
 
 
 class IBOTTask(PretextTask):
-    """Agree with your own past self about crops, and about patches that you have not seen."""
+    """Predict the EMA teacher's assignments of crops and of masked patches."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"mask"})
+    requires: ClassVar[frozenset[str]] = frozenset({"mask"})
 
-    def __init__(self, config: IBOT, backbone: Backbone, facts: Facts):
+    def __init__(self, config: IBOT, backbone: Backbone, data_info: DataInfo):
         super().__init__()
         assert isinstance(backbone, nn.Module)
-        self.config, self.grid = config, grid_for(facts.size, backbone.patch_size)
-        self.sides = facts.size, small_side(facts.size, backbone.patch_size)
-        self.prototypes = config.prototypes or prototypes_for(facts.count)
-        self.mask_token = nn.Parameter(torch.randn(backbone.fill_dim) * 0.02)
-        self.head = PrototypeHead(backbone.embed_dim, self.prototypes, config.hidden, config.bottleneck)
-        self.teacher, self.teacher_head = Teacher(backbone), Teacher(self.head)
-        self.centre: Tensor
-        self.patch_centre: Tensor
-        self.register_buffer("centre", torch.zeros(self.prototypes))
-        self.register_buffer("patch_centre", torch.zeros(self.prototypes))
+        self.config, self.grid = config, maskable_grid(data_info.input_size, backbone.patch_size)
+        self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
+        self.num_prototypes = config.num_prototypes or default_num_prototypes(data_info.num_images)
+        self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02)
+        self.head = PrototypeHead(backbone.embed_dim, self.num_prototypes, config.hidden_dim, config.bottleneck_dim)
+        self.teacher, self.teacher_head = EMATeacher(backbone), EMATeacher(self.head)
+        self.center: Tensor
+        self.patch_center: Tensor
+        self.register_buffer("center", torch.zeros(self.num_prototypes))
+        self.register_buffer("patch_center", torch.zeros(self.num_prototypes))
 
-    def views(self, batch: Batch, draws: Draws) -> MaskedCrops:
-        """Two large crops, one of them with holes, and several small ones of each picture."""
+    def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedMultiCrop:
+        """Two global crops, one of them masked, and several local ones of each image."""
         config = self.config
-        scales = (config.large_scale, config.small_scale)
-        return masked_crops(batch, draws, self.sides, self.grid, config.small_crops, scales, config.ratio)
+        scales = (config.global_scale, config.local_scale)
+        return masked_multi_crop(
+            batch, rng, self.crop_sizes, self.grid, config.num_local_crops, scales, config.mask_ratio
+        )
 
-    def forward(self, backbone: Backbone, views: MaskedCrops, clock: Clock) -> Outcome:
-        """Cross-entropy under the teacher: over pairs of different crops, and over hidden patches."""
-        config, count = self.config, len(views.large) // 2
-        warm = clock.progress, config.temperature_warmup
-        seen = self.teacher(views.large)
-        answers = wide(self.teacher_head(seen.pooled))  # 2*B K
-        patch_answers = wide(self.teacher_head(seen.patches[views.mask]))  # B*hidden K
-        teacher = ((answers - self.centre) / ramp(*warm, *config.teacher_temperature)).softmax(-1)  # 2*B K
-        labels = ((patch_answers - self.patch_centre) / ramp(*warm, *config.patch_temperature)).softmax(-1)
+    def forward(self, backbone: Backbone, views: MaskedMultiCrop, clock: TrainingClock) -> TaskOutput:
+        """Cross-entropy under the teacher, over pairs of different crops and over masked patches."""
+        config, count = self.config, len(views.global_crops) // 2
+        warmup = clock.progress, config.temperature_warmup_fraction
+        features = self.teacher(views.global_crops)
+        outputs = at_least_fp32(self.teacher_head(features.pooled))  # 2*B K
+        patch_outputs = at_least_fp32(self.teacher_head(features.patches[views.mask]))  # B*masked K
+        teacher = ((outputs - self.center) / linear_ramp(*warmup, *config.teacher_temperature)).softmax(-1)  # 2*B K
+        patch_temperature = linear_ramp(*warmup, *config.patch_temperature)
+        patch_teacher = ((patch_outputs - self.patch_center) / patch_temperature).softmax(-1)  # B*masked K
 
-        large = backbone(views.large, mask=views.mask, fill=self.mask_token)
-        pooled = [large.pooled, *([backbone(views.small).pooled] if len(views.small) else [])]
-        tokens = torch.cat([*pooled, large.patches[views.mask]])  # V*B + B*hidden D
-        logits = wide(self.head(tokens, freeze=clock.progress < config.freeze)) / config.student_temperature
-        guesses, patch_guesses = logits.log_softmax(-1).split([len(logits) - len(labels), len(labels)])
-        crops = cross_view_entropy(teacher.unflatten(0, (2, count)), guesses.unflatten(0, (-1, count)))
-        patches = token_entropy(labels, patch_guesses)
-        parts = {"crops": crops.detach(), "patches": patches.detach(), "spread": spread(large.pooled[:count])}
-        carry = carried_sum(answers), carried_sum(patch_answers)
-        return Outcome(crops + patches, {**parts, **health(teacher, labels)}, carry)
+        student = backbone(views.global_crops, mask=views.mask, mask_value=self.mask_token)
+        pooled = [student.pooled, *([backbone(views.local_crops).pooled] if len(views.local_crops) else [])]
+        tokens = torch.cat([*pooled, student.patches[views.mask]])  # V*B + B*masked D
+        frozen = clock.progress < config.freeze_prototypes_fraction
+        logits = at_least_fp32(self.head(tokens, freeze_prototypes=frozen)) / config.student_temperature
+        num_patches = len(patch_teacher)
+        log_probs, patch_log_probs = logits.log_softmax(-1).split([len(logits) - num_patches, num_patches])
+        crop_loss = cross_view_entropy(teacher.unflatten(0, (2, count)), log_probs.unflatten(0, (-1, count)))
+        patch_loss = token_cross_entropy(patch_teacher, patch_log_probs)
+        metrics = {
+            "crop_loss": crop_loss.detach(),
+            "patch_loss": patch_loss.detach(),
+            "feature_std": batch_feature_std(student.pooled[:count]),
+            **assignment_entropies(teacher),
+            **{f"patch_{name}": value for name, value in assignment_entropies(patch_teacher).items()},
+        }
+        return TaskOutput(crop_loss + patch_loss, metrics, (sum_and_count(outputs), sum_and_count(patch_outputs)))
 
-    def after_step(self, backbone: Backbone, carries: Sequence[Any], clock: Clock) -> None:
-        """Move the teacher after the student, and each centre after the teacher's answers."""
+    def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
+        """Update the moving averages: the teacher, and the centers of its outputs."""
         assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.memory)
+        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
         self.teacher.update(backbone, momentum)
         self.teacher_head.update(self.head, momentum)
-        slow = centre_momentum(momentum, self.config.centre_momentum)
-        for centre, sums in zip((self.centre, self.patch_centre), zip(*carries, strict=True), strict=True):
-            centre.lerp_(carried_mean(sums).to(centre.dtype), 1 - slow)
+        center_keep = center_momentum(momentum, self.config.center_momentum)
+        for center, sums in zip((self.center, self.patch_center), zip(*step_stats, strict=True), strict=True):
+            center.lerp_(global_mean(sums).to(center.dtype), 1 - center_keep)
 
-    def panels(self, batch: Batch, views: MaskedCrops, backbone: Backbone | None = None) -> list[Panel]:
-        """The large crops as the student sees them, then the small ones; with the network, how it fares on patches."""
-        lines: list[str] = []
+    def visualize(self, batch: Batch, views: MaskedMultiCrop, backbone: Backbone | None = None) -> list[Panel]:
+        """The global crops as the student sees them, then the local crops; with a network, its agreement on patches."""
+        captions: list[str] = []
         if backbone is not None:
-            truth = self.teacher_head(self.teacher(views.large).patches[views.mask]) - self.patch_centre
-            guess = self.head(backbone(views.large, mask=views.mask, fill=self.mask_token).patches[views.mask])
-            lines = agreement(guess, truth, views.mask, len(batch.images))
-        return crop_panels(views, self.grid, len(batch.images), lines)
-
-
-@full_precision
-def token_entropy(teacher: Tensor, student: Tensor) -> Tensor:
-    """The mean of - sum_k P_t log P_s over tokens: both M K, probabilities and log-probabilities."""
-    return -(teacher * student).sum(-1).mean()
-
-
-def health(teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """``entropies`` of the teacher's answers on crops and, as ``patch_...``, on patches; both ... K, probabilities."""
-    return entropies(teacher) | {f"patch_{name}": value for name, value in entropies(labels).items()}
-
-
-def agreement(guess: Tensor, truth: Tensor, mask: Tensor, count: int) -> list[str]:
-    """A line a picture: on how many hidden patches (B*hidden K both) the student names the teacher's prototype."""
-    same = guess.argmax(-1) == truth.argmax(-1)  # B*hidden, those in first crops before those in second ones
-    picture = torch.arange(len(mask), device=mask.device).remainder(count)[:, None].expand_as(mask)[mask]  # B*hidden
-    right = torch.zeros(count, device=mask.device).index_add(0, picture, same.float()).int()  # B
-    return [f"patches named as the teacher does: {number} of {len(same) // count}" for number in right.tolist()]
-
-
-def crop_panels(views: MaskedCrops, grid: tuple[int, int], count: int, lines: Sequence[str]) -> list[Panel]:
-    """Both large crops with their hidden patches covered, then the small crops; ``lines`` stand below the first."""
-    first, second = covered(views.large, views.mask, grid).split(count)  # B C S S each
-    small = [Panel(f"small crop {i}", crop) for i, crop in enumerate(views.small.split(count), 1) if len(crop)]
-    return [Panel("large crop 1", first, lines), Panel("large crop 2", second), *small]
+            teacher = self.teacher_head(self.teacher(views.global_crops).patches[views.mask]) - self.patch_center
+            features = backbone(views.global_crops, mask=views.mask, mask_value=self.mask_token)
+            student = self.head(features.patches[views.mask])  # B*masked K
+            captions = patch_agreement_captions(student, teacher, views.mask, len(batch.images))
+        return masked_crop_panels(views, self.grid, len(batch.images), captions)
 
 
 RECIPE = Recipe(
     task=IBOT(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_decay=0.4, betas=(0.9, 0.999), warmup=0.1),
+    optim=Optim(
+        method="muon", lr=4e-3, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999), warmup_fraction=0.1
+    ),
     epochs=100,
-    batch=256,
-    pool="class",
+    batch_size=256,
+    pooling="class",
 )

@@ -1,10 +1,10 @@
-"""Relative position: two tiles of one picture; on which side of the first did the second lie?
+"""Relative position: predict on which side of one tile another tile of the same image lies.
 
-To say that ears are above a snout, the network must know what an ear and a snout are.
+To know that ears are above a snout, the network must recognize ears and snouts.
 
-    loss = - log softmax(MLP([f(centre), f(neighbour)]))[p],   p one of the eight neighbours of the centre
+    loss = - log softmax(MLP([f(center), f(neighbor)]))[p],   p one of the eight neighbors of the center
 
-Each tile goes through the backbone on its own, so that only the head can compare them.
+Each tile passes through the backbone separately, so that only the head compares them.
 
 Doersch, Gupta and Efros, "Unsupervised visual representation learning by context prediction", 2015
 (https://arxiv.org/abs/1505.05192).
@@ -18,107 +18,126 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, bound
-from headway.draws import Draws
-from headway.errors import unknown
-from headway.nn.heads import projector
-from headway.nn.numerics import wide
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.tiles import CENTRE, GRID, Tiles, board, drop_channels, project_colours, tile_side
+from headway.config import Optim, Recipe, check_range
+from headway.errors import unknown_name_error
+from headway.nn.numerics import at_least_fp32
+from headway.nn.projection_heads import projector
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.tiles import (
+    CENTER_CELL,
+    GRID_SIZE,
+    Tiles,
+    assemble_tiles,
+    drop_channels,
+    project_colors,
+    tile_size_for,
+)
 
-SIDES = ("above left", "above", "above right", "to the left", "to the right", "below left", "below", "below right")
-"""The eight answers: where the neighbour is, seen from the centre; row by row."""
+DIRECTIONS = ("above left", "above", "above right", "to the left", "to the right", "below left", "below", "below right")
+"""The eight classes: where the neighbor lies as seen from the center, row by row."""
 
 
-class Pairs(NamedTuple):
-    """The deal: tiles as (1+V)*B rows, view-major, the centre first, and the side of each neighbour, V*B in 0..7."""
+class RelativePositionViews(NamedTuple):
+    """Tiles as (1+V)*B rows, view-major, the center first, and the direction of each neighbor: V*B, int64 in 0..7."""
 
     tiles: Tensor
-    sides: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True)
 class RelativePosition:
-    """Choices of the relative position task."""
+    """Configuration of the relative position task."""
 
     tiles: Tiles = field(default_factory=lambda: Tiles(gap=1 / 3, jitter=0.15))
-    """How tiles are cut; the paper's gap is half a tile and its jitter 7 pixels of 48."""
-    share: float = 1 / GRID
+    """How tiles are cut. The paper's gap is half a tile and its jitter 7 pixels of 48."""
+    tile_ratio: float = 1 / GRID_SIZE
     """Side of a tile as the network sees it / side of the main view, rounded to whole patches."""
-    colour: Literal["keep", "drop", "project"] = "keep"
-    """Against chromatic aberration: keep all; drop two channels of each tile; or project green and magenta out."""
-    all_neighbours: bool = True
-    """Deal all eight neighbours of each centre, nine tiles for eight answers, instead of two for one (the paper's)."""
-    hidden: int = 512
-    """Width of the head's hidden layer."""
+    color: Literal["keep", "drop", "project"] = "keep"
+    """Measure against chromatic aberration. keep: none; drop: drop two channels of each tile; project: project green
+    and magenta out."""
+    all_neighbors: bool = True
+    """Predict all eight neighbors of each center: nine tiles give eight predictions. The paper's pairs give one from
+    two."""
+    hidden_dim: int = 512
+    """Dimension of the head's hidden layer."""
 
     def __post_init__(self) -> None:
-        if self.colour not in ("keep", "drop", "project"):
-            raise unknown("relative_position colour", self.colour, ("keep", "drop", "project"))
-        bound(self, "share", above=0)
-        bound(self, "hidden", at_least=1)
+        if self.color not in ("keep", "drop", "project"):
+            raise unknown_name_error("relative_position color", self.color, ("keep", "drop", "project"))
+        check_range(self, "tile_ratio", above=0)
+        check_range(self, "hidden_dim", at_least=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "RelativePositionTask":
-        """Make the task: an MLP of two layers on the features of both tiles."""
-        return RelativePositionTask(self, backbone.embed_dim, tile_side(facts.size, backbone.patch_size, self.share))
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "RelativePositionTask":
+        """Build the task: an MLP of two layers on the features of both tiles."""
+        return RelativePositionTask(
+            self, backbone.embed_dim, tile_size_for(data_info.input_size, backbone.patch_size, self.tile_ratio)
+        )
 
 
 class RelativePositionTask(PretextTask):
-    """Name the side."""
+    """Classify the direction of the neighbor."""
 
-    def __init__(self, config: RelativePosition, width: int, side: int):
+    def __init__(self, config: RelativePosition, embed_dim: int, tile_size: int):
         super().__init__()
-        self.config, self.side = config, side
-        self.head = projector([2 * width, config.hidden, len(SIDES)], norm=False)
+        self.config, self.tile_size = config, tile_size
+        self.head = projector([2 * embed_dim, config.hidden_dim, len(DIRECTIONS)], norm=False)
 
-    def views(self, batch: Batch, draws: Draws) -> Pairs:
-        """Cut the centre and one neighbour, or all eight; the label is the neighbour's side."""
+    def make_views(self, batch: Batch, rng: SampleRNG) -> RelativePositionViews:
+        """Cut the center and one neighbor, or all eight. The target is the neighbor's direction."""
         b, device = len(batch.images), batch.images.device
-        if self.config.all_neighbours:
-            sides = torch.arange(len(SIDES), device=device).expand(b, -1)  # B 8
+        if self.config.all_neighbors:
+            targets = torch.arange(len(DIRECTIONS), device=device).expand(b, -1)  # B 8
         else:
-            sides = draws.integers(len(SIDES), 1)  # B 1
-        cells = sides + (sides >= CENTRE)  # B V: the centre is nobody's neighbour
-        order = torch.cat([torch.full((b, 1), CENTRE, device=device), cells], 1)  # B 1+V
-        tiles = self.config.tiles(batch.images, draws, self.side, order)  # (1+V)*B C S S
-        if self.config.colour == "drop":
-            tiles = drop_channels(tiles, draws)
-        elif self.config.colour == "project":
-            tiles = project_colours(tiles)
-        return Pairs(tiles, sides.T.flatten())
+            targets = rng.integers(len(DIRECTIONS), 1)  # B 1
+        cells = targets + (targets >= CENTER_CELL)  # B V: skip the center
+        order = torch.cat([torch.full((b, 1), CENTER_CELL, device=device), cells], 1)  # B 1+V
+        tiles = self.config.tiles(batch.images, rng, self.tile_size, order)  # (1+V)*B C S S
+        if self.config.color == "drop":
+            tiles = drop_channels(tiles, rng)
+        elif self.config.color == "project":
+            tiles = project_colors(tiles)
+        return RelativePositionViews(tiles, targets.T.flatten())
 
-    def forward(self, backbone: Backbone, views: Pairs, clock: Clock) -> Outcome:
-        """Cross-entropy over the eight sides."""
+    def forward(self, backbone: Backbone, views: RelativePositionViews, clock: TrainingClock) -> TaskOutput:
+        """Cross-entropy over the eight directions."""
         logits = self._logits(backbone, views)  # V*B 8
-        accuracy = (logits.argmax(1) == views.sides).float().mean()
-        return Outcome(F.cross_entropy(logits, views.sides), {"accuracy": accuracy})
+        accuracy = (logits.argmax(1) == views.targets).float().mean()
+        return TaskOutput(F.cross_entropy(logits, views.targets), {"accuracy": accuracy})
 
-    def _logits(self, backbone: Backbone, views: Pairs) -> Tensor:
-        b = len(views.tiles) - len(views.sides)
+    def _logits(self, backbone: Backbone, views: RelativePositionViews) -> Tensor:
+        b = len(views.tiles) - len(views.targets)
         features = backbone(views.tiles).pooled.unflatten(0, (-1, b))  # 1+V B D
-        centre, others = features[:1].expand_as(features[1:]), features[1:]  # V B D each
-        return wide(self.head(torch.cat([centre, others], 2).flatten(0, 1)))  # V*B 8
+        center, neighbors = features[:1].expand_as(features[1:]), features[1:]  # V B D each
+        return at_least_fp32(self.head(torch.cat([center, neighbors], 2).flatten(0, 1)))  # V*B 8
 
-    def panels(self, batch: Batch, views: Pairs, backbone: Backbone | None = None) -> list[Panel]:
-        """The centre and a neighbour, the model's answer and the truth, on a board."""
+    def visualize(self, batch: Batch, views: RelativePositionViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The center and a neighbor, and both tiles arranged by the network's prediction and by the target."""
         b = len(batch.images)
         row = torch.arange(b, device=views.tiles.device)
-        row = row + b * (row % (len(views.sides) // b))  # B: of all eight neighbours another one for each picture
-        centre, neighbour, side = views.tiles[:b].float(), views.tiles[b:][row].float(), views.sides[row]
+        row = row + b * (row % (len(views.targets) // b))  # B: a different neighbor for each image
+        center, neighbor, targets = views.tiles[:b].float(), views.tiles[b:][row].float(), views.targets[row]
 
-        def laid(title: str, sides: Tensor, captions: Sequence[str]) -> Panel:
-            cells = torch.stack([torch.full_like(sides, CENTRE), sides + (sides >= CENTRE)], 1)  # B 2
-            return Panel(title, board(torch.cat([centre, neighbour]), cells), captions)
+        def arranged(title: str, directions: Tensor, captions: Sequence[str]) -> Panel:
+            neighbor_cells = directions + (directions >= CENTER_CELL)  # B
+            cells = torch.stack([torch.full_like(directions, CENTER_CELL), neighbor_cells], 1)  # B 2
+            return Panel(title, assemble_tiles(torch.cat([center, neighbor]), cells), captions)
 
-        dealt = [Panel("centre", centre), Panel("neighbour", neighbour)]
-        truth = laid("the truth", side, [SIDES[s] for s in side])
+        inputs = [Panel("center", center), Panel("neighbor", neighbor)]
+        target_panel = arranged("target", targets, [DIRECTIONS[target] for target in targets])
         if backbone is None:
-            return [*dealt, truth]
-        answer = self._logits(backbone, views).argmax(1)[row]  # B
-        marks = [f"{SIDES[a]}, {'right' if a == s else 'wrong'}" for a, s in zip(answer, side, strict=True)]
-        return [*dealt, laid("the answer", answer, marks), truth]
+            return [*inputs, target_panel]
+        predictions = self._logits(backbone, views).argmax(1)[row]  # B
+        marks = [
+            f"{DIRECTIONS[p]}, {'right' if p == t else 'wrong'}" for p, t in zip(predictions, targets, strict=True)
+        ]
+        return [*inputs, arranged("prediction", predictions, marks), target_panel]
 
 
 RECIPE = Recipe(
-    task=RelativePosition(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=64, detail=1.5
+    task=RelativePosition(),
+    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05),
+    epochs=200,
+    batch_size=64,
+    storage_scale=1.5,
 )

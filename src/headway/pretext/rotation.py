@@ -1,8 +1,8 @@
-"""Rotation: turn the picture by a quarter or more; which way is up?
+"""Rotation: rotate the image by a multiple of 90 degrees and predict the angle.
 
-To name the turn, the network must find the object and know how it usually stands.
+To predict it, the network must recognize the object and know its usual orientation.
 
-    loss = - log softmax(W f(turn(x, r)))[r],   r drawn from {0, 90, 180, 270 degrees}
+    loss = - log softmax(W f(rotate(x, r)))[r],   r drawn from {0, 90, 180, 270 degrees}
 
 Gidaris, Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018
 (https://arxiv.org/abs/1803.07728).
@@ -15,77 +15,79 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.draws import Draws
-from headway.nn.numerics import wide
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.geometry import quarter_turns, random_resized_crop
+from headway.config import Optim, Recipe, check_range
+from headway.nn.numerics import at_least_fp32
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.geometry import random_resized_crop, rotate90
 
-TURNS = 4
+NUM_ROTATIONS = 4
 
 
-class Turned(NamedTuple):
-    """The deal: V*B pictures, view-major, and the turn that each was given."""
+class RotationViews(NamedTuple):
+    """V*B rotated images, view-major, and the number of quarter turns of each (int64)."""
 
     images: Tensor
-    turns: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Choices of the rotation task."""
+    """Configuration of the rotation task."""
 
-    all_turns: bool = False
-    """Deal each picture in all four turns (the paper's batches: four times the work a picture) instead of one."""
+    all_rotations: bool = False
+    """Show each image in all four rotations instead of one, as the paper does; a step then costs four times as much."""
     scale: tuple[float, float] = (0.35, 1.0)
-    """Share of the picture's area that a crop keeps. Crops are square: their shape tells nothing of the turn."""
+    """Share of the image's area that a crop covers. Crops are square, so that their shape doesn't reveal the
+    rotation."""
 
     def __post_init__(self) -> None:
-        bound(self, "scale", above=0, at_most=1, rising=True)
+        check_range(self, "scale", above=0, at_most=1, increasing=True)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "RotationTask":
-        """Make the task: one linear layer on the pooled features."""
-        return RotationTask(self, backbone.embed_dim, facts.size)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "RotationTask":
+        """Build the task: one linear layer on the pooled features."""
+        return RotationTask(self, backbone.embed_dim, data_info.input_size)
 
 
 class RotationTask(PretextTask):
-    """Name the turn."""
+    """Classify the rotation."""
 
-    def __init__(self, config: Rotation, width: int, size: int):
+    def __init__(self, config: Rotation, embed_dim: int, size: int):
         super().__init__()
         self.config, self.size = config, size
-        self.head = nn.Linear(width, TURNS)
+        self.head = nn.Linear(embed_dim, NUM_ROTATIONS)
 
-    def views(self, batch: Batch, draws: Draws) -> Turned:
-        """Cut a square crop of each picture and turn it; the label is the turn."""
-        images = random_resized_crop(batch.images, draws, self.size, scale=self.config.scale, ratio=(1.0, 1.0))
-        if self.config.all_turns:
-            turns = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))  # 4*B
-            images = images.repeat(TURNS, 1, 1, 1)  # 4*B C H W
+    def make_views(self, batch: Batch, rng: SampleRNG) -> RotationViews:
+        """Cut a square crop of each image and rotate it. The target is the number of quarter turns."""
+        images = random_resized_crop(batch.images, rng, self.size, scale=self.config.scale, ratio=(1.0, 1.0))
+        if self.config.all_rotations:
+            targets = torch.arange(NUM_ROTATIONS, device=images.device).repeat_interleave(len(images))  # 4*B
+            images = images.repeat(NUM_ROTATIONS, 1, 1, 1)  # 4*B C H W
         else:
-            turns = draws.integers(TURNS)  # B
-        return Turned(quarter_turns(images, turns), turns)
+            targets = rng.integers(NUM_ROTATIONS)  # B
+        return RotationViews(rotate90(images, targets), targets)
 
-    def forward(self, backbone: Backbone, views: Turned, clock: Clock) -> Outcome:
-        """Cross-entropy over the four turns."""
-        logits = wide(self.head(backbone(views.images).pooled))  # V*B 4
-        accuracy = (logits.argmax(1) == views.turns).float().mean()
-        return Outcome(F.cross_entropy(logits, views.turns), {"accuracy": accuracy})
+    def forward(self, backbone: Backbone, views: RotationViews, clock: TrainingClock) -> TaskOutput:
+        """Cross-entropy over the four rotations."""
+        logits = at_least_fp32(self.head(backbone(views.images).pooled))  # V*B 4
+        accuracy = (logits.argmax(1) == views.targets).float().mean()
+        return TaskOutput(F.cross_entropy(logits, views.targets), {"accuracy": accuracy})
 
-    def panels(self, batch: Batch, views: Turned, backbone: Backbone | None = None) -> list[Panel]:
-        """The picture, the picture as it is dealt, and the dealt one turned back by the network's answer."""
+    def visualize(self, batch: Batch, views: RotationViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The upright crop, the rotated crop, and the rotated crop turned back by the network's prediction."""
         b = len(batch.images)
-        shown = [Panel("the crop, upright", quarter_turns(views.images, -views.turns % TURNS)[:b])]
-        for images, turns in zip(views.images.split(b), views.turns.split(b), strict=True):  # B C H W and B
-            shown.append(Panel("dealt", images, [f"label: {90 * turn} degrees" for turn in turns.tolist()]))
+        panels = [Panel("the crop, upright", rotate90(views.images, -views.targets % NUM_ROTATIONS)[:b])]
+        for images, targets in zip(views.images.split(b), views.targets.split(b), strict=True):  # B C H W and B
+            panels.append(Panel("input", images, [f"target: {90 * target} degrees" for target in targets.tolist()]))
             if backbone is not None:
-                chances, answers = wide(self.head(backbone(images).pooled)).softmax(1).max(1)  # B each
+                probs, predictions = at_least_fp32(self.head(backbone(images).pooled)).softmax(1).max(1)  # B each
                 captions = [
-                    f"{90 * answer} degrees, {100 * chance:.0f} %, {'right' if answer == turn else 'wrong'}"
-                    for chance, answer, turn in zip(chances.tolist(), answers.tolist(), turns.tolist(), strict=True)
+                    f"{90 * turns} degrees, {100 * prob:.0f} %, {'right' if turns == target else 'wrong'}"
+                    for prob, turns, target in zip(probs.tolist(), predictions.tolist(), targets.tolist(), strict=True)
                 ]
-                shown.append(Panel("turned back by the answer", quarter_turns(images, -answers % TURNS), captions))
-        return shown
+                restored = rotate90(images, -predictions % NUM_ROTATIONS)
+                panels.append(Panel("turned back by the prediction", restored, captions))
+        return panels
 
 
-RECIPE = Recipe(task=Rotation(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=100, batch=64)
+RECIPE = Recipe(task=Rotation(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=100, batch_size=64)

@@ -1,6 +1,6 @@
-"""SimCLR: two crops of one picture should resemble each other more than any other picture's crops.
+"""SimCLR: two crops of one image should be more similar to each other than to the crops of any other image.
 
-With z the normalised projections of 2B views and j(i) the other view of i's picture,
+With z the normalized projections of 2B views, j(i) the other view of i's image and t the temperature,
 
     loss = - mean_i log  exp(z_i . z_j(i) / t) / sum_{k != i} exp(z_i . z_k / t)
 
@@ -11,133 +11,106 @@ Chen, Kornblith, Norouzi and Hinton, "A simple framework for contrastive learnin
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, bound
-from headway.distributed import all_rows, repeated
-from headway.draws import Draws
-from headway.measure.health import spread
-from headway.nn.heads import projector
-from headway.nn.numerics import full_precision, unit
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.augment import Augment, simclr
-from headway.views.geometry import centre_resize
-from headway.views.pair import Pair, deal_pair
+from headway.config import Optim, Recipe, check_range
+from headway.losses.contrastive import nt_xent
+from headway.metrics.training_metrics import batch_feature_std
+from headway.nn.numerics import l2_normalize
+from headway.nn.projection_heads import projector
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment, simclr_augment
+from headway.transforms.geometry import center_crop_resize
+from headway.transforms.two_views import TwoViews, two_views
 
 
 @dataclass(frozen=True)
 class SimCLR:
-    """Choices of SimCLR."""
+    """Configuration of SimCLR."""
 
     temperature: float = 0.2
-    """t above: how sharply the nearest strangers count. The paper finds 0.1 to 0.5 good, less for longer runs."""
-    hidden: int = 512
+    """t above. The lower it is, the more the nearest negatives count. The paper finds 0.1 to 0.5 good, less for longer
+    runs."""
+    hidden_dim: int = 512
     """Width of the projector's hidden layer (2048 in the paper, for networks many times wider than ours)."""
-    projection: int = 128
+    projection_dim: int = 128
     """Width of z."""
     augment: Augment | None = None
-    """How views are made; none: the paper's, without blur where the view is 32 pixels or less (its CIFAR setting)."""
-    low: float = 0.0
-    """Share of the run, from its beginning, for which the network sees views of three quarters of the side: coarse
-    things are learnt first, and cheaper (Tan and Le, EfficientNetV2, https://arxiv.org/abs/2104.00298)."""
+    """Augmentation of the views. None: the paper's, without blur for views of up to 32 pixels (its CIFAR setting)."""
+    low_res_fraction: float = 0.0
+    """Share of the run, from its start, in which views have three quarters of their side. The network learns coarse
+    features first, at lower cost (Tan and Le, EfficientNetV2, https://arxiv.org/abs/2104.00298)."""
 
     def __post_init__(self) -> None:
-        bound(self, "temperature", above=0)
-        bound(self, "hidden projection", at_least=1)
-        bound(self, "low", at_least=0, below=1)
+        check_range(self, "temperature", above=0)
+        check_range(self, "hidden_dim projection_dim", at_least=1)
+        check_range(self, "low_res_fraction", at_least=0, below=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "SimCLRTask":
-        """Make the task: a projector of two layers on the pooled features."""
-        return SimCLRTask(self, backbone.embed_dim, facts.size)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "SimCLRTask":
+        """Build the task: a projector of two layers on the pooled features."""
+        return SimCLRTask(self, backbone.embed_dim, data_info.input_size)
 
 
 class SimCLRTask(PretextTask):
-    """Tell a picture from all others, whatever the crop and the colours."""
+    """Distinguish an image from all others, independently of crop and colors."""
 
-    couples_batch: ClassVar[bool] = True
-    minimum_batch: ClassVar[int] = 2
+    batch_coupled: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 2
 
-    def __init__(self, config: SimCLR, width: int, size: int):
+    def __init__(self, config: SimCLR, embed_dim: int, size: int):
         super().__init__()
-        self.temperature, self.size, self.low = config.temperature, size, config.low
-        self.phases = (0.0, config.low) if config.low else (0.0,)
-        self.augment = config.augment or simclr(size)
-        self.projector = projector([width, config.hidden, config.projection])
+        self.temperature, self.size, self.low_res_fraction = config.temperature, size, config.low_res_fraction
+        self.cost_milestones = (0.0, config.low_res_fraction) if config.low_res_fraction else (0.0,)
+        self.augment = config.augment or simclr_augment(size)
+        self.projector = projector([embed_dim, config.hidden_dim, config.projection_dim])
 
-    def views(self, batch: Batch, draws: Draws) -> Pair:
-        """Two independent crops of each picture."""
-        return deal_pair(batch, draws, self.size, self.augment, self.augment)
+    def make_views(self, batch: Batch, rng: SampleRNG) -> TwoViews:
+        """Two independent crops of each image."""
+        return two_views(batch, rng, self.size, self.augment, self.augment)
 
-    def forward(self, backbone: Backbone, views: Pair, clock: Clock) -> Outcome:
+    def forward(self, backbone: Backbone, views: TwoViews, clock: TrainingClock) -> TaskOutput:
         """NT-Xent over the views of all processes."""
-        images = views.images if clock.progress >= self.low else smaller(views.images, backbone.patch_size)
+        low_res = clock.progress < self.low_res_fraction
+        images = downscale(views.images, backbone.patch_size) if low_res else views.images  # 2*B C H W
         features = backbone(images).pooled  # 2*B D
         first, second = self.projector(features).chunk(2)  # B D each
-        loss, agreement = nt_xent(first, second, self.temperature, views.number)
+        loss, top1 = nt_xent(first, second, self.temperature, views.sample_index)
         metrics = {
-            "agreement": agreement,
-            "spread": spread(features[: len(first)]),
-            "target_spread": spread(second),
+            "contrastive_top1": top1,
+            "feature_std": batch_feature_std(features[: len(first)]),
+            "target_std": batch_feature_std(second),
         }
-        return Outcome(loss, metrics)
+        return TaskOutput(loss, metrics)
 
-    def panels(self, batch: Batch, views: Pair, backbone: Backbone | None = None) -> list[Panel]:
-        """The picture, its two views, and the view that the network takes for the first one's other."""
+    def visualize(self, batch: Batch, views: TwoViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The image, its two views, and the view that the network finds most similar to the first."""
         b = len(batch.images)
         first, second = views.images.chunk(2)  # B C H W each
         shown = [
-            Panel("the picture", centre_resize(batch.images, self.size)),
+            Panel("the image", center_crop_resize(batch.images, self.size)),
             Panel("first view", first),
-            Panel("second: the label", second),
+            Panel("second view: the positive", second),
         ]
         if backbone is not None:
-            z = unit(self.projector(backbone(views.images).pooled))  # 2*B D
+            z = l2_normalize(self.projector(backbone(views.images).pooled))  # 2*B D
             logits = (z @ z.T / self.temperature).fill_diagonal_(float("-inf"))[:b]  # B 2*B
-            chances, nearest = logits.softmax(1).max(1)  # B each
+            probs, nearest = logits.softmax(1).max(1)  # B each
             captions = [
-                f"{100 * chance:.0f} % among {2 * b - 1} views, {'right' if other == b + i else 'wrong'}"
-                for i, (chance, other) in enumerate(zip(chances.tolist(), nearest.tolist(), strict=True))
+                f"{100 * prob:.0f} % among {2 * b - 1} views, {'right' if other == b + i else 'wrong'}"
+                for i, (prob, other) in enumerate(zip(probs.tolist(), nearest.tolist(), strict=True))
             ]
-            shown.append(Panel("taken for the second", views.images[nearest], captions))
+            shown.append(Panel("most similar view", views.images[nearest], captions))
         return shown
 
 
-def smaller(images: Tensor, patch: int) -> Tensor:
-    """B C H W at three quarters of the side, in whole patches, where 2 x 2 of them are left; else as it was."""
-    side = images.shape[-1] * 3 // 4 // patch * patch
-    if side < 2 * patch:
+def downscale(images: Tensor, patch_size: int) -> Tensor:
+    """Resize B C H W to 3/4 of the side, in whole patches; unchanged if fewer than 2 x 2 would be left."""
+    side = images.shape[-1] * 3 // 4 // patch_size * patch_size
+    if side < 2 * patch_size:
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)  # B C side side
 
 
-@full_precision
-def nt_xent(first: Tensor, second: Tensor, temperature: float, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The normalised, temperature-scaled cross-entropy of the paper's equation 1.
-
-    Args:
-        first: B D, projections of one view of each of this process's pictures; not normalised.
-        second: B D, those of the other view.
-        temperature: t > 0.
-        index: B, int64, the picture of each row: one that is there twice is no stranger to itself; none: all differ.
-
-    Returns:
-        The mean loss over this process's 2B views against those of all processes, and the share of views whose other
-        view is the nearest of all.
-    """
-    count = len(first)
-    pairs, start = all_rows(torch.cat([unit(first), unit(second)], dim=1))  # A 2*D, A pictures over all processes
-    everyone = torch.cat(pairs.chunk(2, dim=1))  # 2*A D
-    total = len(pairs)
-    here = torch.arange(start, start + count, device=first.device)  # B
-    anchors, positives = torch.cat([here, here + total]), torch.cat([here + total, here])  # 2*B each
-    logits = everyone[anchors] @ everyone.T / temperature  # 2*B 2*A
-    logits = logits.scatter(1, anchors[:, None], float("-inf"))  # a view is no stranger to itself
-    if index is not None:
-        logits = logits.masked_fill(repeated(index).repeat(2, 2), float("-inf"))
-    agreement = (logits.argmax(1) == positives).float().mean()
-    return F.cross_entropy(logits, positives), agreement
-
-
-RECIPE = Recipe(task=SimCLR(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=SimCLR(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)

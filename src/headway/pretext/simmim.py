@@ -1,118 +1,118 @@
-"""SimMIM: hide three fifths of the picture and paint the pixels back with one linear layer.
+"""SimMIM: mask three fifths of the image and reconstruct the pixels with one linear layer.
 
-With x_p the pixels of patch p (each channel at mean 0 and deviation 1 over the data) and M the hidden patches,
+With x_p the pixels of patch p (each channel normalized to mean 0 and standard deviation 1 over the data) and M the
+masked patches,
 
     loss = mean_{p in M} | W f(x with a learned token at M)_p - x_p |         over all pixels of the patch
 
-Hidden and seen patches go through the backbone alike, so any backbone that can be masked will do; and since the head
-is only one layer, the backbone itself must paint.
+Masked and visible patches pass through the backbone alike, so any backbone that supports masks can be trained. Since
+the head is only one layer, the backbone itself must do the reconstruction.
 
 Xie, Zhang, Cao, Lin, Bao, Yao, Dai and Hu, "SimMIM: a simple framework for masked image modeling", 2021
 (https://arxiv.org/abs/2111.09886).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.draws import Draws
+from headway.config import Optim, Recipe, check_range
 from headway.errors import HeadwayError
-from headway.nn.numerics import wide
-from headway.pretext.mae import patchify, unpatchify
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, Panel, PretextTask
-from headway.views.geometry import random_resized_crop
-from headway.views.masks import covered, grid_for, hidden_count, random_masks, upscale
-
-
-class Hidden(NamedTuple):
-    """The deal: B whole pictures, and the patches to hide (B N, bool)."""
-
-    images: Tensor
-    mask: Tensor
+from headway.nn.numerics import at_least_fp32
+from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.geometry import random_resized_crop
+from headway.transforms.masks import maskable_grid, num_masked_patches, overlay_mask, random_masks, upsample_mask
+from headway.transforms.patches import MaskedViews, patchify, unpatchify
 
 
 @dataclass(frozen=True)
 class SimMIM:
-    """Choices of SimMIM."""
+    """Configuration of SimMIM."""
 
-    ratio: float = 0.6
-    """Share of the picture hidden."""
-    unit: int = 0
-    """Patches a side that are hidden together; 0: a sixth of the picture's side (32 of 192 pixels in the paper), or the
-    nearest to it that divides the grid."""
+    mask_ratio: float = 0.6
+    """Share of the image that is masked."""
+    mask_unit: int = 0
+    """Side of the squares that are masked, in patches. 0: a sixth of the image's side (32 of 192 pixels in the paper),
+    or the nearest number that divides the grid."""
     scale: tuple[float, float] = (0.67, 1.0)
-    """Share of the picture's area that a crop keeps."""
+    """Share of the image's area that a crop covers."""
 
     def __post_init__(self) -> None:
-        bound(self, "ratio", above=0, below=1)
-        bound(self, "unit", at_least=0)
-        bound(self, "scale", above=0, at_most=1, rising=True)
+        check_range(self, "mask_ratio", above=0, below=1)
+        check_range(self, "mask_unit", at_least=0)
+        check_range(self, "scale", above=0, at_most=1, increasing=True)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "SimMIMTask":
-        """Make the task: a mask token and one linear layer from a token to its patch."""
-        return SimMIMTask(self, backbone, facts)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "SimMIMTask":
+        """Build the task: a mask token and one linear layer from a token to its patch."""
+        return SimMIMTask(self, backbone, data_info)
 
 
 class SimMIMTask(PretextTask):
-    """Paint the hidden patches."""
+    """Reconstruct the masked patches."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"mask"})
+    requires: ClassVar[frozenset[str]] = frozenset({"mask"})
 
-    def __init__(self, config: SimMIM, backbone: Backbone, facts: Facts):
+    def __init__(self, config: SimMIM, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        self.config, self.patch, self.size = config, backbone.patch_size, facts.size
-        self.grid = grid_for(facts.size, self.patch)
-        fitting = [unit for unit in range(1, self.grid[0]) if self.grid[0] % unit == 0]
-        self.unit = config.unit or min(fitting, key=lambda unit: abs(unit - self.grid[0] / 6))
-        if self.unit not in fitting:
-            raise HeadwayError(f"simmim unit {self.unit} must divide the {self.grid[0]} patches of a side: {fitting}")
-        self.mask_token = nn.Parameter(torch.randn(backbone.fill_dim) * 0.02)
-        self.paint = nn.Linear(backbone.embed_dim, self.patch**2 * facts.channels)
-        self.mean, self.std = backbone.inputs.mean, backbone.inputs.std
+        self.config, self.patch_size, self.size = config, backbone.patch_size, data_info.input_size
+        self.grid = maskable_grid(data_info.input_size, self.patch_size)
+        divisors = [unit for unit in range(1, self.grid[0]) if self.grid[0] % unit == 0]
+        self.mask_unit = config.mask_unit or min(divisors, key=lambda unit: abs(unit - self.grid[0] / 6))
+        if self.mask_unit not in divisors:
+            raise HeadwayError(
+                f"simmim mask_unit {self.mask_unit} must divide the {self.grid[0]} patches of a side: {divisors}"
+            )
+        self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02)
+        self.to_pixels = nn.Linear(backbone.embed_dim, self.patch_size**2 * data_info.channels)
+        self.mean, self.std = backbone.input_spec.mean, backbone.input_spec.std
 
-    def views(self, batch: Batch, draws: Draws) -> Hidden:
-        """Crop each picture and hide, in each, the same number of units anywhere."""
-        images = random_resized_crop(batch.images, draws, self.size, scale=self.config.scale)
-        side = self.grid[0] // self.unit
-        hidden = hidden_count(side * side, self.config.ratio) / (side * side)
-        mask = upscale(random_masks(draws, side * side, hidden), (side, side), self.unit).flatten(1)  # B N
-        return Hidden(images, mask)
+    def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedViews:
+        """Crop each image and mask equally many units of each, anywhere."""
+        images = random_resized_crop(batch.images, rng, self.size, scale=self.config.scale)
+        side = self.grid[0] // self.mask_unit
+        ratio = num_masked_patches(side * side, self.config.mask_ratio) / (side * side)
+        mask = upsample_mask(random_masks(rng, side * side, ratio), (side, side), self.mask_unit).flatten(1)  # B N
+        return MaskedViews(images, mask)
 
-    def forward(self, backbone: Backbone, views: Hidden, clock: Clock) -> Outcome:
-        """Mean absolute error on the hidden patches, each picture hiding equally many."""
-        painted = self._painted(backbone, views)  # B N p*p*C
-        target = patchify(self._standard(views.images.to(painted.dtype)), self.patch)  # B N p*p*C
-        loss = (painted - target)[views.mask].abs().mean()
-        plain = target[views.mask].abs().mean()  # the error of who paints everything in the mean colour
-        return Outcome(loss, {"mean_colour_error": plain})
+    def forward(self, backbone: Backbone, views: MaskedViews, clock: TrainingClock) -> TaskOutput:
+        """Mean absolute error on the masked patches. Every image has equally many of them."""
+        predictions = self._reconstruct(backbone, views)  # B N p*p*C
+        targets = patchify(self._normalize(views.images.to(predictions.dtype)), self.patch_size)  # B N p*p*C
+        loss = (predictions - targets)[views.mask].abs().mean()
+        return TaskOutput(loss, {"mean_color_error": targets[views.mask].abs().mean()})
 
-    def panels(self, batch: Batch, views: Hidden, backbone: Backbone | None = None) -> list[Panel]:
-        """The picture with its hidden patches, what is painted there, and the truth."""
-        shown = [Panel("dealt", covered(views.images, views.mask, self.grid))]
+    def visualize(self, batch: Batch, views: MaskedViews, backbone: Backbone | None = None) -> list[Panel]:
+        """The masked image, the reconstruction, and the image."""
+        panels = [Panel("input", overlay_mask(views.images, views.mask, self.grid))]
         if backbone is not None:
-            painted = self._painted(backbone, views)  # B N p*p*C
-            target = patchify(self._standard(views.images.to(painted.dtype)), self.patch)  # B N p*p*C
-            error = (painted - target)[views.mask].abs().reshape(len(target), -1).mean(1)  # B
-            mean, std = (painted.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
-            picture = (unpatchify(painted, self.patch, self.grid[0]) * std + mean).clamp(0, 1).float()  # B C H W
-            pixels = upscale(views.mask, self.grid, self.patch)[:, None]  # B 1 H W
-            lines = [f"error {value:.2f} deviations" for value in error.tolist()]
-            shown.append(Panel("painted", torch.where(pixels, picture, views.images), lines))
-        return [*shown, Panel("the truth", views.images)]
+            predictions = self._reconstruct(backbone, views)  # B N p*p*C
+            targets = patchify(self._normalize(views.images.to(predictions.dtype)), self.patch_size)  # B N p*p*C
+            errors = (predictions - targets)[views.mask].abs().reshape(len(targets), -1).mean(1)  # B
+            mean, std = (predictions.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))  # C 1 1
+            restored = unpatchify(predictions, self.patch_size, self.grid[0]) * std + mean  # B C H W
+            masked = upsample_mask(views.mask, self.grid, self.patch_size)[:, None]  # B 1 H W
+            captions = [f"error {error:.2f} standard deviations" for error in errors.tolist()]
+            filled = torch.where(masked, restored.clamp(0, 1).float(), views.images)  # B C H W
+            panels.append(Panel("reconstruction", filled, captions))
+        return [*panels, Panel("target", views.images)]
 
-    def _painted(self, backbone: Backbone, views: Hidden) -> Tensor:
-        """Every patch as the network paints it: B N p*p*C."""
-        return wide(self.paint(backbone(views.images, mask=views.mask, fill=self.mask_token).patches))
+    def _reconstruct(self, backbone: Backbone, views: MaskedViews) -> Tensor:
+        """The network's prediction of every patch: B N p*p*C."""
+        tokens = backbone(views.images, mask=views.mask, mask_value=self.mask_token).patches  # B N D
+        return at_least_fp32(self.to_pixels(tokens))
 
-    def _standard(self, images: Tensor) -> Tensor:
-        """Each channel at the mean and deviation that the backbone was told of: B C H W."""
-        mean, std = (images.new_tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))  # C 1 1
+    def _normalize(self, images: Tensor) -> Tensor:
+        """Normalize each channel by the mean and standard deviation of the backbone's input: B C H W."""
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))  # C 1 1
         return (images - mean) / std
 
 
 RECIPE = Recipe(
-    task=SimMIM(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)), epochs=400, batch=256
+    task=SimMIM(),
+    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)),
+    epochs=400,
+    batch_size=256,
 )

@@ -1,12 +1,12 @@
-"""SwAV: sort a batch evenly into prototypes, then name from one crop the prototype that another crop was sorted into.
+"""SwAV: assign a batch evenly to prototypes, then predict from one crop the assignment of another crop.
 
-With cosines S between projections and prototypes, codes Q = sinkhorn(S / e) of the large crops (every prototype gets
-its share, so that one cannot take all) and P = softmax(S / t),
+With cosines S between projections and prototypes, codes Q = sinkhorn(S / e) of the global crops, which give each
+prototype an equal share of the batch, and P = softmax(S / t),
 
-    loss = mean over pairs of crops x != x', x large, of  - sum_k Q(x)[k] log P(x')[k]
+    loss = mean over pairs of crops x != x', x global, of  - sum_k Q(x)[k] log P(x')[k]
 
-No gradient flows through codes. Where the batch is small beside the prototypes, the projections of earlier batches wait
-in a queue and are sorted with it.
+No gradient flows through codes. Since a batch can have fewer images than there are prototypes, a queue of projections
+of earlier batches is assigned together with it.
 
 Caron, Misra, Mairal, Goyal, Bojanowski and Joulin, "Unsupervised learning of visual features by contrasting cluster
 assignments", 2020 (https://arxiv.org/abs/2006.09882).
@@ -20,122 +20,124 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, bound
-from headway.distributed import all_rows, rank, world
-from headway.draws import Draws
-from headway.measure.health import entropies, spread
-from headway.nn.heads import cosines, held, projector
-from headway.nn.numerics import unit
-from headway.nn.sinkhorn import sinkhorn
-from headway.pretext.dino import cross_view_entropy
-from headway.protocol import Backbone, Batch, Clock, Facts, Outcome, PretextTask
-from headway.views.augment import Augment, simclr
-from headway.views.crops import Crops, deal_crops, small_side
+from headway.config import Optim, Recipe, check_range
+from headway.distributed import all_gather_rows, rank, world_size
+from headway.losses.distillation import cross_view_entropy
+from headway.losses.sinkhorn import sinkhorn
+from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
+from headway.nn.numerics import l2_normalize
+from headway.nn.projection_heads import pairwise_cosine_similarity, projector, stop_gradient_keep_graph
+from headway.protocol import Backbone, Batch, DataInfo, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment, simclr_augment
+from headway.transforms.multi_crop import MultiCrop, local_crop_size, multi_crop
 
 
 @dataclass(frozen=True)
 class SwAV:
-    """Choices of SwAV."""
+    """Configuration of SwAV."""
 
-    prototypes: int = 0
-    """K; 0: 3000 for the paper's 1.28 million pictures, and by the square root of their number for others, from 32."""
-    hidden: int = 512
+    num_prototypes: int = 0
+    """K; 0: 3000 for the paper's 1.28 million images, and by the square root of their number for others, from 32."""
+    hidden_dim: int = 512
     """Hidden width of the projector (2048 in the paper, for networks many times wider than ours)."""
-    projection: int = 128
-    """Width of the vector that is compared with prototypes."""
-    small_crops: int = 4
-    """Small crops a picture (6 in the paper)."""
-    large_scale: tuple[float, float] = (0.3, 1.0)
-    """Share of the area in a large crop (from 0.14 in the paper, where pictures have many times the pixels)."""
-    small_scale: tuple[float, float] = (0.08, 0.3)
-    """Share of the area in a small crop (0.05 to 0.14 in the paper)."""
+    projection_dim: int = 128
+    """Width of the vectors that are compared with prototypes."""
+    num_local_crops: int = 4
+    """Local crops of each image (6 in the paper)."""
+    global_scale: tuple[float, float] = (0.3, 1.0)
+    """Share of the image's area in a global crop (from 0.14 in the paper, where images have many times the pixels)."""
+    local_scale: tuple[float, float] = (0.08, 0.3)
+    """Share of the image's area in a local crop (0.05 to 0.14 in the paper)."""
     temperature: float = 0.1
     """t above."""
     epsilon: float = 0.05
-    """e above: the lower, the harder the codes."""
-    iterations: int = 3
-    """Rounds of Sinkhorn and Knopp."""
-    queue: int | None = None
-    """Projections that wait beside the batch; none: as many as there are prototypes, 0: no queue."""
-    queue_from: float = 0.1
-    """Share of the run after which the queue counts: what a young network said misleads."""
-    freeze: float = 0.01
-    """Share of the run during which the prototypes stand still."""
+    """e above. The lower it is, the harder are the codes."""
+    sinkhorn_iterations: int = 3
+    """Iterations of Sinkhorn-Knopp."""
+    queue_length: int | None = None
+    """Projections in the queue. None: as many as there are prototypes; 0: no queue."""
+    queue_start_fraction: float = 0.1
+    """Share of the run after which the queue is used. Early projections change too fast to be useful."""
+    freeze_prototypes_fraction: float = 0.01
+    """Share of the run, from its start, during which the prototypes are not updated."""
     augment: Augment | None = None
-    """What is done to crops; none: SimCLR's, as in the paper."""
+    """Augmentation of the crops. None: SimCLR's, as in the paper."""
 
     def __post_init__(self) -> None:
-        bound(self, "prototypes small_crops iterations queue", at_least=0)
-        bound(self, "hidden projection", at_least=1)
-        bound(self, "large_scale small_scale", above=0, at_most=1, rising=True)
-        bound(self, "temperature epsilon", above=0)
-        bound(self, "queue_from freeze", at_least=0, at_most=1)
+        check_range(self, "num_prototypes num_local_crops sinkhorn_iterations queue_length", at_least=0)
+        check_range(self, "hidden_dim projection_dim", at_least=1)
+        check_range(self, "global_scale local_scale", above=0, at_most=1, increasing=True)
+        check_range(self, "temperature epsilon", above=0)
+        check_range(self, "queue_start_fraction freeze_prototypes_fraction", at_least=0, at_most=1)
 
-    def build(self, backbone: Backbone, facts: Facts) -> "SwAVTask":
-        """Make the task: a projector, prototypes, and a queue."""
-        return SwAVTask(self, backbone, facts)
+    def build(self, backbone: Backbone, data_info: DataInfo) -> "SwAVTask":
+        """Build the task: a projector, prototypes, and a queue."""
+        return SwAVTask(self, backbone, data_info)
 
 
 class SwAVTask(PretextTask):
-    """Name the drawer that another crop was put into."""
+    """Predict the code of another crop."""
 
-    couples_batch: ClassVar[bool] = True
-    minimum_batch: ClassVar[int] = 2
+    batch_coupled: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 2
 
-    def __init__(self, config: SwAV, backbone: Backbone, facts: Facts):
+    def __init__(self, config: SwAV, backbone: Backbone, data_info: DataInfo):
         super().__init__()
         self.config = config
-        self.sides = facts.size, small_side(facts.size, backbone.patch_size)
-        self.augment = config.augment or simclr(facts.size)
-        self.projector = projector([backbone.embed_dim, config.hidden, config.projection])
-        count = config.prototypes or max(round(3000 * math.sqrt(facts.count / 1_281_167)), 32)
-        self.prototypes = nn.Parameter(torch.randn(count, config.projection))  # K E
+        self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
+        self.augment = config.augment or simclr_augment(data_info.input_size)
+        self.projector = projector([backbone.embed_dim, config.hidden_dim, config.projection_dim])
+        count = config.num_prototypes or max(round(3000 * math.sqrt(data_info.num_images / 1_281_167)), 32)
+        self.prototypes = nn.Parameter(torch.randn(count, config.projection_dim))  # K E
         self.queue: Tensor
-        length = count if config.queue is None else config.queue
-        self.register_buffer("queue", torch.zeros(2, length, config.projection))  # 2 L E, one for each large crop
-        self.phases = (0.0, config.queue_from) if length and 0 < config.queue_from < 1 else (0.0,)
+        length = count if config.queue_length is None else config.queue_length
+        self.register_buffer("queue", torch.zeros(2, length, config.projection_dim))  # 2 L E, one for each global crop
+        uses_queue = length and 0 < config.queue_start_fraction < 1
+        self.cost_milestones = (0.0, config.queue_start_fraction) if uses_queue else (0.0,)
 
-    def views(self, batch: Batch, draws: Draws) -> Crops:
-        """Two large crops and several small ones of each picture."""
+    def make_views(self, batch: Batch, rng: SampleRNG) -> MultiCrop:
+        """Two global crops and several local ones of each image."""
         config = self.config
-        scales = (config.large_scale, config.small_scale)
-        return deal_crops(batch.images, draws, self.sides, config.small_crops, scales, self.augment)
+        scales = (config.global_scale, config.local_scale)
+        return multi_crop(batch.images, rng, self.crop_sizes, config.num_local_crops, scales, self.augment)
 
-    def forward(self, backbone: Backbone, views: Crops, clock: Clock) -> Outcome:
-        """Cross-entropy of every crop's answer under the codes of the other large crops."""
-        config, count = self.config, len(views.large) // 2
-        pooled = torch.cat([backbone(crops).pooled for crops in (views.large, views.small) if len(crops)])  # V*B D
-        projected = unit(self.projector(pooled))  # V*B E
-        prototypes = held(self.prototypes) if clock.progress < config.freeze else self.prototypes
-        scores = cosines(projected, prototypes)  # V*B K
-        large = scores[: 2 * count].reshape(2, count, -1)  # 2 B K
-        codes = self._codes(large, cosines(self._waiting(clock), prototypes))  # 2 B K
-        answers = (scores / config.temperature).log_softmax(-1).reshape(-1, count, scores.shape[-1])  # V B K
+    def forward(self, backbone: Backbone, views: MultiCrop, clock: TrainingClock) -> TaskOutput:
+        """Cross-entropy of every crop's probabilities under the codes of the other global crops."""
+        config, count = self.config, len(views.global_crops) // 2
+        pooled = [backbone(crops).pooled for crops in (views.global_crops, views.local_crops) if len(crops)]
+        projected = l2_normalize(self.projector(torch.cat(pooled)))  # V*B E
+        frozen = clock.progress < config.freeze_prototypes_fraction
+        prototypes = stop_gradient_keep_graph(self.prototypes) if frozen else self.prototypes  # K E
+        scores = pairwise_cosine_similarity(projected, prototypes)  # V*B K
+        global_scores = scores[: 2 * count].reshape(2, count, -1)  # 2 B K
+        codes = self._codes(global_scores, pairwise_cosine_similarity(self._queued(clock), prototypes))  # 2 B K
+        log_probs = (scores / config.temperature).log_softmax(-1).reshape(-1, count, scores.shape[-1])  # V B K
         metrics = {
-            "label_entropy": entropies(codes)["answer_entropy"],
-            **entropies(answers[:2].exp()),
-            "spread": spread(pooled[:count]),
+            "target_entropy": assignment_entropies(codes)["assignment_entropy"],
+            **assignment_entropies(log_probs[:2].exp()),
+            "feature_std": batch_feature_std(pooled[0][:count]),
         }
-        carry = projected[: 2 * count].detach().reshape(2, count, -1).transpose(0, 1)  # B 2 E
-        return Outcome(cross_view_entropy(codes, answers), metrics, carry)
+        newest = projected[: 2 * count].detach().reshape(2, count, -1).transpose(0, 1)  # B 2 E
+        return TaskOutput(cross_view_entropy(codes, log_probs), metrics, newest)
 
-    def after_step(self, backbone: Backbone, carries: Sequence[Tensor], clock: Clock) -> None:
-        """The newest projections of all processes join the queue, the oldest leave it."""
-        newest, _ = all_rows(torch.cat(list(carries)))  # A 2 E
+    def after_step(self, backbone: Backbone, step_stats: Sequence[Tensor], clock: TrainingClock) -> None:
+        """Enqueue the newest projections of all processes and drop the oldest."""
+        newest, _ = all_gather_rows(torch.cat(list(step_stats)))  # A 2 E
         queue = torch.cat([newest.transpose(0, 1).to(self.queue.dtype), self.queue], dim=1)  # 2 A+L E
         self.queue.copy_(queue[:, : self.queue.shape[1]])
 
-    def _codes(self, scores: Tensor, waiting: Tensor) -> Tensor:
-        """Sort each large crop's 2 B K together with the 2 W K that wait: 2 B K, without gradient."""
-        rows = torch.cat([scores, waiting], dim=1).detach()  # 2 B+W K
-        codes = [sinkhorn(view, self.config.epsilon, self.config.iterations) for view in rows]
+    def _codes(self, scores: Tensor, queued: Tensor) -> Tensor:
+        """Codes (2 B K, no gradient) of the global crops' scores, balanced together with those queued (2 W K)."""
+        rows = torch.cat([scores, queued], dim=1).detach()  # 2 B+W K
+        codes = [sinkhorn(view, self.config.epsilon, self.config.sinkhorn_iterations) for view in rows]
         return torch.stack(codes)[:, : scores.shape[1]]
 
-    def _waiting(self, clock: Clock) -> Tensor:
-        """This process's part of the queue, 2 W E; none of it before the queue is full, and early in the run."""
-        oldest = self.queue[:, -1:]  # 2 1 E: 0 until projections, of length 1, have come that far
-        ready = clock.progress >= self.config.queue_from and bool(oldest.any(-1).all())
-        return self.queue[:, rank() :: world()] if ready else self.queue[:, :0]
+    def _queued(self, clock: TrainingClock) -> Tensor:
+        """This process's part of the queue: 2 W E. W is 0 until the queue is full, and early in the run."""
+        oldest = self.queue[:, -1:]  # 2 1 E: zeros until the queue is full, since projections have length 1
+        ready = clock.progress >= self.config.queue_start_fraction and bool(oldest.any(-1).all())
+        return self.queue[:, rank() :: world_size()] if ready else self.queue[:, :0]
 
 
-RECIPE = Recipe(task=SwAV(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch=256)
+RECIPE = Recipe(task=SwAV(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)

@@ -1,1 +1,1 @@
-"""What a person sees beside the command line: sheets and pages."""
+"""Files that people read: image grids, contact sheets, HTML pages, charts and tables."""

@@ -1,17 +1,17 @@
-"""The leaderboard of a comparison as a person reads it: a table, and what to know before the verdict."""
+"""The leaderboard of a comparison: a table, and remarks on how to read it."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
 
-from headway.verdict.trial import PIXEL, UNTRAINED
+from headway.evaluation.methods import RAW_PIXELS, UNTRAINED
 
 
 def leaderboard_table(answer: dict[str, Any]) -> Table:
     """Rows, best first, each with its gain over training from scratch."""
-    count = answer["details"]["per_class"]
-    title = f"{_counted(count, 'label')} a class; gain: points over training from scratch"
+    count = answer["details"]["labels_per_class"]
+    title = f"{_plural(count, 'label')} a class; gain: points over training from scratch"
     table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
@@ -21,43 +21,43 @@ def leaderboard_table(answer: dict[str, Any]) -> Table:
 
 
 def remarks(answer: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the leaderboard should know before the verdict."""
+    """What a reader of the leaderboard should know."""
     details, rows = answer["details"], {row["name"]: row["accuracy"] for row in answer["rows"]}
     seeds, draws = details["seeds"], details["draws"]
     scope = (
-        f"{seeds} pretraining seeds, {_counted(seeds * draws, 'draw')} of labels"
+        f"{seeds} pretraining seeds, {_plural(seeds * draws, 'draw')} of labels"
         if seeds > 1
-        else f"{_counted(draws, 'draw')} of labels for this one pretraining"
+        else f"{_plural(draws, 'draw')} of labels for this one pretraining"
     )
-    what = "seed" if seeds > 1 else "draw"
-    allowed = (
-        "allows for the best having been chosen, on folds of training labels: "
-        f"each {what} is judged by what the folds of other {what}s choose."
+    unit = "seed" if seeds > 1 else "draw"
+    selection = (
+        "accounts for the choice of the best method, made on folds of training labels: "
+        f"each {unit} is evaluated with the choice of the other {unit}s."
         if max(seeds, draws) > 1
-        else "is of the best on folds of these very labels, and says nothing about other labels."
+        else "is of the method chosen on folds of the same labels, and does not extend to other labels."
     )
     yield (
-        f"Intervals cover {scope} and {details['test_pictures']:,} test pictures. Each row's is its own; the verdict's "
-        f"{allowed}"
+        f"Intervals cover {scope} and {details['test_images']:,} test images. Each row has its own; that of the "
+        f"verdict {selection}"
     )
-    if details["drawn_share"] > 0.5:
+    if details["drawn_fraction"] > 0.5:
         yield (
-            f"Every draw takes {100 * details['drawn_share']:.0f} % of the labelled pictures, so that draws are much "
-            "alike: the intervals say little about other labels."
+            f"Every draw takes {100 * details['drawn_fraction']:.0f} % of the labeled images, so draws overlap: "
+            "the intervals say little about other labels."
         )
-    best = rows[answer["gain"]["contender"]]
-    ahead = [name for name, accuracy in rows.items() if accuracy > best and name in (PIXEL, UNTRAINED)]
-    if ahead:
-        yield f"Yet a linear layer on {' and on '.join(ahead)} does better than {answer['gain']['contender']}."
+    best = rows[answer["gain"]["method"]]
+    better = [name for name, accuracy in rows.items() if accuracy > best and name in (RAW_PIXELS, UNTRAINED)]
+    if better:
+        yield f"Yet a linear layer on {' and on '.join(better)} does better than {answer['gain']['method']}."
     if details["shuffled_labels"]:
         yield "The labels were shuffled, so there was nothing to gain."
 
 
-def conditions(per_class: int, seeds: int) -> str:
-    """What the claim holds for."""
+def claim_scope(labels_per_class: int, seeds: int) -> str:
+    """The conditions for which the result holds."""
     one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{_counted(per_class, 'label')} a class{one_run}"
+    return f"{_plural(labels_per_class, 'label')} a class{one_run}"
 
 
-def _counted(count: int, what: str) -> str:
+def _plural(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count > 1)}"

@@ -1,0 +1,1 @@
+"""Visualization of attention: maps, statistics of attention heads, and a tutorial."""

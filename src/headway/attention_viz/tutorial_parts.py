@@ -1,0 +1,182 @@
+"""Parts of the attention tutorial: the example, the tokens that it follows, sections, formulas, tables and figures."""
+
+import html
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headway.attention_viz.matrix_tables import ELLIPSIS, format_number, matrix_excerpt
+from headway.attention_viz.matrix_tables import STYLE as MATRICES
+from headway.attention_viz.overlay import frame_patch, overlay_map, to_levels
+from headway.nn.attention import AttentionTrace, MultiHeadAttention
+from headway.reports.html import data_uri
+
+STYLE = (
+    MATRICES
+    + """
+main { display: block; max-width: 70rem }
+main h2 { margin: 2.75rem 0 .5rem; font-size: 1.35rem }
+main p { max-width: 46rem }
+.formula { margin: .5rem 0; padding: .5rem 1rem; border-left: 3px solid #2f7de1; overflow-x: auto;
+  font: 1.1rem/1.6 Georgia, serif }
+sub, sup { line-height: 0 }
+figure img { image-rendering: auto }
+.slices { display: flex; flex-wrap: wrap; gap: 3px; margin: .75rem 0; font: .8rem/1.4 ui-monospace, monospace }
+.slices div { padding: .35rem .6rem; border-radius: 4px; color: #202124 }
+"""
+)
+SLICE_COLORS = ("#f1e4a6", "#c3e3c0", "#e6c6ea", "#d8d6d0")
+"""Background colors of the attention heads' slices, in turn; orange and blue are reserved for signs."""
+MAX_COLUMNS = 5
+"""Columns of a wide matrix that are shown."""
+DOT = "\N{MIDDLE DOT}"
+
+
+class WorkedExample(NamedTuple):
+    """One layer of a network on one image, from ``attention_hooks.trace_attention``.
+
+    Attributes:
+        model: Name of the network.
+        image_name: Name of the image's file.
+        pixels: S S 3, uint8.
+        grid: Rows and columns of patches.
+        patch_size: Side of a patch in pixels of the network's input.
+        prefix_names: P names of the prefix tokens.
+        layer: Which layer, from 0.
+        num_layers: Number of layers.
+        token: Index of the token that is followed, prefix tokens included.
+        attention: The layer's attention.
+        x: T D, the input of the layer's attention.
+        trace: All steps, for a batch of one.
+        output: T D, from the network's own implementation.
+        uses_rope: Whether queries and keys are rotated by position.
+    """
+
+    model: str
+    image_name: str
+    pixels: np.ndarray
+    grid: tuple[int, int]
+    patch_size: int
+    prefix_names: Sequence[str]
+    layer: int
+    num_layers: int
+    token: int
+    attention: MultiHeadAttention
+    x: Tensor
+    trace: AttentionTrace
+    output: Tensor
+    uses_rope: bool
+
+
+class Focus(NamedTuple):
+    """What the tutorial shows: one attention head, one token, and the tokens to which it attends most.
+
+    Attributes:
+        head: The attention head, from 0.
+        tokens: The tokens shown, ascending.
+        names: Their names.
+        all_names: Names of all T tokens.
+        token_name: Name of the token that is followed.
+        top_token: The token to which it attends most, other than itself.
+    """
+
+    head: int
+    tokens: list[int]
+    names: list[str]
+    all_names: list[str]
+    token_name: str
+    top_token: int
+
+    def ranked(self, weights: Tensor) -> list[int]:
+        """The tokens shown, by descending share in a row of T weights."""
+        return sorted(self.tokens, key=lambda token: -float(weights[token]))
+
+
+def choose_focus(e: WorkedExample) -> Focus:
+    """The attention head whose weights have the lowest entropy, and the three tokens with its largest weights."""
+    rows = e.trace.weights[0, :, e.token]  # h T
+    head = int(torch.special.entr(rows).sum(-1).argmin())
+    names = [*e.prefix_names, *(f"patch {r + 1},{c + 1}" for r in range(e.grid[0]) for c in range(e.grid[1]))]
+    others = [token for token in rows[head].argsort(descending=True).tolist() if token != e.token][:3]
+    shown = sorted([e.token, *others])
+    return Focus(
+        head, shown, [names[token] for token in shown], names, names[e.token], others[0] if others else e.token
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and the HTML below it."""
+    return f"<section><h2>{title}</h2>\n{''.join(parts)}</section>\n"
+
+
+def paragraph(text: str) -> str:
+    """HTML of a paragraph."""
+    return f"<p>{text}</p>\n"
+
+
+def formula(text: str) -> str:
+    """HTML of a displayed formula."""
+    return f'<div class="formula">{text}</div>\n'
+
+
+def token_rows(name: str, matrix: Tensor, e: WorkedExample, focus: Focus, column: str = "") -> str:
+    """The shown tokens' rows of a matrix with one row per token, and its first columns."""
+    count = min(MAX_COLUMNS, matrix.shape[1])
+    names = [f"{column}{c + 1}" for c in range(count)]
+    return matrix_excerpt(name, matrix, focus.tokens, focus.names, range(count), names, highlighted=e.token)
+
+
+def token_pairs(name: str, matrix: Tensor, e: WorkedExample, focus: Focus, decimals: int = 2) -> str:
+    """The shown tokens' rows and columns of a matrix of tokens by tokens."""
+    return matrix_excerpt(
+        name, matrix, focus.tokens, focus.names, focus.tokens, focus.names, highlighted=e.token, decimals=decimals
+    )
+
+
+def head_slices(row: Tensor, width: int, titles: Sequence[str]) -> str:
+    """A row of numbers, with one colored slice per attention head: the first and last numbers of each."""
+    boxes = []
+    for i, (title, values) in enumerate(zip(titles, row.split(width), strict=True)):
+        ends = [format_number(value) for value in values.tolist()]
+        text = ", ".join(ends if len(ends) < 5 else [*ends[:3], ELLIPSIS, ends[-1]])
+        boxes.append(f'<div style="background: {SLICE_COLORS[i % len(SLICE_COLORS)]}">{title}<br>{text}</div>')
+    return f'<div class="slices">{"".join(boxes)}</div>\n'
+
+
+def sum_of_products(one: Tensor, two: Tensor) -> str:
+    """The first products of a dot product, and the number of further ones."""
+    shown = [
+        f"{_parenthesized(a)}{DOT}{_parenthesized(b)}" for a, b in zip(one[:3].tolist(), two[:3].tolist(), strict=True)
+    ]
+    more = [f"{ELLIPSIS} ({len(one) - 3} more products)"] if len(one) > 3 else []
+    return " + ".join(shown + more)
+
+
+def figure(image: np.ndarray, caption: str, side: int) -> str:
+    """An image, S S 3 uint8, with a caption."""
+    text = html.escape(caption)
+    return (
+        f'<figure style="width: {side}px"><img width="{side}" height="{side}" alt="{text}" '
+        f'src="{data_uri(image)}"><figcaption>{text}</figcaption></figure>'
+    )
+
+
+def map_figures(e: WorkedExample) -> list[str]:
+    """Attention maps of the followed token, one figure per attention head."""
+    rows = e.trace.weights[0, :, e.token, len(e.prefix_names) :]  # h N
+    maps = [frame_patch(overlay_map(e.pixels, row, e.grid), patch_position(e), e.grid) for row in to_levels(rows)]
+    captions = [f"attention head {head}, largest share {float(row.max()):.3f}" for head, row in enumerate(rows, 1)]
+    return [figure(image, caption, 200) for image, caption in zip(maps, captions, strict=True)]
+
+
+def patch_position(e: WorkedExample) -> tuple[int, int] | None:
+    """Row and column of the followed token; None for a prefix token."""
+    prefix = len(e.prefix_names)
+    return None if e.token < prefix else divmod(e.token - prefix, e.grid[1])
+
+
+def _parenthesized(value: float) -> str:
+    return f"({format_number(value)})" if value < 0 else format_number(value)

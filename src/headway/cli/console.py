@@ -1,0 +1,53 @@
+"""Messages and progress bars on standard error; results go to standard output."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from headway.distributed import rank
+
+stderr_console = Console(stderr=True)
+
+
+def print_note(text: str) -> None:
+    """Print a line on standard error, from process 0 only; rich markup in the text is printed as it is."""
+    if rank() == 0:
+        stderr_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar; yields a function that takes (done, total)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    progress = Progress(
+        *columns, console=stderr_console, transient=True, disable=rank() > 0 or not stderr_console.is_terminal
+    )
+    task_id = progress.add_task(description, total=None)
+
+    def update(done: int, total: int) -> None:
+        progress.start()  # on the first update: bad input that is refused before it shows no bar
+        progress.update(task_id, completed=done, total=total)
+        if done >= total:  # the next step may draw its own bar
+            progress.stop()
+
+    try:
+        yield update
+    finally:
+        progress.stop()
+
+
+def print_skipped(skipped: Sequence[Sequence[str]], max_shown: int = 5, total: int | None = None) -> None:
+    """Print the first (name, reason) pairs of unreadable images, and ``total`` where ``skipped`` does not hold all."""
+    total = len(skipped) if total is None else total
+    for name, reason in skipped[:max_shown]:
+        print_note(f"skipped {name!r}: {reason}")
+    if total > max_shown:
+        print_note(f"... and {total - max_shown} more; skipped {total} in all")

@@ -1,0 +1,1 @@
+"""Decode encoded bytes to pixels: one file per format."""

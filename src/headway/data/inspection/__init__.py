@@ -1,0 +1,1 @@
+"""Problems of a data set: unreadable files and near-duplicates."""

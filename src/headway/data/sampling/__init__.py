@@ -1,0 +1,1 @@
+"""Shuffling, batches and splits."""

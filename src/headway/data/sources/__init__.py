@@ -1,0 +1,1 @@
+"""Sources of images: folders, tars, tables, arrays and data sets of other libraries."""

@@ -1,0 +1,105 @@
+"""Find the images below a folder, in any layout."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from headway.data.sources.brace_expansion import to_brace_patterns
+from headway.data.sources.files import IMAGE_SUFFIXES, FileSource, ignore_reason, suffix_of
+from headway.errors import HeadwayError
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""Suffixes of tar files."""
+MAX_IGNORED = 10_000
+"""At most this many ignored files are listed by name."""
+_VISITED_REASON = "a link to a folder that was already visited"
+_HIDDEN_REASON = "hidden"
+
+
+def open_folder(root: Path, labeled: bool = False) -> FileSource:
+    """All images below a folder, sorted by name.
+
+    Hidden files and folders are ignored, and so are files without an image suffix. Links to folders are followed, but
+    no folder is visited twice. An image that cannot be opened is listed all the same, so that it is reported by name
+    when it is read.
+
+    Args:
+        root: The folder.
+        labeled: Use the first-level folder as the label; images directly in ``root`` have no label.
+
+    Raises:
+        HeadwayError: The folder has no images, or it holds tars (a tar is opened by its own name).
+    """
+    entries = sorted(path.name for path in root.iterdir())
+    tars = [name for name in entries if name.endswith(TAR_SUFFIXES) and not name.startswith(".")]
+    if tars:
+        given = " or ".join(f"'{root / pattern}'" for pattern in to_brace_patterns(tars)[:3])
+        raise HeadwayError(f"'{root}' is a folder of tars; pass the tars themselves: {given}")
+    names, suffix_counts, ignored = [], Counter[str](), list[tuple[str, str]]()
+    entered = set[str]()
+    for name, reason in _walk(root, entered):
+        if reason is None:
+            suffix = suffix_of(name)
+            if suffix in IMAGE_SUFFIXES or name.endswith("/"):
+                names.append(name)
+                continue
+            suffix_counts[suffix or "no suffix"] += 1
+            reason = ignore_reason(name)
+        if len(ignored) < MAX_IGNORED:
+            ignored.append((name, reason))
+    if not names:
+        found_suffixes = ", ".join(f"{suffix} ({count})" for suffix, count in suffix_counts.most_common(5)) or "none"
+        raise HeadwayError(f"no images in '{root}': {suffix_counts.total()} other files, by suffix: {found_suffixes}")
+    names.sort()
+    labels = [name.split("/")[0] if "/" in name else None for name in names]
+    ignored += [(name, "a folder without images") for name in sorted(entered - _parent_folders(names))]
+    return FileSource(root, names, labels if labeled else None, ignored=ignored)
+
+
+def _parent_folders(names: list[str]) -> set[str]:
+    """All folders that contain an image, directly or in a subfolder."""
+    inside = {os.path.dirname(name) for name in names}
+    return {
+        folder[:end] for folder in inside for end in range(1, len(folder) + 1) if folder[end : end + 1] in ("", "/")
+    }
+
+
+def _walk(root: Path, entered: set[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield (name, None) for each file and (name, reason) for what is ignored; names are relative to the root.
+
+    The name of a folder that cannot be opened ends in a slash. Real folders are visited before links, so that an image
+    gets its real name if it has one below the root. The names of visited folders are added to ``entered``.
+    """
+    known = set()
+    folders, links = [""], list[str]()
+    while folders or links:
+        inside = folders.pop() if folders else links.pop(0)
+        try:
+            here = os.stat(root / inside)
+            if (here.st_dev, here.st_ino) in known:
+                yield inside.rstrip("/"), _VISITED_REASON
+                continue
+            known.add((here.st_dev, here.st_ino))
+            with os.scandir(root / inside) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            yield inside, None
+            continue
+        if inside:
+            entered.add(inside.rstrip("/"))
+        for entry in found:
+            name = inside + entry.name
+            if entry.name.startswith("."):
+                yield name, _HIDDEN_REASON
+            elif not _is_folder(entry):
+                yield name, None
+            else:
+                (links if entry.is_symlink() else folders).append(name + "/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,146 @@
+"""Images, labels and groups from a table (CSV or Parquet), and groups from a pattern on the images' names."""
+
+import csv
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from headway.data.sources.base import Source, SubsetSource, group_of
+from headway.data.sources.files import FileSource
+from headway.errors import HeadwayError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Suffixes of tables."""
+
+
+class TableRow(NamedTuple):
+    """One row of a table. ``label`` and ``group`` are None if the cell is empty or the column is missing."""
+
+    file: str
+    label: str | None
+    group: str | None
+
+
+def open_table(path: Path, labeled: bool | None = False, group_column: str = "group") -> FileSource:
+    """The images that a table lists, by paths relative to it. Raises HeadwayError as ``read_rows`` does.
+
+    Args:
+        path: The table.
+        labeled: True: the column "label" is required. None: labels are read if there are any. False: they are not read.
+        group_column: The column with the images' groups.
+    """
+    rows = read_rows(path, bool(labeled), group_column)
+    labels = [row.label for row in rows] if labeled is not False else None
+    return FileSource(path.parent, [row.file for row in rows], labels, [row.group for row in rows])
+
+
+def attach_labels(source: Source, path: Path, group_column: str = "group") -> SubsetSource:
+    """The images of a source that a table labels by name. Without a group in the table, an image keeps the source's.
+
+    Raises:
+        HeadwayError: The table cannot be read, or it names an image that the source does not have.
+    """
+    index_of = {source.name(index): index for index in range(len(source))}
+    rows = [row for row in read_rows(path, labeled=True, group_column=group_column) if row.label is not None]
+    for row in rows:
+        if row.file not in index_of:
+            example = next(iter(index_of), "none")
+            raise HeadwayError(
+                f"'{path}' labels '{row.file}', which the data does not have; its names are like '{example}'"
+            )
+    indices = [index_of[row.file] for row in rows]
+    groups = [row.group or group_of(source, index) for row, index in zip(rows, indices, strict=True)]
+    return SubsetSource(source, indices, [row.label or "" for row in rows], groups)
+
+
+def read_rows(path: Path, labeled: bool = False, group_column: str = "group") -> list[TableRow]:
+    """Read a table: Parquet, or UTF-8 text separated by commas, semicolons or tabs, with column names in line 1.
+
+    Args:
+        path: The table.
+        labeled: Whether the column "label" is required.
+        group_column: The column with the images' groups.
+
+    Raises:
+        HeadwayError: The table cannot be read, lacks a column or has no rows, or a row names no file.
+    """
+    wanted = {"file": "file", "label": "label", "group": group_column.lower()}
+    lines = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    columns = next(lines)
+    for needed in ("file", "label") if labeled else ("file",):
+        if needed not in columns:
+            raise HeadwayError(f"table '{path}' has no column '{needed}'; it has {', '.join(columns) or 'none'}")
+    cell_of = {name: columns.index(column) for name, column in wanted.items() if column in columns}
+    rows = []
+    for number, cells in enumerate(lines, 2):
+        if cells:
+            row = {name: cells[cell].strip() for name, cell in cell_of.items() if cell < len(cells)}
+            if not row.get("file"):
+                raise HeadwayError(f"table '{path}', line {number}: the column 'file' is empty")
+            rows.append(TableRow(row["file"], row.get("label") or None, row.get("group") or None))
+    if not rows:
+        raise HeadwayError(f"table '{path}' lists no images")
+    return rows
+
+
+def read_column_names(path: Path) -> list[str]:
+    """The names of a table's columns, in lower case. Raises HeadwayError if the table cannot be read."""
+    return next(_read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path))
+
+
+def _read_csv(path: Path) -> Iterator[list[str]]:
+    """Yield the names of the columns, then the cells of each line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            heading = file.readline()
+            separator = max(",;\t", key=heading.count)
+            yield [name.strip().lower() for name in next(csv.reader([heading], delimiter=separator), [])]
+            yield from csv.reader(file, delimiter=separator)
+    except (OSError, csv.Error) as error:
+        raise HeadwayError(f"cannot read the table '{path}': {error}") from error
+
+
+def _read_parquet(path: Path) -> Iterator[list[str]]:
+    """As ``_read_csv``. Raises HeadwayError if pyarrow is not installed."""
+    try:
+        pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
+    except ImportError as error:
+        raise HeadwayError(f"'{path}' is Parquet, which needs pyarrow: pip install pyarrow; or pass a CSV") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            yield [name.strip().lower() for name in names]
+            for batch in file.iter_batches():
+                columns = [batch.column(number).to_pylist() for number in range(len(names))]
+                yield from (
+                    ["" if cell is None else str(cell) for cell in cells] for cells in zip(*columns, strict=True)
+                )
+    except (OSError, pyarrow.ArrowException) as error:
+        raise HeadwayError(f"cannot read the table '{path}': {' '.join(str(error).split())[:200]}") from error
+
+
+def group_by_pattern(source: Source, pattern: str) -> SubsetSource:
+    """The same images, each in the group that a pattern finds in its name.
+
+    Args:
+        source: The images.
+        pattern: A regular expression. The match of its first parentheses (without parentheses, of the whole pattern)
+            is the group. An image whose name does not match is a group of its own.
+
+    Raises:
+        HeadwayError: The pattern is not a regular expression, or it matches no name.
+    """
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise HeadwayError(f"--group-by '{pattern}' is not a regular expression: {error}") from error
+    matches = [regex.search(source.name(index)) for index in range(len(source))]
+    if not any(matches):
+        example = source.name(0) if len(source) else "none"
+        raise HeadwayError(
+            f"--group-by '{pattern}' is neither a column of a table nor matches any name; names are like '{example}'"
+        )
+    groups = [None if match is None else match[1 if regex.groups else 0] for match in matches]
+    return SubsetSource(source, range(len(source)), groups=groups)

@@ -1,0 +1,1 @@
+"""From a pretrained backbone to a classifier: features, heads, fine-tuning, export."""

@@ -1,0 +1,76 @@
+"""Decode any number of images in constant memory, a few hundred at a time."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from headway.data.dataset.image_store import ImageStore, build_store
+from headway.data.sources.base import Source, version_key_of
+from headway.errors import HeadwayError
+from headway.utils.threads import thread_executor
+
+DECODE_CHUNK = 512
+"""Images decoded at a time; the next chunk is decoded while this one is used."""
+
+
+class DecodedChunk(NamedTuple):
+    """A few images, in the order of the source.
+
+    Attributes:
+        images: N C S S, uint8.
+        names: N.
+        skipped: (name, reason) of those among them that could not be read.
+        next_index: The source's index of the image after the chunk.
+    """
+
+    images: Tensor
+    names: list[str]
+    skipped: list[tuple[str, str]]
+    next_index: int
+
+
+def decode_chunks(
+    source: Source, size: int, progress: Callable[[int, int], None] | None = None, start: int = 0, num_decoded: int = 0
+) -> Iterator[DecodedChunk]:
+    """All images of a source at ``size`` x ``size`` pixels, chunk by chunk.
+
+    Args:
+        source: The images.
+        size: Side in pixels.
+        progress: Called with the number of finished images and the number of all of them.
+        start: The index to resume from; a multiple of ``DECODE_CHUNK``, or the end.
+        num_decoded: How many images before it could be read.
+
+    Raises:
+        HeadwayError: Not one image could be read.
+    """
+    count = len(source)
+    errors: list[tuple[str, str]] = []
+
+    def decode(first: int) -> ImageStore:
+        return build_store(source, size, indices=range(first, min(first + DECODE_CHUNK, count)), allow_empty=True)
+
+    with thread_executor(1, "headway-stream") as thread:
+        pending = thread.submit(decode, start) if start < count else None
+        for first in range(start, count, DECODE_CHUNK):
+            assert pending is not None
+            store, next_index = pending.result(), min(first + DECODE_CHUNK, count)
+            pending = thread.submit(decode, next_index) if next_index < count else None
+            num_decoded += len(store.images)
+            errors = (errors + store.skipped)[:3]
+            yield DecodedChunk(store.images, store.names, store.skipped, next_index)
+            if progress:
+                progress(next_index, count)
+    if not num_decoded:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in errors)
+        raise HeadwayError(f"none of {count} images could be read ({reasons})")
+
+
+def source_fingerprint(source: Source) -> dict[str, Any]:
+    """Plain data that changes when the images do: their number, a hash of their names in order, the version key."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\0")
+    return {"images": len(source), "names": digest.hexdigest(), "version_key": version_key_of(source)}

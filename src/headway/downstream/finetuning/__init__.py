@@ -1,0 +1,1 @@
+"""Supervised training of a head, and of the backbone below it."""

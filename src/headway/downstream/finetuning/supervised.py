@@ -1,0 +1,102 @@
+"""Supervised learning as one more task: the label is given instead of generated.
+
+    one label an image:       loss = - w[y] sum_k q_k log p_k,                                 p = softmax(z)
+    several labels an image:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z)
+
+with z = head(features) and q = (1 - s) y + s / K, where y is the label as 0 and 1 (with several labels an image, s / 2
+takes the place of s / K). s is label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016,
+https://arxiv.org/abs/1512.00567); the weights w make rare classes count as much as frequent ones. Heads, fine-tuning
+and training from scratch all use the one training loop with this task; frozen parameters get no gradient.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.downstream.heads import apply_head
+from headway.metrics.class_weights import class_weights, sample_weights
+from headway.nn.numerics import at_least_fp32
+from headway.protocol import Backbone, Batch, PretextTask, TaskOutput, TrainingClock
+from headway.rng import SampleRNG
+from headway.transforms.augment import Augment
+
+
+class SupervisedViews(NamedTuple):
+    """B augmented images and their labels."""
+
+    images: Tensor
+    labels: Tensor
+
+
+AUGMENT = Augment(
+    scale=(0.35, 1.0), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grayscale_prob=0.05, blur_prob=0.0
+)  # fmt: skip
+"""Augmentation of supervised training: weaker than SimCLR's, since a label may depend on color."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Hyperparameters of the supervised task."""
+
+    label_smoothing: float = 0.1
+    """s above."""
+    augment: Augment = AUGMENT
+    """The augmentation of each image in each epoch."""
+    balance_classes: bool = False
+    """Whether all classes have equal weight, however many images they have."""
+
+
+class SupervisedTask(PretextTask):
+    """Predict the class.
+
+    Args:
+        head: B D (or the features that it asks for) -> B K, the output layer; it is kept after training.
+        labels: N, int64: the class of each image of the data set, by sample index; or N K of 0 and 1.
+        size: Side of the view in pixels.
+        config: The hyperparameters.
+    """
+
+    def __init__(self, head: nn.Module, labels: Tensor, size: int, config: SupervisedConfig):
+        super().__init__()
+        self.head, self.size, self.config = head, size, config
+        self.labels: Tensor
+        self.class_weights: Tensor
+        weights = class_weights(labels) if config.balance_classes else None
+        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def make_views(self, batch: Batch, rng: SampleRNG) -> SupervisedViews:
+        """An augmented view of each image, with its label."""
+        return SupervisedViews(self.config.augment(batch.images, rng, self.size), self.labels[batch.sample_index])
+
+    def forward(self, backbone: Backbone, views: SupervisedViews, clock: TrainingClock) -> TaskOutput:
+        """Cross-entropy with smoothed labels."""
+        assert isinstance(backbone, nn.Module)
+        eval_frozen_modules(backbone)
+        trainable = any(parameter.requires_grad for parameter in backbone.parameters())
+        with torch.set_grad_enabled(trainable and torch.is_grad_enabled()):
+            features = backbone(views.images)
+        logits, smoothing = at_least_fp32(apply_head(self.head, features)), self.config.label_smoothing  # B K
+        if views.labels.dim() == 1:
+            losses = F.cross_entropy(logits, views.labels, label_smoothing=smoothing, reduction="none")  # B
+            correct = logits.argmax(1) == views.labels  # B
+        else:
+            labels = views.labels.to(logits)  # B K
+            targets = labels + smoothing * (0.5 - labels)  # B K
+            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # B K
+            correct = (logits > 0) == (labels > 0)  # B K
+        if self.class_weights is not None:
+            losses = losses * sample_weights(views.labels, self.class_weights.to(losses))  # B, or B K
+        return TaskOutput(losses.mean(), {"accuracy": correct.float().mean()})
+
+
+def eval_frozen_modules(network: nn.Module) -> None:
+    """Set modules without a trainable parameter to eval mode: their batch norms keep their statistics, no dropout."""
+    if any(module.training for module in network.children()) or network.training:
+        for module in network.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()

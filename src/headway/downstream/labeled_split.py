@@ -1,0 +1,205 @@
+"""Decode labeled images and split them: images to train on, images to test on, and how many labels are used."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headway.data.dataset.image_store import ImageStore, build_store, split_groups
+from headway.data.dataset.subset import Images, subset
+from headway.data.sampling.split import sample_per_class, strata, stratified_split
+from headway.data.sources.base import Source, sorted_classes
+from headway.downstream.labeled_images import LabeledImages
+from headway.errors import HeadwayError
+from headway.utils.hashing import stable_hash
+
+Progress = Callable[[int, int], None]
+LABEL_SEPARATOR = ";"
+"""Separates the labels of an image that has several; alone, it says that the image has none of them."""
+
+
+class LabeledSplit(NamedTuple):
+    """Labeled images to train on, and images held out for testing. Images that were mapped to a file stay there.
+
+    Attributes:
+        images: N C S S, as stored, to train on.
+        labels: N, int64 in 0..K-1; or N K of 0 and 1 (float32), where an image may have several labels.
+        test_images: N' C S S, never trained on.
+        test_labels: N', int64; or N' K.
+        classes: K names.
+        test_from_split: Whether the test images were split off from the labeled ones; False where a test set was given.
+        skipped: (name, reason) of images that could not be read.
+        test_hashes: N', int64, the content hash of each test image, as in ``ImageStore.content_hashes``.
+        groups: N, int64: no fold separates training images of equal group, as ``split_groups`` has them; None: every
+            image is a group of its own.
+        test_groups: N', int64: the groups of the test images, which are not independent of one another within a group;
+            None: all are independent.
+    """
+
+    images: Images
+    labels: Tensor
+    test_images: Images
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    test_from_split: bool
+    skipped: list[tuple[str, str]]
+    test_hashes: Tensor
+    groups: Tensor | None = None
+    test_groups: Tensor | None = None
+
+    def training_set(self, size: int) -> LabeledImages:
+        """The images to train on, for a network that sees them at ``size`` pixels a side."""
+        return LabeledImages(self.images, self.labels, self.classes, size, self.groups)
+
+    def interval_groups(self) -> np.ndarray | None:
+        """N': the groups of the test images, for confidence intervals; None where all images are independent."""
+        groups = self.test_groups
+        return None if groups is None or len(groups.unique()) == len(groups) else groups.numpy()
+
+    def test_set_hash(self) -> str:
+        """A hash of the images that were split off for testing; empty where a test set was given."""
+        return f"{stable_hash(*self.test_hashes.sort().values.tolist()):x}" if self.test_from_split else ""
+
+
+class _TestSet(NamedTuple):
+    """The part of a ``LabeledSplit`` that is tested on, without the images that could not be used."""
+
+    images: Images
+    labels: Tensor
+    hashes: Tensor
+    groups: Tensor
+    skipped: list[tuple[str, str]]
+
+
+def load_labeled_split(
+    source: Source,
+    test: Source | None,
+    size: int,
+    *,
+    storage_side: int = 0,
+    labels_per_class: int | None = None,
+    multilabel: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LabeledSplit:
+    """Decode labeled images and split them.
+
+    Args:
+        source: Labeled images.
+        test: Images to test on; None: a stratified fifth of ``source`` is split off.
+        size: Side of the view in pixels; the test images are stored at it, since prediction decodes them so.
+        storage_side: Side at which the training images are stored, larger where crops are cut from them; 0: ``size``.
+        labels_per_class: How many labels of each class are used, drawn by ``seed``; None: all.
+        multilabel: Whether a label is several names, separated by ``LABEL_SEPARATOR``.
+        seed: Of the split and the draw.
+        progress: Called with the number of decoded images and the number of all of them.
+
+    Raises:
+        HeadwayError: One class only, a class in the test set that no training image has, or too few images to split.
+    """
+    store = build_store(source, storage_side or size, progress=progress)
+    labels, classes = _labels_and_classes(store, multilabel)  # N or N K, K
+    labeled = (_required_labels(store) >= 0).nonzero().flatten()
+    groups = split_groups(store)
+    if test is None:
+        parts = stratified_split(strata(labels[labeled]), seed=seed, groups=groups[labeled])
+        train, held_out = (labeled[part] for part in parts)
+        images: Images = subset(store.images, held_out)
+        if storage_side not in (0, size):  # prediction decodes to ``size``, and does not shrink a larger store
+            images = _decode_again(source, store, held_out, size)
+        tested = _TestSet(images, labels[held_out], store.content_hashes[held_out], groups[held_out], [])
+    else:
+        train, other = labeled, build_store(test, size, progress=progress)
+        tested = _given_test_set(other, store.content_hashes, labels[labeled], classes, multilabel)
+    if labels_per_class is not None:
+        if labels_per_class < 1:
+            raise HeadwayError(f"--labels-per-class must be at least 1, got {labels_per_class}")
+        train = train[sample_per_class(strata(labels[train]), labels_per_class, seed=seed)]
+    return LabeledSplit(
+        subset(store.images, train), labels[train], tested.images, tested.labels, classes, test is None,
+        [*store.skipped, *tested.skipped], tested.hashes, groups[train], tested.groups,
+    )  # fmt: skip
+
+
+def _decode_again(source: Source, store: ImageStore, indices: Tensor, size: int) -> Images:
+    """The same images of the source at another size."""
+    images = build_store(source, size, indices=[store.source_indices[i] for i in indices.tolist()]).images
+    if len(images) < len(indices):
+        raise HeadwayError("images that could be read a moment ago cannot be read any more; try again")
+    return subset(images, torch.arange(len(images)))
+
+
+def _given_test_set(
+    store: ImageStore, train_hashes: Tensor, train_labels: Tensor, classes: tuple[str, ...], multilabel: bool
+) -> _TestSet:
+    """A test set that was given, without the images that are in the training set, and with the training set's labels.
+
+    Raises:
+        HeadwayError: A class that no training image has.
+    """
+    labels, names = _labels_and_classes(store, multilabel, min_classes=1)
+    labeled = _required_labels(store) >= 0
+    unknown = {names[i] for i in _present_classes(labels[labeled])} - {
+        classes[i] for i in _present_classes(train_labels)
+    }
+    if unknown:
+        raise HeadwayError(f"test images are of classes that no training image has: {', '.join(sorted(unknown)[:5])}")
+    trained_on = torch.isin(store.content_hashes, train_hashes)
+    skipped = [(name, "is among the training images") for name, was in zip(store.names, trained_on, strict=True) if was]
+    tested = (labeled & ~trained_on).nonzero().flatten()
+    class_ids = torch.tensor([classes.index(name) if name in classes else 0 for name in names])  # 0: no image has it
+    if multilabel:
+        test_labels = train_labels.new_zeros(len(tested), len(classes)).index_add_(1, class_ids, labels[tested])
+    else:
+        test_labels = class_ids[labels[tested]]
+    return _TestSet(
+        subset(store.images, tested), test_labels, store.content_hashes[tested], split_groups(store)[tested],
+        [*store.skipped, *skipped],
+    )  # fmt: skip
+
+
+def _required_labels(store: ImageStore) -> Tensor:
+    """N, int64: the index of each label as it was given, -1 for images without one."""
+    if store.labels is None:
+        raise HeadwayError(
+            "the images have no labels; put them into one folder a class, or give a table with file,label"
+        )
+    return store.labels
+
+
+def _present_classes(labels: Tensor) -> list[int]:
+    """The classes that some image has: of N labels, or N K of 0 and 1."""
+    present = labels.unique() if labels.dim() == 1 else labels.any(0).nonzero().flatten()
+    return [int(index) for index in present]
+
+
+def _labels_and_classes(store: ImageStore, multilabel: bool, min_classes: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels and the names of the classes.
+
+    Args:
+        store: The labeled images.
+        multilabel: Whether an image may have several labels.
+        min_classes: At least this many classes must occur.
+
+    Returns:
+        N, int64, or with several labels an image N K of 0 and 1; and K names.
+    """
+    given = _required_labels(store)
+    if not multilabel:
+        if len(given[given >= 0].unique()) < min_classes:
+            only = store.classes[int(given.max())]
+            raise HeadwayError(
+                f"all {len(given)} readable images are of the one class '{only}'; at least two are needed"
+            )
+        return given, store.classes
+    label_sets = [[name.strip() for name in text.split(LABEL_SEPARATOR) if name.strip()] for text in store.classes]
+    classes = sorted_classes([name for names in label_sets for name in names])
+    if len(classes) < min_classes:
+        raise HeadwayError(f"the images have {len(classes)} different labels; at least {min_classes} are needed")
+    class_ids = {name: index for index, name in enumerate(classes)}
+    labels = torch.zeros(len(label_sets) + 1, len(classes))  # index -1, the last row, is of images without a label
+    for row, names in enumerate(label_sets):
+        labels[row, [class_ids[name] for name in names]] = 1.0
+    return labels[given], classes

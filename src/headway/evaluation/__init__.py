@@ -1,0 +1,1 @@
+"""What pretraining gained, with paired intervals."""

@@ -1,0 +1,80 @@
+"""How many epochs supervised training may take, so that a comparison ends in time: steps are measured before it."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from headway.downstream.features.extract import FORWARD_BATCH_SIZE
+from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig, new_linear_head
+from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES
+from headway.downstream.finetuning.supervised import SupervisedTask
+from headway.evaluation.frozen_probes import ComparisonSetup
+from headway.evaluation.scratch_comparison import TUNING_FOLDS, num_trials
+from headway.protocol import TrainModule
+from headway.train.config import Plan
+from headway.train.plan.autotune import measure_step
+from headway.utils.threads import torch_threads
+
+LABEL_BATCH_SIZE = 16
+"""Images a step: many small steps learn more from so few labels in the same time."""
+SCRATCH_EPOCHS_RATIO, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 10, 5, 400
+"""Epochs from scratch / epochs of fine-tuning (which starts close to a solution), and bounds on the former."""
+PLANNED_TIME_FRACTION = 0.85
+"""Fraction of the remaining time that is planned; the rest is a margin."""
+
+
+class TrainingBudget(NamedTuple):
+    """The trainings that fit into the time.
+
+    Attributes:
+        scratch_epochs: Passes over the labeled images from scratch.
+        finetune_epochs: Passes of fine-tuning.
+        num_threads: Torch's threads, with which a step takes the least time.
+    """
+
+    scratch_epochs: int
+    finetune_epochs: int
+    num_threads: int
+
+
+def fit_time_budget(
+    setup: ComparisonSetup, labels_per_class: int, num_draws: int, remaining_seconds: float, seed: int
+) -> TrainingBudget:
+    """The number of epochs with which ``compare_to_scratch``, tuning included, takes the remaining time.
+
+    Args:
+        setup: Backbones and images.
+        labels_per_class: Labels of each class in a draw.
+        num_draws: How many draws.
+        remaining_seconds: The time.
+        seed: Of the steps that are measured.
+    """
+    backbone: Any = setup.pretrained
+    head = new_linear_head(backbone.embed_dim, len(setup.classes), seed)
+    num_labels = labels_per_class * len(setup.classes)
+    batch_size = min(LABEL_BATCH_SIZE, num_labels)
+    task = SupervisedTask(head, setup.labels, setup.size, FINE_TUNE.task)
+    plan, module = Plan(steps=10, batch_size=batch_size, seed=seed), TrainModule(setup.untrained, task)
+
+    def seconds_per_step(config: FineTuneConfig) -> float:
+        return measure_step(module, setup.images, plan, config.optim, time_limit_s=1.0)
+
+    scratch_seconds = {}
+    for count in sorted({1, torch.get_num_threads()}):  # small batches are often fastest on one thread
+        with torch_threads(count):
+            scratch_seconds[count] = seconds_per_step(FROM_SCRATCH)
+    num_threads = min(scratch_seconds, key=scratch_seconds.__getitem__)
+    with torch_threads(num_threads):
+        finetune_seconds = seconds_per_step(FINE_TUNE)
+    # the time of a step from scratch, together with its share of a step of fine-tuning
+    step_seconds = scratch_seconds[num_threads] + finetune_seconds / SCRATCH_EPOCHS_RATIO
+    trials = num_trials(num_labels)
+    evaluated = trials * NUM_STOP_CANDIDATES * (num_labels // TUNING_FOLDS + FORWARD_BATCH_SIZE)
+    evaluated = 2 * (evaluated + num_draws * len(setup.test_images))
+    remaining_seconds -= evaluated * finetune_seconds / batch_size / 3  # an evaluation has no backward pass
+    trial_labels = num_labels * (TUNING_FOLDS - 1) / TUNING_FOLDS  # images that a trial learns from
+    # steps in which every training makes one epoch
+    epoch_steps = num_draws * num_labels / batch_size + trials * trial_labels / min(LABEL_BATCH_SIZE, trial_labels)
+    epochs = PLANNED_TIME_FRACTION * remaining_seconds / epoch_steps / step_seconds
+    epochs = int(min(max(epochs, MIN_SCRATCH_EPOCHS), MAX_SCRATCH_EPOCHS))
+    return TrainingBudget(epochs, max(epochs // SCRATCH_EPOCHS_RATIO, 1), num_threads)

@@ -1,0 +1,1 @@
+"""Losses of pretext tasks, computed over the batch of all processes."""

@@ -1,1 +1,0 @@
-"""Yardsticks: plain functions from features and labels to numbers."""

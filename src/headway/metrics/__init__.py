@@ -1,0 +1,1 @@
+"""Evaluation metrics: plain functions from features and labels to numbers."""

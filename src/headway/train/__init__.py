@@ -1,0 +1,1 @@
+"""Training: plan, engine, loop, checkpoints, log."""

@@ -1,0 +1,39 @@
+"""Set the number of torch's threads, and run Python threads that do not slow torch's threads down."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads within the block. In short passes more threads mostly wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def thread_executor(max_workers: int, thread_name_prefix: str) -> Iterator[ThreadPoolExecutor]:
+    """A thread pool in which each thread runs torch single-threaded. At exit it cancels tasks that have not started.
+
+    Each Python thread that calls torch gets its own team of OpenMP threads. If there are more of these threads than
+    cores, GNU OpenMP lets all threads sleep between two operations instead of spinning, also those of the training
+    thread. On a small machine, training then gains nothing from the second core.
+
+    Args:
+        max_workers: Number of threads.
+        thread_name_prefix: Prefix of the threads' names, for a debugger.
+    """
+    before = torch.get_num_threads()  # fixes this thread's number before the workers change the default
+    executor = ThreadPoolExecutor(max_workers, thread_name_prefix, torch.set_num_threads, (1,))
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
