@@ -14,7 +14,7 @@ ROOT = ["errors", "_version", "schedule", "utils", "distributed", "rng", "config
 ORDER = [*ROOT, "synthetic", "transforms", "nn", "losses", "data", "backbones", "metrics", "pretext", "train"]
 ORDER += ["downstream", "evaluation", "reports", "attention_viz", "cli"]
 """Rows of the architecture (docs/architecture.md), lowest first."""
-MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_FILES = 250, 70, 9, 13
+MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_FILES = 250, 70, 9, 14
 
 
 def name_of(path: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a run is made of: typed Python, frozen, a docstring on every field."""
+"""Typed configs of recipes and optimizers: frozen dataclasses with a docstring on every field."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class TaskConfig(Protocol):
-    """Every choice of one pretext task: a frozen dataclass with a docstring on every field."""
+    """The settings of one pretext task: a frozen dataclass with a docstring on every field."""
 
     def build(self, backbone: "Backbone", data_info: "DataInfo") -> "PretextTask":
-        """Make the task for this backbone and this data."""
+        """Build the task for this backbone and this data."""
         ...
 
 
@@ -22,19 +22,20 @@ def check_range(
     config: Any, field_names: str, *, above: float = -math.inf, at_least: float = -math.inf, at_most: float = math.inf,
     below: float = math.inf, increasing: bool = False,
 ) -> None:  # fmt: skip
-    """Refuse choices that lie outside of their bounds, or are no finite numbers.
+    """Refuse fields that lie outside their bounds, or are not finite.
 
     Args:
-        config: The dataclass that holds them.
-        names: Of fields, with spaces between; each a number, a tuple of numbers that are all held to it, or None.
-        above: They must be more.
-        at_least: They must be as much.
-        at_most: They must be no more.
-        below: They must be less.
-        rising: A tuple must not fall.
+        config: A dataclass.
+        field_names: Names of fields, separated by spaces. Each holds a number, a tuple of numbers that are all checked,
+            or None.
+        above: Lower bound, excluded.
+        at_least: Lower bound.
+        at_most: Upper bound.
+        below: Upper bound, excluded.
+        increasing: A tuple must be sorted from low to high.
 
     Raises:
-        HeadwayError: With the config, the field, what it may be and what was given.
+        HeadwayError: Names the config, the field, its bounds and its value.
     """
     limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
     words = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
@@ -50,7 +51,7 @@ def check_range(
 
 @dataclass(frozen=True)
 class Rule:
-    """Settings of the parameters whose name matches a pattern; the first rule that matches counts."""
+    """Optimizer settings of the parameters whose name matches a pattern; the first rule that matches counts."""
 
     pattern: str
     """Regular expression, searched in the parameter's name (backbone.blocks.0.attention.qkv.weight, say)."""
@@ -59,41 +60,45 @@ class Rule:
     wd_scale: float = 1.0
     """Factor on the weight decay."""
     orthogonal: bool = False
-    """Whether Muon moves what it can of these, as it does of everything that no rule names."""
+    """Whether Muon updates the matrices among these, as it does where no rule matches."""
 
 
 NO_DECAY = (
     Rule(
-        r"(bias|(norm|bn)\d*\.weight|gamma|class_token|cls_token|registers|reg_token|positions|pos_embed|mask_token)$",
+        r"(bias|(norm|bn)\d*\.weight|gamma|class_token|cls_token|registers|reg_token|pos_embed|mask_token)$",
         wd_scale=0.0,
     ),
 )
-"""Vectors are not decayed: biases, norms, tokens and positions."""
+"""No weight decay for biases, norms, layer scales, tokens and position embeddings."""
 
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) or Muon, with warm-up and cosine."""
+    """AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101) or Muon, with warm-up and cosine.
+
+    The learning rate rises linearly and then follows a cosine schedule.
+    """
 
     method: Literal["adamw", "muon"] = "adamw"
-    """How weights are moved: AdamW; or Muon for matrices and convolutions and AdamW for the rest, whose steps cost a
-    little more and teach small networks much more (headway/train/engine/muon.py has the formula and the papers)."""
+    """AdamW; or Muon for matrices and convolutions and AdamW for the rest. Muon's steps cost a little more, and small
+    networks learn much more from them (headway/train/engine/muon.py has the formula and the papers)."""
     lr: float = 1e-3
-    """Peak learning rate at batch 256; the rate in force is lr x batch / 256 up to batch 1024, then by square root."""
+    """Peak learning rate at batch size 256. The peak is lr x batch size / 256 up to batch size 1024, and grows with the
+    square root of the batch size beyond."""
     weight_decay: float = 0.05
-    """Decay of every weight that no rule exempts."""
+    """Weight decay of every weight that no rule exempts."""
     final_weight_decay: float | None = None
-    """Decay at the end, reached by a cosine; none: it stays."""
+    """Weight decay at the end, reached by a cosine schedule; None: it stays constant."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Memory of the mean and of the square of gradients."""
+    """AdamW's decay rates of the running means of the gradient and of its square."""
     momentum: float = 0.95
-    """Memory of Muon's gradients."""
+    """Muon's momentum."""
     warmup_fraction: float = 0.05
-    """Share of the run over which the rate rises."""
+    """Share of the run over which the learning rate rises."""
     min_lr_ratio: float = 0.01
-    """The rate at the end, as a share of the peak."""
+    """Learning rate at the end, as a share of the peak."""
     max_grad_norm: float = 3.0
-    """Gradients are shortened to this norm; 0 leaves them."""
+    """Gradients are clipped to this norm; 0: no clipping."""
     rules: tuple[Rule, ...] = NO_DECAY
     """Exceptions by parameter name."""
 
@@ -107,12 +112,12 @@ class Optim:
         if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
             raise HeadwayError(f"optim betas and momentum lie in [0, 1), got {self.betas} and {self.momentum}")
         if not 0 <= self.min_lr_ratio <= 1:
-            raise HeadwayError(f"optim final is a share of the peak in [0, 1], got {self.min_lr_ratio}")
+            raise HeadwayError(f"optim min_lr_ratio is a share of the peak in [0, 1], got {self.min_lr_ratio}")
         if not 0 <= self.warmup_fraction < 1:
-            raise HeadwayError(f"optim warmup is a share of the run in [0, 1), got {self.warmup_fraction}")
+            raise HeadwayError(f"optim warmup_fraction is a share of the run in [0, 1), got {self.warmup_fraction}")
 
     def peak_lr(self, batch_size: int) -> float:
-        """The peak learning rate for this global batch."""
+        """The peak learning rate for this global batch size."""
         return self.lr * (batch_size / 256 if batch_size <= 1024 else 4 * math.sqrt(batch_size / 1024))
 
 
@@ -121,19 +126,19 @@ Task = TypeVar("Task", bound=TaskConfig)
 
 @dataclass(frozen=True)
 class Recipe(Generic[Task]):
-    """A task with every choice its paper makes."""
+    """A task with all settings of its paper."""
 
     task: Task
-    """The task and its settings."""
+    """Settings of the task."""
     optim: Optim = field(default_factory=Optim)
-    """How weights are moved."""
+    """Settings of the optimizer."""
     epochs: int = 100
-    """Passes over the data where neither budget, epochs nor steps are given."""
+    """Passes over the data where no budget, epochs or steps are given."""
     batch_size: int = 256
-    """Images a step, over all processes."""
+    """Images per step, over all processes."""
     storage_scale: float = 1.5
-    """Stored side of an image / side of the main view: crops and tiles are cut from more pixels than they show."""
+    """Stored side of an image divided by the side of the main view: crops are cut from more pixels than they show."""
     pooling: Literal["mean", "class"] = "mean"
-    """What ``pooled`` is: the mean of the patch tokens, or the class token."""
+    """How ``Features.pooled`` is computed: the mean of the patch tokens, or the class token."""
     grayscale: bool = False
-    """True where the backbone may see lightness alone."""
+    """Whether the backbone takes grayscale input only."""

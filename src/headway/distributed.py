@@ -1,7 +1,7 @@
-"""The processes of a run, and batch statistics over all of them: every one goes through here, on one process unchanged.
+"""Processes of a run, collectives, and batch statistics over all processes; with one process they change nothing.
 
-The gradient of a sum over processes is again a sum over processes: the engine weighs each process's loss by its share
-of the batch and DDP averages, so that what comes out is the gradient of the whole batch's loss.
+The gradient of a sum over processes is again a sum over processes. The engine weights each process's loss by its share
+of the batch, and DDP averages, so that the result is the gradient of the whole batch's loss.
 """
 
 import os
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from headway.errors import HeadwayError
 
-_single_process: ContextVar[bool] = ContextVar("alone", default=False)
+_single_process: ContextVar[bool] = ContextVar("single_process", default=False)
 
 
 class LauncherEnv(NamedTuple):
-    """The processes that a launcher says there are.
+    """Numbers of processes, as a launcher announces them.
 
     Attributes:
-        processes: Over all machines.
-        local: On this one.
+        world_size: Over all machines.
+        local_world_size: On this machine.
     """
 
     world_size: int
@@ -32,26 +32,26 @@ class LauncherEnv(NamedTuple):
 
 
 def launcher_env() -> LauncherEnv:
-    """What torchrun, or SLURM's srun, says in the environment; one process where neither does.
+    """What torchrun, or SLURM's srun, announces in the environment; one process where neither does.
 
     Raises:
-        HeadwayError: srun with tasks that it does not count by machine, which Fabric needs.
+        HeadwayError: srun without a number of tasks per machine, which Fabric needs.
     """
     given = os.environ
-    if "WORLD_SIZE" in given:  # torchrun goes before SLURM, since it may run inside of it
+    if "WORLD_SIZE" in given:  # torchrun comes before SLURM, since it may run inside it
         processes = int(given["WORLD_SIZE"])
         return LauncherEnv(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
     if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         processes = int(given.get("SLURM_NTASKS", 1))
         if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
-            raise HeadwayError(f"srun starts {processes} tasks but not so many a machine; give --ntasks-per-node")
+            raise HeadwayError(f"srun starts {processes} tasks without a number per machine; give --ntasks-per-node")
         return LauncherEnv(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
     return LauncherEnv(1, 1)
 
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Within the block this process works as if there were no other, and waits for none: what fails then fails here."""
+    """Within the block this process works as if it were the only one; it waits for no other, and errors stay here."""
     token = _single_process.set(True)
     try:
         yield
@@ -60,17 +60,17 @@ def single_process() -> Iterator[None]:
 
 
 def is_single_process() -> bool:
-    """Whether this is within ``alone``."""
+    """Whether the code runs within ``single_process``."""
     return _single_process.get()
 
 
 def world_size() -> int:
-    """How many processes work on this run."""
+    """Number of processes of this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not is_single_process() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """This process's rank, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -92,7 +92,7 @@ class _AllGatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts
-        padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives want equal shapes; batches may be uneven
+        padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives need equal shapes, and batches may be uneven
         padded[: len(x)] = x
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
@@ -112,7 +112,7 @@ def all_sum(x: Tensor) -> Tensor:
 
 
 def all_gather_int(value: int, device: torch.device | str | None = None) -> list[int]:
-    """Every process's ``count``, in rank order; on the device that collectives work on, where none is given."""
+    """Every process's integer, in rank order; None as the device means the one that collectives need."""
     if world_size() == 1:
         return [value]
     if device is None:
@@ -123,13 +123,13 @@ def all_gather_int(value: int, device: torch.device | str | None = None) -> list
 
 
 def all_gather_rows(x: Tensor) -> tuple[Tensor, int]:
-    """The rows of all processes under one another, differentiable, and where this process's begin.
+    """Concatenate the rows of all processes, differentiably.
 
     Args:
         x: Rows first; the number of rows may differ between processes.
 
     Returns:
-        (sum of rows) x the rest, and the offset of this process's first row.
+        All rows (total number of rows, then the other dimensions of x), and the offset of this process's first row.
     """
     if world_size() == 1:
         return x, 0
@@ -138,20 +138,20 @@ def all_gather_rows(x: Tensor) -> tuple[Tensor, int]:
 
 
 def duplicate_mask(sample_index: Tensor) -> Tensor:
-    """Which rows of all processes show a row's image once more.
+    """Mask of the rows over all processes that show the same image as a row of this process.
 
-    A batch that runs across the end of a pass may hold an image twice, which is no stranger to itself.
+    A batch that spans the end of an epoch may hold an image twice; an image is no negative of itself.
 
     Args:
-        index: B, int64: the image of each row of this process.
+        sample_index: B, int64: the image of each row of this process.
 
     Returns:
-        B A, bool, A rows over all processes; False where a row meets itself.
+        B A, bool, with A rows over all processes; False for the row itself.
     """
-    everyone, start = all_gather_rows(sample_index)  # A
-    here = torch.arange(len(sample_index), device=sample_index.device)  # B
-    same = sample_index[:, None] == everyone  # B A
-    same[here, start + here] = False
+    gathered, start = all_gather_rows(sample_index)  # A
+    rows = torch.arange(len(sample_index), device=sample_index.device)  # B
+    same = sample_index[:, None] == gathered  # B A
+    same[rows, start + rows] = False
     return same
 
 
@@ -162,7 +162,7 @@ def all_mean(x: Tensor) -> Tensor:
 
 
 def sum_and_count(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``carried_mean`` wants of one micro-batch: the sum over rows (B *rest -> *rest), and their number."""
+    """The input of ``global_mean`` from one micro-batch: the sum over rows (B *rest -> *rest), and their number."""
     return rows.detach().sum(0), torch.tensor(len(rows), device=rows.device)
 
 
@@ -170,14 +170,14 @@ def global_mean(step_stats: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """The mean over the rows of a whole step, of all micro-batches and processes: *rest.
 
     Args:
-        carries: ``carried_sum`` of every micro-batch on this process.
+        step_stats: ``sum_and_count`` of every micro-batch on this process.
     """
     total = all_sum(torch.stack([rows for rows, _ in step_stats]).sum(0))
     return total / all_sum(torch.stack([count for _, count in step_stats]).sum())
 
 
 def broadcast_object(value: Any) -> Any:
-    """Rank 0's ``thing`` (plain data), on every process."""
+    """Rank 0's value (plain data), on every process."""
     if world_size() == 1:
         return value
     box = [value]
@@ -186,6 +186,6 @@ def broadcast_object(value: Any) -> Any:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for every process."""
     if world_size() > 1:
         dist.barrier()

@@ -185,3 +185,10 @@ def test_help_of_a_task_shows_its_settings(capsys):
         main(["pretrain", "simclr", "--help"])
     printed = capsys.readouterr().out
     assert "--recipe.task.temperature" in printed and "--recipe.optim.lr" in printed
+
+
+def test_a_closed_pipe_ends_without_a_traceback():
+    command = [sys.executable, "-m", "headway.cli", "tasks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `headway tasks | head -0` does
+        assert process.stderr.read() == "" and process.wait() == 1

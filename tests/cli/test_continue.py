@@ -93,7 +93,7 @@ def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
     more = ["--continue-from", str(tmp_path / "a"), "--recipe.optim.lr", "1e-4", "--out", str(tmp_path / "b")]
     assert main(["pretrain", *words, *more]) == 0
     recipe = record_of(tmp_path / "b")["config"]["recipe"]
-    assert recipe["task"]["projection"] == 24 and recipe["batch_size"] == 8 and recipe["optim"]["lr"] == 1e-4
+    assert recipe["task"]["projection_dim"] == 24 and recipe["batch_size"] == 8 and recipe["optim"]["lr"] == 1e-4
     capsys.readouterr()
 
 
@@ -125,7 +125,7 @@ def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbon
 
 
 def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_plan, "fastest", autotune.select_fastest)  # this one measures
+    monkeypatch.setattr(make_plan, "select_fastest", autotune.select_fastest)  # this one measures
     monkeypatch.setattr(make_plan, "measure_step", autotune.measure_step)
     words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
@@ -171,7 +171,7 @@ def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
     assert [step for step, _ in probes] == [0, 1] and probes[0][1] > 50
     backbone = load_backbone(out)
     assert torch.equal(backbone.network.conv1[0].weight, model.conv1[0].weight)
-    assert backbone.inputs.mean == tuple(model.pretrained_cfg["mean"])
+    assert backbone.input_spec.mean == tuple(model.pretrained_cfg["mean"])
 
 
 def small_rate(task, lr):

@@ -1,6 +1,7 @@
 """What every task of TASKS must satisfy, and combinations of them as well."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -168,6 +169,7 @@ def test_panels_show_the_samples(task, with_network):
 def test_recipe_is_documented(task):
     recipe = TASKS[task]
     summary, paper, file = describe_task(recipe)
-    assert summary and paper.startswith("https://") and file.startswith("headway/pretext/")
+    assert re.fullmatch(r"https://(arxiv|doi)\.org/[\w./-]*\w", paper)
+    assert summary and file.startswith("headway/pretext/")
     assert dataclasses.is_dataclass(recipe.task) and recipe.task.__dataclass_params__.frozen
     assert type(small_train_module(task).task).__mro__[1] is PretextTask, "a task is never subclassed"

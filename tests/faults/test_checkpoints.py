@@ -27,8 +27,8 @@ def test_the_last_two_are_kept_and_read_back(tmp_path):
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, make(step, float(step)))
     assert [folder.name for folder in checkpoint.step_folders(tmp_path)] == ["00000002", "00000003"]
-    found, faults = checkpoint.load_latest(tmp_path)
-    assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not faults
+    found, errors = checkpoint.load_latest(tmp_path)
+    assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not errors
 
 
 def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
@@ -62,8 +62,8 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault)
     else:
         content[len(content) // 2] ^= 0x41
         file.write_bytes(content)
-    found, faults = checkpoint.load_latest(tmp_path)
-    assert found.state["step"] == 1 and len(faults) == 1
+    found, errors = checkpoint.load_latest(tmp_path)
+    assert found.state["step"] == 1 and len(errors) == 1
 
 
 def test_a_new_one_stays_where_all_later_ones_are_damaged(tmp_path):
@@ -81,7 +81,7 @@ def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "sync", full)
+    monkeypatch.setattr(files, "fsync_path", full)
     with pytest.raises(HeadwayError, match="No space left"):
         checkpoint.save(tmp_path, make(2))
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000001"]
@@ -104,7 +104,7 @@ def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monke
 
         return call
 
-    monkeypatch.setattr(files, "sync", counted(files.fsync_path))
+    monkeypatch.setattr(files, "fsync_path", counted(files.fsync_path))
     monkeypatch.setattr(os, "replace", counted(os.replace))
     monkeypatch.setattr(checkpoint, "save_file", counted(checkpoint.save_file))
     monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
@@ -114,8 +114,8 @@ def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monke
     except Crash:
         crashed = True
     monkeypatch.undo()
-    found, faults = checkpoint.load_latest(tmp_path)
-    assert not faults and found.state["step"] in ((1, 2) if crashed else (2,))
+    found, errors = checkpoint.load_latest(tmp_path)
+    assert not errors and found.state["step"] in ((1, 2) if crashed else (2,))
     checkpoint.save(tmp_path, make(3))
     assert checkpoint.load_latest(tmp_path)[0].state["step"] == 3
 
@@ -128,7 +128,7 @@ def test_training_goes_on_from_the_one_before_a_damaged_one(tmp_path):
     assert max_difference(whole, train("rotation", precision="float32", run=str(tmp_path), resume=True)) == 0.0
 
 
-def test_write_whole_replaces_or_leaves(tmp_path):
+def test_atomic_write_replaces_or_leaves(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
 
@@ -150,7 +150,7 @@ def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
         file.write('{"step": 3, "lo')
     log.rewind(2)
     assert [line.count('"step": 3') for line in log.path.read_text().splitlines()] == [0, 0, 0, 0]
-    assert "tore" in json.loads(log.path.read_text().splitlines()[-1])["note"]
+    assert "incomplete lines" in json.loads(log.path.read_text().splitlines()[-1])["note"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
     notes = [json.loads(line)["note"] for line in path.read_text().splitlines()]
     assert notes[0] == "hello" and notes[-2:] == ["passed over a damaged checkpoint", "goes on"]
     whole = torn.endswith("}")
-    assert len(notes) == 4 and ("whole but for its end" if whole else "that a kill or a full disk tore") in notes[1]
+    assert len(notes) == 4 and ("whole but for its end" if whole else "lost to a kill or a full disk") in notes[1]
 
 
 def test_what_is_no_number_is_null_in_every_file(tmp_path):
@@ -184,9 +184,9 @@ def test_what_is_no_number_is_null_in_every_file(tmp_path):
     assert read == {"a": [1.5, None], "b": [{"c": None}]}
     state = {"step": 1, "stream_position": 3, "loss": nan, "history": {"feature_std": nan, "effective_rank": 2.0}}
     checkpoint.save(tmp_path, Checkpoint({}, {}, state))
-    found, faults = load_latest(tmp_path)
+    found, errors = load_latest(tmp_path)
     assert (
-        not faults
+        not errors
         and found.state["loss"] is None
         and TrainProgress.from_state(found.state, 1).history == {"effective_rank": 2.0}
     )

@@ -170,7 +170,7 @@ class Hungry:
 
     def __call__(self, task, backbone, views, clock):
         outcome = self.honest(task, backbone, views, clock)
-        count = len(views.turns)
+        count = len(views.targets)
         if count > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.seen.append(count)
@@ -197,20 +197,20 @@ def test_a_resumed_run_keeps_to_the_smaller_parts(tmp_path, monkeypatch):
     assert set(hungry.seen) == {6}
 
 
-def resumed(run, accumulate):
+def resumed(run, grad_accum):
     """The rest of a run of 13 images a step."""
-    return train("rotation", steps=6, batch=13, run=run, resume=True, accumulate=accumulate)
+    return train("rotation", steps=6, batch=13, run=run, resume=True, accumulate=grad_accum)
 
 
 @pytest.mark.parametrize("grad_accum", [1, 8])
-def test_parts_that_memory_forced_are_never_empty_on_more_processes(accumulate, tmp_path, monkeypatch, workers):
+def test_parts_that_memory_forced_are_never_empty_on_more_processes(grad_accum, tmp_path, monkeypatch, workers):
     whole = train("rotation", steps=6, batch=13)
     hungry = Hungry(2)
     with monkeypatch.context() as patch:
         patch.setattr(RotationTask, "forward", lambda *words: hungry(*words))
         train("rotation", steps=6, batch=13, run=str(tmp_path), stop_after=3)
     assert load_latest(tmp_path)[0].state["grad_accum"] == 8
-    for weights in workers(3).run(resumed, str(tmp_path), accumulate):  # of 5, 4 and 4 images
+    for weights in workers(3).run(resumed, str(tmp_path), grad_accum):  # of 5, 4 and 4 images
         assert max_difference(whole, weights) < 1e-12
     state = load_latest(tmp_path)[0].state
     assert state["skipped_steps"] == 0 and state["grad_accum"] == 8, "which fewer processes may want again"

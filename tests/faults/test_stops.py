@@ -98,13 +98,13 @@ def test_outside_of_the_main_thread_nobody_listens():
 
 def test_a_run_folder_in_use_is_refused(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom headway.utils.run_lock import held\n"
-        "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom headway.utils.run_lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
     )
     out = tmp_path / "r"
     other = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout.readline() == "held\n"
+        assert other.stdout.readline() == "locked\n"
         for resume in (False, True):
             with pytest.raises(HeadwayError, match="in use by another process"):
                 headway.pretrain("rotation", **WORDS, out=out, steps=1, resume=resume)
@@ -157,9 +157,9 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(tmp
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(HeadwayError, match=r"cannot write .*No space .*; make room"),
+        pytest.raises(HeadwayError, match=r"cannot write .*No space .*; free some space"),
     ):
-        patch.setattr(files, "sync", full)
+        patch.setattr(files, "fsync_path", full)
         train("rotation", precision="float32", run=str(tmp_path), save_every=3)
     assert (
         max_difference(whole, train("rotation", precision="float32", run=str(tmp_path), save_every=3, resume=True))
@@ -178,7 +178,7 @@ def test_a_log_on_a_full_disk_is_named(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()  # root may write into any folder, but not below a file
-    with pytest.raises(HeadwayError, match=r"cannot make .*file/r: Not a directory; choose another --out"):
+    with pytest.raises(HeadwayError, match=r"cannot create .*file/r: Not a directory; choose another --out"):
         headway.pretrain("rotation", **WORDS, out=tmp_path / "file" / "r", steps=1)
 
     def refused(*_):

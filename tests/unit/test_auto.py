@@ -131,9 +131,9 @@ def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_pa
 
 
 def test_auto_is_typed_as_any_task_is(tmp_path, capsys):
-    for i, picture in enumerate(make_images(12, side=32)):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    for i, image in enumerate(make_images(12, side=32)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
     assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--steps", "1"]) == 0
     assert "simclr: 1 steps" in capsys.readouterr().out
     assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "r"), "--patch", "8"]) == 2
-    assert "auto chooses by itself, and --patch was given" in " ".join(capsys.readouterr().err.split())
+    assert "auto sets --patch itself" in " ".join(capsys.readouterr().err.split())

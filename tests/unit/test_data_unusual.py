@@ -270,11 +270,11 @@ def test_images_for_a_backbone_get_its_value_range(tmp_path):
     (tmp_path / "deep.tif").write_bytes(tiff(DEEP[..., 0]))
 
     class Network:
-        inputs = InputSpec((0.5,) * 3, (0.2,) * 3)
+        input_spec = InputSpec((0.5,) * 3, (0.2,) * 3)
 
     store = build_store(open_source(tmp_path, backbone=Network()), 60)
     assert store.pixel_format == RGB and store.images.dtype == torch.uint8
-    Network.inputs = InputSpec((0.5,), (0.2,), channels=1, value_range=(0.0, 131070.0))
+    Network.input_spec = InputSpec((0.5,), (0.2,), channels=1, value_range=(0.0, 131070.0))
     store = build_store(open_source(tmp_path, backbone=Network()), 60)
     assert store.pixel_format == PixelFormat(1, (0.0, 131070.0)) and float(store.images.max()) == pytest.approx(
         207 * 257 / 131070

@@ -1,5 +1,6 @@
 """The examples run as documented."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_a_custom_task_can_be_combined(in_examples):
     module = small_train_module(f"rotation+{CORNER}")
     outcome = module(Batch(make_images(4), torch.arange(4)), SampleRNG(0, torch.arange(4)), TrainingClock(0, 10, 0.0))
     assert torch.isfinite(outcome.loss) and "which_corner.accuracy" in outcome.metrics
+
+
+def test_simclr_from_scratch_trains_by_the_parts_alone(capsys):
+    spec = importlib.util.spec_from_file_location("simclr_from_scratch", EXAMPLES / "simclr_from_scratch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    backbone = module.pretrain(steps=21, count=64)
+    losses = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    assert 0 <= module.evaluate(backbone) <= 100

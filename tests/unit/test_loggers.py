@@ -52,7 +52,7 @@ def client(monkeypatch):
 
 
 def open_one(name, run):
-    (sink,) = open_loggers([name], run, {"schema": 2, "task": "rotation"}, lambda event: None)
+    (sink,) = open_loggers([name], run, {"schema": 1, "task": "rotation"}, lambda event: None)
     return sink
 
 
@@ -69,7 +69,7 @@ def test_wandb_stays_offline_unless_told_otherwise(client, tmp_path, monkeypatch
     assert [arguments[0] for _, arguments, _ in logged] == [
         {"loss": 1.25, "lr": 0.1, "epoch": 0.5, "images_per_second": 99.0, "accuracy": 0.5, "step": 10},
         {"probe/20-NN": 40.0, "step": 10},
-        {"features/rank": 3.0, "step": 10},
+        {"features/effective_rank": 3.0, "step": 10},
     ]
     monkeypatch.setenv("WANDB_MODE", "online")
     open_one("wandb", tmp_path / "r")
@@ -114,7 +114,7 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses)
-    assert "features/rank" in events.Tags()["scalars"]
+    assert "features/effective_rank" in events.Tags()["scalars"]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
@@ -142,7 +142,7 @@ def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
     assert answer["steps"] == 2
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     notes = [line["note"] for line in lines if "note" in line]
-    assert sum("wandb gets no more events, it failed: ConnectionError: no route to host" in note for note in notes) == 1
+    assert sum("wandb receives no more events, it failed: ConnectionError: no route to host" in note for note in notes) == 1
     assert {line["step"] for line in lines if "loss" in line} == {2} or len(lines) > 2
 
 

@@ -29,7 +29,7 @@ def test_every_vector_is_spared_decay_and_every_matrix_is_not():
     decayed = {names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 1 for p in group["params"]}
     assert {n for n, p in module.named_parameters() if p.requires_grad} == spared | decayed
     assert all(module.get_parameter(n).ndim > 1 for n in decayed)
-    assert "backbone.positions" in spared and "backbone.class_token" in spared and "backbone.norm.weight" in spared
+    assert "backbone.pos_embed" in spared and "backbone.class_token" in spared and "backbone.norm.weight" in spared
     assert "backbone.blocks.0.attention.qkv.weight" in decayed or any("attention" in n for n in decayed)
 
 
@@ -61,7 +61,7 @@ def test_peak_grows_with_the_batch_then_with_its_root():
     assert Optim(lr=1.0).peak_lr(128) == 0.5 and Optim(lr=1.0).peak_lr(4096) == 8.0
 
 
-@pytest.mark.parametrize("bad", [{"lr": float("nan")}, {"lr": -1.0}, {"weight_decay": float("inf")}, {"warmup": 1.0}])
+@pytest.mark.parametrize("bad", [{"lr": float("nan")}, {"lr": -1.0}, {"weight_decay": float("inf")}, {"warmup_fraction": 1.0}])
 def test_optim_refuses_numbers_that_are_none(bad):
     with pytest.raises(HeadwayError, match=next(iter(bad))):
         Optim(**bad)
@@ -158,7 +158,7 @@ def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
         "MINE = Recipe(task=Rotation())\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert dataclasses.asdict(find_recipe("mine_for_test:MINE"))["batch"] == 256
+    assert dataclasses.asdict(find_recipe("mine_for_test:MINE"))["batch_size"] == 256
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,5 @@ def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
     [(1, 5000, 256, 100), (1, 5000, 64, 400), (1, 40, 40, 100), (1, 5000, 1024, 100), (8, 5000, 256, 800)],
 )
 def test_features_are_looked_at_as_often_as_it_costs_little(processes, count, batch, steps, monkeypatch):
-    monkeypatch.setattr(planning, "world", lambda: processes)
+    monkeypatch.setattr(planning, "world_size", lambda: processes)
     assert planning.monitor_interval(count, batch) == steps

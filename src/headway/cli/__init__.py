@@ -4,6 +4,7 @@
 """
 
 import io
+import os
 import sys
 import time
 
@@ -80,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
         if rank() == 0:
             print(f"headway {verb}: interrupted; {stop}".rstrip("; "), file=sys.stderr)
-        return int(getattr(stop, "code", 130))
+        return int(getattr(stop, "exit_code", 130))
+    except BrokenPipeError:  # the reader has closed its end, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not complain
+        return 1
     finally:
         _start_time = None

@@ -45,7 +45,7 @@ def open_source(
             searched in the images' names and whose first parentheses match the group.
         channels: C of every image; 0: the most frequent number. If C is given, C equal pages of a TIFF are one image.
         value_range: The values that become 0 and 1; None: measured if the images have more than 8 bits.
-        backbone: A trained backbone. The pixel format is then that of its ``inputs``.
+        backbone: A trained backbone. The pixel format is then that of its ``input_spec``.
 
     Raises:
         HeadwayError: The path is missing, there are no images, or the labels are missing or invalid.

@@ -112,6 +112,6 @@ def describe_task(recipe: Recipe) -> tuple[str, str, str]:
     module = inspect.getmodule(type(recipe.task))
     text = inspect.getdoc(module) or ""
     summary = text.partition("\n")[0].partition(": ")[2] or text.partition("\n")[0]
-    link = next((part.strip("().,") for part in text.split() if "arxiv.org" in part or "doi.org" in part), "")
+    link = next((part.strip("().,;") for part in text.split() if "arxiv.org" in part or "doi.org" in part), "")
     name = (module.__name__ if module else type(recipe.task).__module__).replace(".", "/")
     return summary, link, f"{name}.py"

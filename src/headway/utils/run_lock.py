@@ -1,4 +1,4 @@
-"""One command at a time works on a run folder."""
+"""Lock of a run folder, so that one command at a time works on it."""
 
 import contextlib
 import os
@@ -10,18 +10,18 @@ from headway.errors import HeadwayError
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder within the block; it is made where it is missing, and goes again where nothing was put into it.
+    """Lock a folder within the block. The folder is created where it is missing, and removed where it stays empty.
 
-    The lock is on the folder itself, so no file tells of it, and it goes with the process, however that ends. Where
-    there are no such locks (some network file systems, Windows) everybody gets in.
+    The lock is on the folder itself, without a lock file, and ends with the process, however that ends. Where there are
+    no such locks (some network file systems, Windows), every process gets access.
 
     Raises:
-        HeadwayError: Where another process holds it, or the folder cannot be made.
+        HeadwayError: Another process holds the lock, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HeadwayError(f"cannot make {folder}: {error.strerror}; choose another --out") from error
+        raise HeadwayError(f"cannot create {folder}: {error.strerror}; choose another --out") from error
     handle = _try_lock(folder)
     try:
         yield
