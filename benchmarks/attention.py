@@ -1,15 +1,15 @@
 """Our multi-head attention against torch's and timm's, as ratios in one run: `python benchmarks/attention.py`.
 
-Self-attention of one layer, forward and forward+backward, over numbers of tokens, in float32 and under bf16 autocast,
-and the peak memory of each. Pairs are interleaved; a ratio is the median over pairs of ours / theirs, so below 1 ours
-is faster. `ours / ours` is the same code against itself: what a ratio is worth. Ours takes the form (plain or fused)
-that a short measurement before finds faster, as a run does; so do the others (torch with and without weights, timm
-fused and not), and the fastest of theirs is the peer.
+One layer of self-attention, forward and forward+backward, for several numbers of tokens, in float32 and under bf16
+autocast, with the peak memory of each. Pairs are interleaved; a ratio is the median over pairs of ours / theirs, so
+below 1 ours is faster. `ours / ours` is the same code against itself and shows the error of a ratio. Ours uses the
+implementation (manual or sdpa) that a short measurement beforehand finds faster, as a run does. The others are measured
+alike (torch with and without attention weights, timm with and without fused attention); the fastest is the peer.
 """
 
 import os
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which counts memory, talks much
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures memory, logs much
 
 import argparse
 import platform
@@ -17,36 +17,37 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import get_args
 
 import timm.layers
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from headway.nn.attention import MultiHeadAttention, set_attention_impl
+from headway.nn.attention import AttentionImpl, MultiHeadAttention, set_attention_impl
 
 Step = Callable[[], None]
 
 
-def contenders(width: int, heads: int, x: Tensor, backward: bool, bf16: bool) -> dict[str, Step]:
-    """Every contender as a call without arguments, on the same input and with the same weights."""
-    ours = {form: MultiHeadAttention(width, heads) for form in ("manual", "sdpa")}
-    for form, module in ours.items():
-        set_attention_impl(module, form)
+def implementations(embed_dim: int, num_heads: int, x: Tensor, backward: bool, bf16: bool) -> dict[str, Step]:
+    """Every implementation as a call without arguments, on the same input; ours share their weights."""
+    ours = {impl: MultiHeadAttention(embed_dim, num_heads) for impl in get_args(AttentionImpl)}
+    for impl, module in ours.items():
+        set_attention_impl(module, impl)
         module.load_state_dict(ours["manual"].state_dict())
-    theirs = {form: timm.layers.Attention(width, heads, qkv_bias=True) for form in ("manual", "sdpa")}
-    for form, module in theirs.items():
-        module.fused_attn = form == "sdpa"
-    torchs = nn.MultiheadAttention(width, heads, batch_first=True)
+    timms = {impl: timm.layers.Attention(embed_dim, num_heads, qkv_bias=True) for impl in get_args(AttentionImpl)}
+    for impl, module in timms.items():
+        module.fused_attn = impl == "sdpa"
+    torchs = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
 
     def step(call: Callable[[Tensor], Tensor]) -> Step:
         def run() -> None:
             cast = torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
             if backward:
-                given = x.detach().requires_grad_()
+                leaf = x.detach().requires_grad_()
                 with cast:
-                    answer = call(given)
-                answer.float().square().mean().backward()
+                    output = call(leaf)
+                output.float().square().mean().backward()
             else:
                 with torch.no_grad(), cast:
                     call(x)
@@ -54,80 +55,80 @@ def contenders(width: int, heads: int, x: Tensor, backward: bool, bf16: bool) ->
         return run
 
     return {
-        **{f"ours {form}": step(module) for form, module in ours.items()},
-        **{f"timm {form}": step(module) for form, module in theirs.items()},
-        "torch": step(lambda given: torchs(given, given, given, need_weights=False)[0]),
-        "torch with weights": step(lambda given: torchs(given, given, given)[0]),
+        **{f"ours {impl}": step(module) for impl, module in ours.items()},
+        **{f"timm {impl}": step(module) for impl, module in timms.items()},
+        "torch": step(lambda x: torchs(x, x, x, need_weights=False)[0]),
+        "torch with weights": step(lambda x: torchs(x, x, x)[0]),
     }
 
 
 def seconds(step: Step, repeats: int = 1) -> float:
-    """Of one call, as a mean over some."""
-    began = time.perf_counter()
+    """Seconds of one call, as a mean over some."""
+    start = time.perf_counter()
     for _ in range(repeats):
         step()
-    return (time.perf_counter() - began) / repeats
+    return (time.perf_counter() - start) / repeats
 
 
 def ratios(ours: Step, peer: Step, pairs: int, repeats: int) -> tuple[float, float]:
-    """Medians over pairs of ours / peer and of ours / ours: the three are interleaved, each first in its turn."""
+    """Medians over pairs of ours / peer and of ours / ours: the three are interleaved, and each is first in turn."""
     calls, against, itself = [ours, peer, ours], [], []
     for pair in range(pairs):
         times = [0.0] * 3
-        for place in range(3):
-            turn = (pair + place) % 3
-            times[turn] = seconds(calls[turn], repeats)
+        for position in range(3):
+            i = (pair + position) % 3
+            times[i] = seconds(calls[i], repeats)
         against.append(times[0] / times[1])
         itself.append(times[2] / times[0])
     return statistics.median(against), statistics.median(itself)
 
 
-def peak(step: Step) -> int:
-    """Bytes at the highest of what one call allocates and frees."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+def peak_bytes(step: Step) -> int:
+    """Peak of the bytes that one call has allocated and not yet freed."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    held = highest = 0
-    for event in watched.profiler.kineto_results.events():
+    allocated = highest = 0
+    for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            held += event.nbytes()
-            highest = max(highest, held)
+            allocated += event.nbytes()
+            highest = max(highest, allocated)
     return highest
 
 
 def main() -> None:
-    """Print a line a case."""
+    """Print one line per case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--attention-heads", type=int, default=3)
+    parser.add_argument("--embed-dim", type=int, default=192)
+    parser.add_argument("--num-heads", type=int, default=3)
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64, 256, 1024, 4096])
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=6.0, help="measuring time a ratio, about")
+    parser.add_argument("--seconds", type=float, default=6.0, help="approximate measuring time per ratio")
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    print(f"torch {torch.__version__}, timm {timm.__version__}, {options.threads} threads, {platform.machine()}")
-    print(f"width {options.width}, {options.attention_heads} attention heads, medians of {options.pairs} pairs\n")
+    print(f"torch {torch.__version__}, timm {timm.__version__}, {args.threads} threads, {platform.machine()}")
+    print(f"embed_dim {args.embed_dim}, {args.num_heads} attention heads, medians of {args.pairs} pairs\n")
     print("| tokens | batch | pass | precision | ours | peer | ms | time / peer | ours / ours | memory / peer |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for tokens in options.tokens:
+    for tokens in args.tokens:
         batch = max(2048 // tokens, 1)
-        x = torch.randn(batch, tokens, options.width)
+        x = torch.randn(batch, tokens, args.embed_dim)
         for bf16 in (False, True):
             for backward in (False, True):
-                calls = contenders(options.width, options.attention_heads, x, backward, bf16)
+                calls = implementations(args.embed_dim, args.num_heads, x, backward, bf16)
                 for call in calls.values():
                     call()
                 tries = 5 if tokens <= 1024 else 3
                 times = {name: statistics.median(seconds(call) for _ in range(tries)) for name, call in calls.items()}
                 ours = min((name for name in calls if name.startswith("ours")), key=times.__getitem__)
                 peer = min((name for name in calls if not name.startswith("ours")), key=times.__getitem__)
-                repeats = max(int(options.seconds / (3 * options.pairs * times[ours])), 1)
-                against, itself = ratios(calls[ours], calls[peer], options.pairs, repeats)
-                memory = f"{peak(calls[ours]) / peak(calls[peer]):.2f}"
-                what = "forward+backward" if backward else "forward"
-                kind = "bf16" if bf16 else "float32"
-                cells = [f"{tokens:,}", batch, what, kind, ours.split()[1], peer, f"{1000 * times[ours]:.2f}"]
+                repeats = max(int(args.seconds / (3 * args.pairs * times[ours])), 1)
+                against, itself = ratios(calls[ours], calls[peer], args.pairs, repeats)
+                memory = f"{peak_bytes(calls[ours]) / peak_bytes(calls[peer]):.2f}"
+                passes = "forward+backward" if backward else "forward"
+                precision = "bf16" if bf16 else "float32"
+                cells = [f"{tokens:,}", batch, passes, precision, ours.split()[1], peer, f"{1000 * times[ours]:.2f}"]
                 print("|", " | ".join(map(str, [*cells, f"{against:.3f}", f"{itself:.3f}", memory])), "|", flush=True)
 
 

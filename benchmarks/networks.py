@@ -1,11 +1,11 @@
-"""What ``auto`` goes by when it chooses a network: each of them for equal processor seconds, frozen and probed.
+"""The measurements behind the backbone that ``auto`` chooses: each backbone for equal CPU seconds, frozen and probed.
 
     python benchmarks/networks.py --data cifar=DATA/train-1.tar.gz --choices vit_pico@32 vit_micro@32 --budgets 300 1200
 
-Every run is ``headway pretrain auto`` that has one network and one view to choose from (NETWORK@PIXELS), by all of its
-other rules. Half of the labels of the same images, as many of each class, train the probes, and the other half test
-them: no test set has a part in it. A cell is a small JSON file in ``benchmarks/cells/networks``; a finished one isn't
-run again.
+Every run is ``headway pretrain auto`` with one backbone and one view size to choose from (BACKBONE@PIXELS); all other
+rules apply. Half of the labels of the same images, with as many of each class, fit the probes, and the other half test
+them; no test set is used. A cell is a small JSON file in ``benchmarks/cells/networks``; an existing cell is not
+measured again.
 """
 
 import argparse
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kept import FOLDER, make, processor, processor_seconds, read
-from leaderboard import described, probes, stored
+from cells_io import CELLS, child_cpu_seconds, make_cell, processor_name, read_cells
+from leaderboard import layer_features, load_store, probe_features
 from rich.console import Console
 from rich.table import Table
+from tables import FEW_LABELS
 
 from headway.data.sampling.split import stratified_split
 from headway.downstream.head_swap import load_run
@@ -29,69 +30,73 @@ from headway.downstream.head_swap import load_run
 PRETRAIN = """
 import sys
 from headway.cli import main
-from headway.train import auto
-network, view, temperature = sys.argv[1:4]
-auto.NETWORKS = tuple(one for one in auto.NETWORKS if one.backbone == network)
-auto.VIEWS, auto.TEMPERATURE = (int(view),), float(temperature or auto.TEMPERATURE)
-main(["pretrain", "auto", *sys.argv[4:]])
+from headway.train.plan import auto
+backbone, view, temperature = sys.argv[1:4]
+auto.BACKBONE_OPTIONS = tuple(option for option in auto.BACKBONE_OPTIONS if option.backbone == backbone)
+auto.VIEW_SIZES, auto.TEMPERATURE = (int(view),), float(temperature or auto.TEMPERATURE)
+sys.exit(main(["pretrain", "auto", *sys.argv[4:]]))
 """
 
 
 def main() -> None:
-    """Make the cells that are missing, then print the table."""
+    """Measure the missing cells, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=PICTURES", help="labeled images")
-    parser.add_argument("--choices", nargs="+", default=[], metavar="NETWORK@PIXELS")
-    parser.add_argument("--budgets", type=float, nargs="+", default=[300], help="processor seconds of a pretraining")
-    parser.add_argument("--cores", type=int, default=1, help="cores that the pretraining has for itself")
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=IMAGES", help="labeled images")
+    parser.add_argument("--choices", nargs="+", default=[], metavar="BACKBONE@PIXELS")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[300], help="CPU seconds per pretraining")
+    parser.add_argument("--cores", type=int, default=1, help="cores that the pretraining has to itself")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--temperature", default="", help="SimCLR's; none: the one of the rules")
-    parser.add_argument("--cells", type=Path, default=FOLDER / "networks")
-    a = parser.parse_args()
-    torch.set_num_threads(a.cores)
-    for name, _, pictures in (pair.partition("=") for pair in a.data):
-        for seed, budget, choice in ((s, b, c) for s in a.seeds for b in a.budgets for c in a.choices):
-            cell = {"choice": choice, "data": name, "budget": budget, "seed": seed, "temperature": a.temperature}
-            words = [str(value) for value in cell.values() if value != ""]
-            work = partial(measure, choice, pictures, budget / a.cores, seed, a.temperature)
-            make(a.cells / f"{'_'.join(words)}.json", cell, work, "probes")
-    Console(width=130).print(table(read(a.cells)))
+    parser.add_argument("--cells", type=Path, default=CELLS / "networks")
+    args = parser.parse_args()
+    torch.set_num_threads(args.cores)
+    for name, _, images in (pair.partition("=") for pair in args.data):
+        for seed, budget, choice in ((s, b, c) for s in args.seeds for b in args.budgets for c in args.choices):
+            key = {"choice": choice, "data": name, "budget": budget, "seed": seed, "temperature": args.temperature}
+            words = [str(value) for value in key.values() if value != ""]
+            work = partial(measure, choice, images, budget / args.cores, seed, args.temperature)
+            make_cell(args.cells / f"{'_'.join(words)}.json", key, work, "probes")
+    Console(width=130).print(table(read_cells(args.cells)))
 
 
-def measure(choice: str, pictures: str, seconds: float, seed: int, temperature: str) -> dict[str, Any]:
-    """Train, freeze and probe: what goes into a cell."""
-    network, _, view = choice.partition("@")
+def measure(choice: str, images: str, seconds: float, seed: int, temperature: str) -> dict[str, Any]:
+    """Train, freeze and probe: the content of a cell."""
+    backbone_name, _, view = choice.partition("@")
     with tempfile.TemporaryDirectory() as scratch:
-        words = [sys.executable, "-c", PRETRAIN, network, view, temperature, "--data", pictures, "--json"]
+        words = [sys.executable, "-c", PRETRAIN, backbone_name, view, temperature, "--data", images, "--json"]
         words += ["--out", f"{scratch}/run", "--budget", f"{seconds:g}s", "--seed", str(seed)]
-        before = processor_seconds()
+        before = child_cpu_seconds()
         answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-        spent = processor_seconds() - before
+        cpu_seconds = child_cpu_seconds() - before
         record = json.loads(Path(scratch, "run", "run.json").read_text())
         backbone, _ = load_run(Path(scratch) / "run")
-    store = stored(Path(pictures), int(view))
+    store = load_store(Path(images), int(view))
     assert store.labels is not None
     halves = stratified_split(store.labels, seed=0, fraction=0.5)
-    known, asked = (store._replace(images=store.images[rows], labels=store.labels[rows]) for rows in halves)
-    banks = [described(backbone, half.images, int(view)) for half in (known, asked)]
-    plan, count = record["plan"], len(store.images)
+    labeled, test = (store._replace(images=store.images[rows], labels=store.labels[rows]) for rows in halves)
+    banks = [layer_features(backbone, half.images, int(view)) for half in (labeled, test)]
+    plan, num_images = record["plan"], len(store.images)
     return {
-        "machine": processor(), "torch": torch.__version__, "commit": record["commit"],
-        "processor_seconds": round(spent, 1), "plan": plan, "passes": round(plan["steps"] * plan["batch"] / count, 1),
-        "pictures": count, **json.loads(answer.splitlines()[-1]), "run": None, "probes": probes(*banks, known, asked),
+        "machine": processor_name(), "torch": torch.__version__, "commit": record["commit"],
+        "cpu_seconds": round(cpu_seconds, 1), "plan": plan,
+        "passes": round(plan["steps"] * plan["batch_size"] / num_images, 1), "images": num_images,
+        **json.loads(answer.splitlines()[-1]), "run": None,
+        "probes": probe_features(banks[0], banks[1], labeled, test),
     }  # fmt: skip
 
 
 def table(cells: list[dict[str, Any]]) -> Table:
-    """A row a cell."""
-    made = Table(title="networks for equal processor seconds")
-    for column in ("data", "network", "seconds", "seed", "other", "passes", "ms an image", "20-NN", "linear", "ten"):
+    """A row per cell."""
+    made = Table(title="backbones for equal CPU seconds")
+    for column in ("data", "backbone", "seconds", "seed", "other", "passes", "ms per image", "20-NN", "linear"):
         made.add_column(column, no_wrap=True)
-    for cell in sorted(cells, key=lambda one: (one["data"], one["budget"], one["choice"])):
-        found, each = cell["probes"], 1e3 * cell["processor_seconds"] / (cell["passes"] * cell["pictures"])
+    made.add_column("10 per class", no_wrap=True)
+    for cell in sorted(cells, key=lambda cell: (cell["data"], cell["budget"], cell["choice"])):
+        ms_per_image = 1e3 * cell["cpu_seconds"] / (cell["passes"] * cell["images"])
         other = f"temperature {cell['temperature']}" if cell["temperature"] else ""
-        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{each:.2f}"]
-        made.add_row(cell["data"], cell["choice"], *map(str, row), *(str(found[k]) for k in ("knn", "linear", "ten")))
+        row = [f"{cell['budget']:g}", cell["seed"], other, cell["passes"], f"{ms_per_image:.2f}"]
+        probes = [str(cell["probes"][name]) for name in ("knn", "linear", FEW_LABELS)]
+        made.add_row(cell["data"], cell["choice"], *map(str, row), *probes)
     return made
 
 

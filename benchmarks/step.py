@@ -1,29 +1,31 @@
 """One training step of our ViT against timm's of the same shape, as a ratio in one run: `python benchmarks/step.py`.
 
-Forward and backward, interleaved pairs, medians; float32 and bf16, attention plain and fused. Below 1 ours is faster.
+Forward and backward passes are interleaved; the ratio is a median, in float32 and bf16, with manual and with sdpa
+attention. Below 1 ours is faster.
 """
 
 import argparse
 import statistics
 import time
+from typing import get_args
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from headway.backbones.build import build_backbone
 from headway.backbones.vit import VIT_SIZES
-from headway.nn.attention import set_attention_impl
+from headway.nn.attention import AttentionImpl, set_attention_impl
 
 
-def seconds(network: torch.nn.Module, images: torch.Tensor, bf16: bool) -> float:
+def step_seconds(network: torch.nn.Module, images: torch.Tensor, bf16: bool) -> float:
     """Time of one forward and backward pass."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        answer = network(images)
-        pooled = getattr(answer, "pooled", answer)
+        output = network(images)
+        pooled = getattr(output, "pooled", output)
         loss = pooled.float().square().mean()
     loss.backward()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -31,26 +33,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="vit_tiny", choices=VIT_SIZES)
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=7)
-    arguments = parser.parse_args()
-    width, depth, attention_heads = VIT_SIZES[arguments.backbone]
-    ours = build_backbone(arguments.backbone, size=arguments.size)
+    args = parser.parse_args()
+    embed_dim, depth, num_heads = VIT_SIZES[args.backbone]
+    ours = build_backbone(args.backbone, size=args.size)
     peer = VisionTransformer(
-        img_size=arguments.size, patch_size=ours.patch_size, embed_dim=width, depth=depth, num_heads=attention_heads,
+        img_size=args.size, patch_size=ours.patch_size, embed_dim=embed_dim, depth=depth, num_heads=num_heads,
         num_classes=0, class_token=False, global_pool="avg",
     )  # fmt: skip
-    images = torch.rand(arguments.batch, 3, arguments.size, arguments.size)
-    print(f"{arguments.backbone}, {arguments.size} px, batch {arguments.batch}, {torch.get_num_threads()} threads")
+    images = torch.rand(args.batch_size, 3, args.size, args.size)
+    print(f"{args.backbone}, {args.size} px, batch {args.batch_size}, {torch.get_num_threads()} threads")
     for bf16 in (False, True):
-        for form in ("manual", "sdpa"):
-            set_attention_impl(ours, form)
+        for impl in get_args(AttentionImpl):
+            set_attention_impl(ours, impl)
             for network in (ours, peer):
-                seconds(network, images, bf16)
-            pairs = [(seconds(ours, images, bf16), seconds(peer, images, bf16)) for _ in range(arguments.pairs)]
+                step_seconds(network, images, bf16)
+            pairs = [(step_seconds(ours, images, bf16), step_seconds(peer, images, bf16)) for _ in range(args.pairs)]
             ratio = statistics.median(mine / its for mine, its in pairs)
-            rate = arguments.batch_size / statistics.median(mine for mine, _ in pairs)
-            print(f"{'bf16' if bf16 else 'float32':>8} {form:>6}: {ratio:.2f} of timm's time, {rate:,.0f} images/s")
+            speed = args.batch_size / statistics.median(mine for mine, _ in pairs)
+            print(f"{'bf16' if bf16 else 'float32':>8} {impl:>6}: {ratio:.2f} of timm's time, {speed:,.0f} images/s")
 
 
 if __name__ == "__main__":

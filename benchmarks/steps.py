@@ -1,13 +1,14 @@
-"""How far training on few labels gets with more steps, from scratch and from a pretrained backbone.
+"""What more steps of training on few labels are worth, from scratch and from a pretrained backbone.
 
-    python benchmarks/steps.py                                                     # the table of what was measured
+    python benchmarks/steps.py                                                     # the table of all measured cells
     python benchmarks/steps.py --run headway-demo/run --seed 77 --name drawn-77 --side scratch --steps 400 800 1600
     python benchmarks/steps.py --run headway-demo/run --seed 77 --name drawn-77 --side tuned --method muon --lr 4e-3
 
-A comparison with training from scratch is fair where more steps would not help that side any more. RUN is what
-``headway demo --seed SEED`` left; its drawn animals are drawn again. Labels are drawn from its pool, and what is told
-right is counted on other images of that pool: the images that the demo tests on are never looked at, so that
-settings may be chosen by this. A cell is a JSON file in ``benchmarks/cells/steps``, and a finished one isn't run again.
+A comparison with training from scratch is fair where more steps do not help that side. RUN is the run of
+``headway demo --seed SEED``, whose synthetic animals are drawn again. Labels are drawn from the demo's pretraining
+images, and accuracy is measured on other ones of these images. The images that the demo tests on are never used, so
+settings may be selected by these results. A cell is a JSON file in ``benchmarks/cells/steps``; an existing cell is not
+measured again.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from statistics import mean
 from typing import Any
 
 import torch
-from kept import FOLDER, make, processor, read
+from cells_io import CELLS, make_cell, processor_name, read_cells
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from headway.cli.demo import NUM_SYNTHETIC, SYNTHETIC_SIZE
 from headway.data.dataset.image_store import build_store
@@ -39,80 +40,81 @@ SIDES = {"scratch": FROM_SCRATCH, "tuned": FINE_TUNE}
 
 
 def main() -> None:
-    """Make the cells that are missing, then print the table."""
+    """Measure the missing cells, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="the run of a demo")
-    parser.add_argument("--seed", type=int, default=77, help="of that demo")
-    parser.add_argument("--name", default="drawn", help="of that run, for the table")
+    parser.add_argument("--seed", type=int, default=77, help="the seed of that demo")
+    parser.add_argument("--name", default="drawn", help="the name of that run in the table")
     parser.add_argument("--side", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--method", choices=("adamw", "muon"))
-    parser.add_argument("--lr", type=float, nargs="+", help="in force, whatever the batch")
+    parser.add_argument("--lr", type=float, nargs="+", help="peak learning rates, whatever the batch size")
     parser.add_argument("--steps", type=int, nargs="+", default=[100])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--decay", type=float, help="of rates from layer to layer")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--layer-decay", type=float, help="factor on the learning rate from layer to layer")
     parser.add_argument("--labels-per-class", type=int, default=10)
     parser.add_argument("--draws", type=int, default=2)
-    parser.add_argument("--cells", type=Path, default=FOLDER / "steps")
-    a = parser.parse_args()
-    if a.run:
-        (backbone, _), pictures = load_run(a.run), pool_of(a.seed)
-        for side in a.side:
-            recipe = SIDES[side]
-            for lr in a.lr or [recipe.optim.peak_lr(recipe.batch_size)]:
-                for steps in a.steps:
-                    cell = {
-                        "name": a.name, "side": side, "method": a.method or recipe.optim.method, "lr": lr,
-                        "layer_decay": a.decay or recipe.layer_decay, "batch": a.batch_size, "labels_per_class": a.labels_per_class,
-                        "steps": steps,
+    parser.add_argument("--cells", type=Path, default=CELLS / "steps")
+    args = parser.parse_args()
+    if args.run:
+        (backbone, _), split = load_run(args.run), demo_split(args.seed)
+        for side in args.side:
+            config = SIDES[side]
+            for lr in args.lr or [config.optim.peak_lr(config.batch_size)]:
+                for steps in args.steps:
+                    key = {
+                        "name": args.name, "side": side, "method": args.method or config.optim.method, "lr": lr,
+                        "layer_decay": args.layer_decay or config.layer_decay, "batch_size": args.batch_size,
+                        "labels_per_class": args.labels_per_class, "steps": steps,
                     }  # fmt: skip
-                    file = a.cells / f"{'_'.join(f'{value}' for value in cell.values())}.json"
-                    make(file, cell, partial(measure, cell, backbone, pictures, a.draws), "right")
-    Console(width=120).print(table(read(a.cells)))
+                    file = args.cells / f"{'_'.join(f'{value}' for value in key.values())}.json"
+                    make_cell(file, key, partial(measure, key, backbone, split, args.draws), "accuracies")
+    Console(width=120).print(table(read_cells(args.cells)))
 
 
-def pool_of(seed: int) -> LabeledSplit:
-    """The pool of the demo of this seed: a fifth of it stands for test images, labels are drawn of the rest."""
+def demo_split(seed: int) -> LabeledSplit:
+    """The pretraining images of the demo with this seed: a fifth of them to test on, the others to draw labels from."""
     store = build_store(DrawnAnimals(NUM_SYNTHETIC, SYNTHETIC_SIZE, seed), SYNTHETIC_SIZE)
     assert store.labels is not None
-    pool, _ = stratified_split(store.labels, seed=seed)
-    learn, held = stratified_split(store.labels[pool], seed=seed)
-    learn, held = pool[learn], pool[held]
+    unlabeled, _ = stratified_split(store.labels, seed=seed)
+    train, held_out = stratified_split(store.labels[unlabeled], seed=seed)
+    train, held_out = unlabeled[train], unlabeled[held_out]
     return LabeledSplit(
-        store.images[learn], store.labels[learn], store.images[held], store.labels[held], store.classes, False, [],
-        store.content_hashes[held], None,
+        store.images[train], store.labels[train], store.images[held_out], store.labels[held_out], store.classes, False,
+        [], store.content_hashes[held_out], None,
     )  # fmt: skip
 
 
-def measure(cell: dict[str, Any], backbone: Any, pictures: LabeledSplit, draws: int) -> dict[str, Any]:
-    """Train on some draws of labels; per cent right of each, and the seconds that one took."""
-    recipe = SIDES[cell["side"]]
-    lr = cell["lr"] * 256 / cell["batch"]
-    recipe = replace(recipe, batch_size=cell["batch"], layer_decay=cell["layer_decay"])
-    recipe = replace(recipe, optim=replace(recipe.optim, method=cell["method"], lr=lr))
-    starts: dict[str, Callable[[int], nn.Module]] = {
+def measure(key: dict[str, Any], backbone: Any, split: LabeledSplit, num_draws: int) -> dict[str, Any]:
+    """Train on some draws of labels: accuracy in per cent of each, and the mean seconds of one."""
+    config = SIDES[key["side"]]
+    lr = key["lr"] * 256 / key["batch_size"]
+    config = replace(config, batch_size=key["batch_size"], layer_decay=key["layer_decay"])
+    config = replace(config, optim=replace(config.optim, method=key["method"], lr=lr))
+    initial: dict[str, Callable[[int], nn.Module]] = {
         "scratch": partial(reinitialize, backbone),
         "tuned": lambda _: backbone,
     }
-    trial = trained_method(
-        pictures, starts[cell["side"]], input_size(backbone), with_steps(recipe, cell["steps"]),
-        SCRATCH if cell["side"] == "scratch" else "finetune",
+    method = trained_method(
+        split, initial[key["side"]], input_size(backbone), with_steps(config, key["steps"]),
+        SCRATCH if key["side"] == "scratch" else "finetune",
     )  # fmt: skip
-    began, right = time.perf_counter(), []
-    for draw in range(draws):
-        chosen: Tensor = sample_per_class(pictures.labels, cell["labels_per_class"], seed=draw)
-        right.append(round(accuracy(trial(chosen, None, draw)), 2))
-    machine = {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    return {"machine": machine, "seconds": round((time.perf_counter() - began) / draws, 1), "right": right}
+    start, accuracies = time.perf_counter(), []
+    for draw in range(num_draws):
+        indices = sample_per_class(split.labels, key["labels_per_class"], seed=draw)
+        accuracies.append(round(accuracy(method(indices, None, draw)), 2))
+    machine = {"processor": processor_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    seconds = round((time.perf_counter() - start) / num_draws, 1)
+    return {"machine": machine, "seconds": seconds, "accuracies": accuracies}
 
 
 def table(cells: list[dict[str, Any]]) -> Table:
-    """A row a cell."""
-    names = ("name", "side", "method", "lr", "layer_decay", "batch", "labels_per_class", "steps")
-    made = Table(*names, "right, %", "of draws", "seconds", title="training on few labels, by steps")
+    """A row per cell."""
+    names = ("name", "side", "method", "lr", "layer_decay", "batch_size", "labels_per_class", "steps")
+    made = Table(*names, "accuracy, %", "of draws", "seconds", title="training on few labels, by steps")
     for cell in sorted(cells, key=lambda cell: tuple(str(cell[name]).zfill(8) for name in names)):
         made.add_row(
-            *(f"{cell[name]}" for name in names), f"{mean(cell['right']):.1f}",
-            " ".join(f"{x:.1f}" for x in cell["right"]), f"{cell['seconds']:.0f}",
+            *(f"{cell[name]}" for name in names), f"{mean(cell['accuracies']):.1f}",
+            " ".join(f"{x:.1f}" for x in cell["accuracies"]), f"{cell['seconds']:.0f}",
         )  # fmt: skip
     return made
 

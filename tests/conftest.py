@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a cache of their own, and real images where they lie beside the project."""
+"""Fixtures of all tests: one thread, a separate cache, and real images where they lie beside the project."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def unmeasured():
-    """Runs choose without measuring, which takes most of a small run's time."""
+    """Runs skip the measurements, which take most of a small run's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda train_module, images, plan, optim, **_: (plan, {}))
         patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
@@ -47,7 +47,7 @@ def workers():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder of real images; tests that want it skip where it is missing."""
+    """The folder of real images; tests that need it are skipped where it is missing."""
     if not SHARED.is_dir():
         pytest.skip("no real images beside the project (../shared)")
     return SHARED

@@ -1,4 +1,4 @@
-"""Several processes in one gloo group that run what tests send them. Started once: start-up costs seconds."""
+"""Several processes in one gloo group that run functions for tests. They are started once, since that takes seconds."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ class Workers:
             process.start()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What ``function(*arguments)`` gives on each rank; the first fault is raised here."""
+        """The results of ``function(*arguments)`` on each rank; the first error is raised here."""
         for pipe in self.pipes:
             pipe.send((function, arguments))
         answers = [pipe.recv() for pipe in self.pipes]

@@ -41,7 +41,7 @@ def run(unmeasured, tmp_path_factory):
     return out
 
 
-def test_an_extension_goes_on_at_the_next_sample_with_all_that_was_learned(run, tmp_path):
+def test_a_continued_run_starts_at_the_next_sample_with_all_weights(run, tmp_path):
     out = tmp_path / "e"
     headway.pretrain("diet", data=FEW, out=out, steps=3, continue_from=str(run), precision="float32")
     record = record_of(out)
@@ -63,9 +63,7 @@ def test_an_extension_goes_on_at_the_next_sample_with_all_that_was_learned(run, 
 def test_more_images_may_be_added(run, tmp_path):
     out = tmp_path / "e"
     headway.pretrain("diet", data=MORE, out=out, steps=2, continue_from=str(run), precision="float32")
-    assert (
-        record_of(out)["plan"]["start_position"] == 120
-    )  # 4 steps of 30 images are 120 places: three whole epochs of 40
+    assert record_of(out)["plan"]["start_position"] == 120  # 4 steps of 30 images are 120 positions: three epochs of 40
     assert any("of the task are initialized anew" in note for note in noted(out))  # DIET has a class per image
     other = tmp_path / "o"
     headway.pretrain("rotation", data=MORE, out=other, steps=2, continue_from=str(run), precision="float32")
@@ -73,7 +71,7 @@ def test_more_images_may_be_added(run, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["data2vec", "byol"])
-def test_a_teacher_begins_as_the_student_that_goes_on(run, task, tmp_path):
+def test_an_ema_teacher_starts_from_the_continued_student(run, task, tmp_path):
     headway.pretrain(task, data=FEW, out=tmp_path / "e", steps=2, continue_from=str(run), precision="float32")
     began, its = (
         load_file(checkpoint.step_folders(tmp_path / "e")[0] / checkpoint.WEIGHTS_FILE),
@@ -85,7 +83,7 @@ def test_a_teacher_begins_as_the_student_that_goes_on(run, task, tmp_path):
     )
 
 
-def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
+def test_a_continued_run_takes_the_recipe_of_its_parent(tmp_path, capsys):
     write_folder(tmp_path / "photos", 20, 32)
     words = ["simclr", "--data", str(tmp_path / "photos"), "--steps", "2", "--precision", "float32", "--json"]
     first = ["--backbone", "vit_nano", "--patch", "8", "--recipe.task.projection-dim", "24", "--recipe.batch-size", "8"]
@@ -97,7 +95,7 @@ def test_the_recipe_is_that_of_the_run(tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_an_extension_is_resumed_and_repeated_like_any_run(run, tmp_path):
+def test_a_continued_run_can_be_resumed_and_reproduced(run, tmp_path):
     words = {"data": FEW, "continue_from": str(run), "precision": "float32"}
     headway.pretrain("diet", out=tmp_path / "a", steps=3, **words)
     headway.pretrain("diet", out=tmp_path / "b", reproduce=str(tmp_path / "a"), data=FEW)
@@ -106,7 +104,7 @@ def test_an_extension_is_resumed_and_repeated_like_any_run(run, tmp_path):
     assert headway.pretrain("diet", out=tmp_path / "a", steps=3, **words, resume=True)["steps"] == 3
 
 
-def test_a_run_that_cannot_be_extended(run, tmp_path):
+def test_runs_that_cannot_be_continued(run, tmp_path):
     with pytest.raises(HeadwayError, match="no run in"):
         headway.pretrain("diet", data=FEW, out=tmp_path / "x", steps=1, continue_from=str(tmp_path / "nowhere"))
     with pytest.raises(HeadwayError, match="exclude one another"):
@@ -124,12 +122,12 @@ def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbon
     headway.pretrain("diet", out=tmp_path / "y", backbone="vit_nano", **words)
 
 
-def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
+def test_a_reproduced_run_has_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(make_plan, "select_fastest", autotune.select_fastest)  # this one measures
     monkeypatch.setattr(make_plan, "measure_step", autotune.measure_step)
     words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
-    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # nothing measured is at hand
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # an empty cache
     headway.pretrain("rotation", data=FEW, out=tmp_path / "b", reproduce=str(tmp_path / "a" / "run.json"))
     one, two = (tmp_path / name for name in "ab")
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
@@ -138,7 +136,7 @@ def test_a_repeated_run_has_the_same_bits(tmp_path, monkeypatch):
         headway.pretrain("rotation", data=MORE, out=tmp_path / "c", reproduce=str(one))
 
 
-def test_a_repeated_run_says_where_bits_may_differ(tmp_path):
+def test_a_reproduced_run_says_where_bits_may_differ(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
     record = record_of(tmp_path / "a")
     record["segments"][0]["threads"] = 99
@@ -149,14 +147,14 @@ def test_a_repeated_run_says_where_bits_may_differ(tmp_path):
 
 @pytest.fixture(scope="module")
 def kinds():
-    """Images of two kinds that any network tells apart, until it is spoilt."""
+    """Images of two classes that any network separates unless its weights are damaged."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 90, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
     images[::2, 0] += 150
     return ArraySource(images, ["red" if i % 2 == 0 else "dark" for i in range(40)])
 
 
-def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
+def test_timm_weights_from_a_file_are_probed_first_and_unchanged(kinds, tmp_path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         model = timm.create_model("resnet10t", num_classes=7)
@@ -164,7 +162,7 @@ def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
     out = tmp_path / "r"
     headway.pretrain(
         "rotation", data=kinds, out=out, backbone="timm:resnet10t", init=str(tmp_path / "w.safetensors"), steps=1,
-        precision="float32", size=32, probe=kinds, recipe=small_rate("rotation", 0.0),
+        precision="float32", size=32, probe=kinds, recipe=recipe_with_lr("rotation", 0.0),
     )  # fmt: skip
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     probes = [(line["step"], line["value"]) for line in lines if line.get("name") == "20-NN"]
@@ -174,7 +172,7 @@ def test_timm_weights_from_a_file_start_measured_and_unharmed(kinds, tmp_path):
     assert backbone.input_spec.mean == tuple(model.pretrained_cfg["mean"])
 
 
-def small_rate(task, lr):
+def recipe_with_lr(task, lr):
     from dataclasses import replace
 
     from headway.pretext import TASKS
@@ -203,14 +201,14 @@ def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_p
     assert "ends below its start" in capsys.readouterr().err
 
 
-def test_without_labels_it_says_what_is_tracked_instead(tmp_path):
+def test_without_labels_a_note_says_what_is_tracked_instead(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, **WORDS)
     headway.pretrain("rotation", data=FEW, out=tmp_path / "b", steps=1, init=str(tmp_path / "a"), precision="float32")
     assert any("RankMe" in note and "--probe" in note for note in noted(tmp_path / "b"))
 
 
 @pytest.mark.parametrize("word", [{"probe_every": 2}, {"probe_every": -1}, {"save_every": -1}])
-def test_intervals_that_would_do_nothing_are_refused(word, tmp_path):
+def test_intervals_without_effect_are_refused(word, tmp_path):
     with pytest.raises(HeadwayError, match="0 or more, and the former needs --probe"):
         headway.pretrain("rotation", data=FEW, out=tmp_path / "x", steps=1, **WORDS, **word)
     assert not (tmp_path / "x").exists()
@@ -230,13 +228,13 @@ def test_invalid_init_is_refused(init, backbone, says, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_weights_that_say_half_of_what_they_are(tmp_path):
+def test_incomplete_metadata_of_weights_is_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", metadata={"headway": '{"size": 32}'})
     with pytest.raises(HeadwayError, match=r"cannot read weights from .*w\.safetensors': input_spec is missing"):
         headway.pretrain("rotation", data=FEW, out=tmp_path / "x", init=str(tmp_path / "w.safetensors"), steps=1)
 
 
-def test_the_view_is_the_one_that_weights_are_used_to(tmp_path):
+def test_the_view_size_is_that_of_the_initial_weights(tmp_path):
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", steps=1, size=16, **{**WORDS, "patch": 4})
     words = {"data": FEW, "steps": 1, "init": str(tmp_path / "a"), "precision": "float32"}
     headway.pretrain("rotation", out=tmp_path / "b", **words)
@@ -254,7 +252,7 @@ def test_weights_of_another_network(tmp_path):
         )  # fmt: skip
 
 
-def test_positions_of_a_timm_vit_are_stretched(tmp_path):
+def test_position_embeddings_of_a_timm_vit_are_interpolated(tmp_path):
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     headway.pretrain(
@@ -265,7 +263,7 @@ def test_positions_of_a_timm_vit_are_stretched(tmp_path):
 
 
 def interrupted(run, monkeypatch, step, **words):
-    """Train up to a step, as if it had been stopped there."""
+    """Train up to a step, as if the run had been stopped there."""
     from headway.train import pretrain as module
 
     honest = module.fit
@@ -276,9 +274,9 @@ def interrupted(run, monkeypatch, step, **words):
 
 
 @pytest.mark.parametrize("word", ["continue_from", "init"])
-def test_a_run_that_goes_on_needs_no_longer_what_it_began_from(word, tmp_path, monkeypatch):
+def test_a_resumed_run_no_longer_needs_the_run_that_it_started_from(word, tmp_path, monkeypatch):
     parent, out = tmp_path / "parent", tmp_path / "e"
-    recipe = small_rate("rotation", 1e-4)
+    recipe = recipe_with_lr("rotation", 1e-4)
     headway.pretrain("rotation", data=FEW, out=parent, steps=2, recipe=recipe, **WORDS)
     words = {word: str(parent), "precision": "float32", "steps": 4}
     whole = headway.pretrain("rotation", data=FEW, out=tmp_path / "whole", **words)
@@ -293,7 +291,7 @@ def test_a_run_that_goes_on_needs_no_longer_what_it_began_from(word, tmp_path, m
     )
 
 
-def test_without_a_checkpoint_of_its_own_it_does_and_says_so(run, tmp_path, monkeypatch):
+def test_without_a_checkpoint_of_its_own_a_run_needs_its_parent(run, tmp_path, monkeypatch):
     parent, out = tmp_path / "parent", tmp_path / "e"
     headway.pretrain("rotation", data=FEW, out=parent, steps=1, **WORDS)
     words = {"continue_from": str(parent), "precision": "float32", "steps": 4}
@@ -309,7 +307,7 @@ def test_without_a_checkpoint_of_its_own_it_does_and_says_so(run, tmp_path, monk
     assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == 4
 
 
-def test_what_a_resumed_run_used_is_recorded_and_a_repeat_says_that_it_cannot_be_exact(tmp_path, monkeypatch):
+def test_settings_changed_on_resume_are_recorded_and_reported_on_reproduce(tmp_path, monkeypatch):
     out, words = tmp_path / "r", {**WORDS, "steps": 4}
     interrupted(out, monkeypatch, 2, **words)
     free = {"grad_accum": 2, "on_collapse": "stop"}
@@ -322,11 +320,11 @@ def test_what_a_resumed_run_used_is_recorded_and_a_repeat_says_that_it_cannot_be
     assert record_of(tmp_path / "again")["config"] == record["config"]
     note = next(note for note in noted(tmp_path / "again") if "last bits may differ" in note)
     assert "grad_accum 1 up to step 2 of that run, 2 from there on" in note
-    headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)  # finished: nothing is done under these
+    headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)
     assert record_of(out)["segments"] == record["segments"] and record_of(out)["config"] == record["config"]
 
 
-def test_what_was_done_again_does_not_count(tmp_path, monkeypatch):
+def test_repeated_steps_are_not_recorded(tmp_path, monkeypatch):
     out, words = tmp_path / "r", {**WORDS, "steps": 3}
     interrupted(out, monkeypatch, 2, **words)
     for folder in checkpoint.step_folders(out)[1:]:
@@ -358,7 +356,7 @@ def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
     assert everything_in(out) == before and "stays as it is" in capsys.readouterr().err
 
 
-def test_the_best_that_a_finished_run_kept_is_not_lost_without_its_probe(kinds, tmp_path, monkeypatch):
+def test_a_finished_run_keeps_its_best_weights_without_the_probe(kinds, tmp_path, monkeypatch):
     headway.pretrain("rotation", data=kinds, out=tmp_path / "a", steps=1, **WORDS)
     answers = iter([80.0, 60.0])
     words = {"data": kinds, "init": str(tmp_path / "a"), "steps": 2, "precision": "float32", "out": tmp_path / "b"}
@@ -387,7 +385,7 @@ def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("word", "odd", "says"),
+    ("word", "contradicting", "says"),
     [
         ("continue_from", {"size": 16}, "take views of 32 pixels, not 16; leave out --size"),
         ("continue_from", {"stem": "residual"}, "stem is conv, not residual; leave out --stem"),
@@ -396,15 +394,15 @@ def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatc
         ("init", {"patch": 4}, "patch is 8, not 4; leave out --patch"),
     ],
 )
-def test_what_the_weights_cannot_give_is_refused(run, word, odd, says, tmp_path):
+def test_options_that_contradict_the_weights_are_refused(run, word, contradicting, says, tmp_path):
     words = {"data": FEW, "steps": 1, "precision": "float32", word: str(run)}
     with pytest.raises(HeadwayError, match=says):
-        headway.pretrain("diet", out=tmp_path / "x", **words, **odd)
+        headway.pretrain("diet", out=tmp_path / "x", **words, **contradicting)
     assert not (tmp_path / "x").exists()
     headway.pretrain("diet", out=tmp_path / "y", size=32, stem="conv", patch=8, **words)
 
 
-def test_a_stem_for_weights_that_have_their_own_is_refused(tmp_path):
+def test_a_stem_for_timm_weights_is_refused(tmp_path):
     save_file(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(HeadwayError, match="stem is its own, not conv; leave out --stem"):
         headway.pretrain(
@@ -413,7 +411,7 @@ def test_a_stem_for_weights_that_have_their_own_is_refused(tmp_path):
         )  # fmt: skip
 
 
-def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):
+def test_a_finished_run_with_a_nan_loss_is_shown(tmp_path, capsys):
     write_folder(tmp_path / "photos", 20, 32)
     words = ["pretrain", "rotation", "--data", str(tmp_path / "photos"), "--steps", "1", "--backbone", "vit_nano"]
     words += ["--patch", "8", "--precision", "float32", "--out", str(tmp_path / "r")]
@@ -426,7 +424,7 @@ def test_a_finished_run_whose_loss_is_no_number_is_shown(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["loss"] is None
 
 
-def test_what_memory_forced_upon_a_run_is_recorded(tmp_path, monkeypatch):
+def test_micro_batches_forced_by_memory_are_recorded(tmp_path, monkeypatch):
     from headway.train.loop import loop
 
     honest, short = loop.train_step, []

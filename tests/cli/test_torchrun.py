@@ -1,4 +1,4 @@
-"""Several processes as a person starts them: torchrun and the command line."""
+"""Several processes, started by torchrun on the command line."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_two_processes_with_weights_cut_over_them_end_in_the_weights_of_one(photos, tmp_path, capsys):
+def test_two_processes_with_fsdp_end_in_the_weights_of_one(photos, tmp_path, capsys):
     words = ["simclr", "--data", photos, "--steps", 4, "--recipe.batch-size", 16, "--precision", "float64"]
     assert main(["pretrain", *map(str, words), *NETWORK, "--out", str(tmp_path / "1"), "--json"]) == 0
     done = pretrain(2, *words, "--fsdp", "--out", tmp_path / "2")
@@ -40,7 +40,7 @@ def test_two_processes_with_weights_cut_over_them_end_in_the_weights_of_one(phot
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-9
 
 
-def test_a_budget_is_one_number_of_steps_for_all(photos, tmp_path):
+def test_a_budget_gives_all_processes_the_same_number_of_steps(photos, tmp_path):
     done = pretrain(2, "rotation", "--data", photos, "--budget", "8s", "--out", tmp_path / "r")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "r" / "run.json").read_text())

@@ -6,14 +6,14 @@ from headway.config import Optim
 from headway.pretext import TASKS
 from headway.train.config import Plan
 from headway.train.log.events import StepMetrics
-from headway.train.loop.loop import fit
+from headway.train.loop.loop import Observers, fit
 from tests.small import make_images, max_difference, small_train_module, train
 
 
 def losses(task, steps=2):
     events = []
     plan = Plan(steps=steps, batch_size=12, log_every=1)
-    fit(small_train_module(task), make_images(), plan, Optim(lr=0.0), sinks=[events.append])
+    fit(small_train_module(task), make_images(), plan, Optim(lr=0.0), observers=Observers([events.append]))
     return [event.loss for event in events if isinstance(event, StepMetrics)]
 
 

@@ -6,7 +6,7 @@ from headway.config import Optim
 from headway.pretext import TASKS
 from headway.train.config import Plan
 from headway.train.log.events import StepMetrics
-from headway.train.loop.loop import fit
+from headway.train.loop.loop import Observers, fit
 from tests.small import make_images, small_train_module
 
 
@@ -14,7 +14,13 @@ def logged(task, batch, steps=3):
     """Loss and metrics of every step, in float64."""
     events = []
     plan = Plan(steps=steps, batch_size=batch, log_every=1, precision="float64")
-    fit(small_train_module(task), make_images(), plan, Optim(lr=0.02, warmup_fraction=0.1), sinks=[events.append])
+    fit(
+        small_train_module(task),
+        make_images(),
+        plan,
+        Optim(lr=0.02, warmup_fraction=0.1),
+        observers=Observers([events.append]),
+    )
     return [event.metrics | {"loss": event.loss} for event in events if isinstance(event, StepMetrics)]
 
 

@@ -1,7 +1,7 @@
-"""A power cut in the middle of writing: from the n-th operation on files on, nothing is done any more.
+"""A simulated power cut: after the n-th file operation nothing more is written.
 
-What was written but not flushed is lost by half, as on a real disk; what follows the cut (clearing up, say) doesn't
-happen either. Everything that ``headway.utils.files`` and ``headway.train.run_dir.checkpoint`` do to files goes through here.
+Half of what was written but not flushed is lost, as on a real disk, and no cleanup runs after the cut. All file
+operations of ``headway.utils.files`` and ``headway.train.run_dir.checkpoint`` go through this class.
 """
 
 import os
@@ -14,7 +14,7 @@ from headway.train.run_dir import checkpoint
 
 
 class PowerCut(BaseException):
-    """The machine is off."""
+    """The machine lost its power."""
 
 
 class Power:
@@ -55,7 +55,7 @@ class Power:
             if self.off:
                 raise PowerCut
             answer = real(*arguments, **named)
-            if self.off:  # cut inside of it
+            if self.off:  # the power was cut within the call
                 raise PowerCut
             if name == "write":
                 self.unflushed.add(where)

@@ -1,4 +1,4 @@
-"""Checkpoints under faults: torn, damaged, full disk."""
+"""Checkpoints under faults: incomplete, damaged, full disk."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ def make(step, value=0.0, **state):
     return Checkpoint(tensors, {"exp_avg/backbone.x": torch.ones(4)}, {"step": step, "total_steps": 9, **state})
 
 
-def test_the_last_two_are_kept_and_read_back(tmp_path):
+def test_the_last_two_checkpoints_are_kept(tmp_path):
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, make(step, float(step)))
     assert [folder.name for folder in checkpoint.step_folders(tmp_path)] == ["00000002", "00000003"]
@@ -31,7 +31,7 @@ def test_the_last_two_are_kept_and_read_back(tmp_path):
     assert found.state["step"] == 3 and found.weights["backbone.x"].tolist() == [3.0] * 4 and not errors
 
 
-def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
+def test_the_last_healthy_checkpoint_is_kept_as_well(tmp_path):
     def kept():
         return [int(folder.name) for folder in checkpoint.step_folders(tmp_path)]
 
@@ -42,7 +42,7 @@ def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
     (tmp_path / "state" / "00000005" / checkpoint.WEIGHTS_FILE).write_bytes(b"rubbish")
     found, (fault,) = load_latest(tmp_path, healthy=True)
     assert found.state["step"] == 2 and fault.startswith("00000005")
-    checkpoint.save(tmp_path, make(6, healthy=True))  # the trouble has passed
+    checkpoint.save(tmp_path, make(6, healthy=True))  # the trouble is over
     assert kept() == [5, 6]
     checkpoint.save(tmp_path, make(7, healthy=False))
     checkpoint.delete_after(tmp_path, 6)
@@ -51,7 +51,7 @@ def test_the_last_from_before_trouble_is_kept_beside_them(tmp_path):
 
 @pytest.mark.parametrize("name", [checkpoint.WEIGHTS_FILE, checkpoint.OPTIMIZER_FILE, checkpoint.STATE_FILE])
 @pytest.mark.parametrize("fault", ["flip", "cut", "gone"])
-def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault):
+def test_a_damaged_checkpoint_is_detected_and_the_previous_one_used(tmp_path, name, fault):
     checkpoint.save(tmp_path, make(1))
     file = checkpoint.save(tmp_path, make(2)) / name
     content = bytearray(file.read_bytes())
@@ -66,16 +66,16 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, name, fault)
     assert found.state["step"] == 1 and len(errors) == 1
 
 
-def test_a_new_one_stays_where_all_later_ones_are_damaged(tmp_path):
+def test_a_new_checkpoint_is_kept_where_all_later_ones_are_damaged(tmp_path):
     for step in (6, 8):
         (checkpoint.save(tmp_path, make(step)) / checkpoint.STATE_FILE).write_text("{}")
-    for step in (0, 2, 4):  # the run begins anew
+    for step in (0, 2, 4):  # the run starts again
         checkpoint.save(tmp_path, make(step))
         assert checkpoint.load_latest(tmp_path)[0].state["step"] == step
     assert [folder.name for folder in checkpoint.step_folders(tmp_path)] == ["00000002", "00000004"]
 
 
-def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_other_files(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, make(1))
 
     def full(*_):
@@ -89,7 +89,7 @@ def test_no_space_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("crash_at", range(12))
-def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monkeypatch, crash_at):
+def test_a_crash_at_any_write_flush_or_rename_leaves_a_valid_checkpoint(tmp_path, monkeypatch, crash_at):
     checkpoint.save(tmp_path, make(1))
     calls = iter(range(1000))
 
@@ -120,7 +120,7 @@ def test_a_crash_at_any_write_flush_or_rename_leaves_a_whole_one(tmp_path, monke
     assert checkpoint.load_latest(tmp_path)[0].state["step"] == 3
 
 
-def test_training_goes_on_from_the_one_before_a_damaged_one(tmp_path):
+def test_training_resumes_from_the_checkpoint_before_a_damaged_one(tmp_path):
     whole = train("rotation", precision="float32")
     train("rotation", precision="float32", run=str(tmp_path), stop_after=4)
     train("rotation", precision="float32", run=str(tmp_path), stop_after=8, resume=True)
@@ -128,7 +128,7 @@ def test_training_goes_on_from_the_one_before_a_damaged_one(tmp_path):
     assert max_difference(whole, train("rotation", precision="float32", run=str(tmp_path), resume=True)) == 0.0
 
 
-def test_atomic_write_replaces_or_leaves(tmp_path):
+def test_atomic_write_replaces_the_file_or_leaves_it(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
 
@@ -141,7 +141,7 @@ def test_atomic_write_replaces_or_leaves(tmp_path):
     assert path.read_text() == '{\n  "a": 1\n}\n' and [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
+def test_rewind_removes_later_and_incomplete_lines(tmp_path):
     log = JsonlSink(tmp_path / "log.jsonl")
     log(Note("hello"))
     for step in (1, 2, 3):
@@ -156,7 +156,7 @@ def test_log_forgets_what_will_be_done_again_and_torn_lines(tmp_path):
 @pytest.mark.parametrize(
     "torn", ['{"note": "to', '{"note": "whole but for its end"}', "3\n", "\0\0\0", '{"a": "\udce4']
 )
-def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
+def test_events_after_an_incomplete_line_are_kept(tmp_path, torn):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"note": "hello"}\n' + torn.encode("utf-8", "surrogateescape"))
     log = JsonlSink(path)
@@ -169,7 +169,7 @@ def test_what_is_logged_behind_a_torn_line_is_kept(tmp_path, torn):
     assert len(notes) == 4 and ("whole but for its end" if whole else "lost to a kill or a full disk") in notes[1]
 
 
-def test_what_is_no_number_is_null_in_every_file(tmp_path):
+def test_nan_and_infinity_are_null_in_every_file(tmp_path):
     nan, inf = float("nan"), float("inf")
     log = JsonlSink(tmp_path / "log.jsonl")
     log(StepMetrics(1, 3, 0.5, nan, 0.1, inf, {"accuracy": -inf}))

@@ -24,7 +24,7 @@ from headway.train.config import Plan
 from headway.train.log.events import FeatureStats, Note
 from headway.train.loop import loop
 from headway.train.loop.feature_monitor import make_feature_monitor
-from headway.train.loop.loop import Monitors, fit
+from headway.train.loop.loop import Observers, fit
 from headway.train.run_dir.checkpoint import load_latest, step_folders
 from tests.small import SIDE, SMALL_CONFIGS, make_images, max_difference, small_backbone, small_train_module
 
@@ -122,7 +122,7 @@ def run(task, images, steps, *, lr=None, folder=None, on_collapse="warn", **opti
     optim = Optim(lr=lr or RATES.get(task, 0.03), warmup_fraction=0.05, betas=recipe.optim.betas)
     events = []
     monitor = make_feature_monitor(images, SIDE)
-    fit(module, images, plan, optim, sinks=[events.append], monitors=Monitors(features=monitor), run=folder)
+    fit(module, images, plan, optim, observers=Observers([events.append], feature_monitor=monitor), run=folder)
     return events
 
 
@@ -196,7 +196,7 @@ def collapsing(monkeypatch):
         plan = Plan(steps=20, batch_size=12, save_every=2, log_every=2, monitor_every=4, on_collapse="rollback")
         fit(
             module, make_images(), plan, Optim(lr=0.02, warmup_fraction=0.1), run=folder, resume=resume,
-            sinks=[events.append], monitors=Monitors(features=monitor), stop_after=stop_after,
+            observers=Observers([events.append], feature_monitor=monitor), stop_after=stop_after,
         )  # fmt: skip
         notes = [event.text for event in events if isinstance(event, Note)]
         return {name: tensor.clone() for name, tensor in module.state_dict().items()}, notes
@@ -248,7 +248,7 @@ def test_a_run_with_intermittent_signs_is_saved_all_the_same(tmp_path):
         plan,
         Optim(),
         run=tmp_path,
-        monitors=Monitors(features=lambda backbone: {"effective_rank": next(ranks)}),
+        observers=Observers(feature_monitor=lambda backbone: {"effective_rank": next(ranks)}),
     )
     assert [folder.name for folder in step_folders(tmp_path)] == ["00000000", "00000016", "00000018"]
     assert load_latest(tmp_path)[0].state["rollbacks"] == 0
@@ -261,7 +261,11 @@ def test_monitoring_changes_nothing(animals):
             task = TASKS["rotation"].task.build(network, DataInfo(COUNT, 3, lambda n: animals[:n], SIDE))
         module = TrainModule(network, task)
         fit(
-            module, animals, Plan(steps=4, batch_size=16, monitor_every=1), Optim(), monitors=Monitors(features=monitor)
+            module,
+            animals,
+            Plan(steps=4, batch_size=16, monitor_every=1),
+            Optim(),
+            observers=Observers(feature_monitor=monitor),
         )
         return module.state_dict()
 

@@ -1,4 +1,4 @@
-"""A crash after each operation on files: what is found afterwards goes on to the same bits."""
+"""A crash after each file operation: the resumed run ends in the same bits."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def go(folder, **more):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The weights of a run that nobody disturbs, and the operations that it takes."""
+    """The weights of an uninterrupted run, and its file operations."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         power = Power(patch, folder)
@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     return weights, power.log
 
 
-def test_every_write_is_flushed_and_renamed_and_the_folder_flushed_too(whole):
+def test_every_write_is_flushed_and_renamed_and_its_folder_flushed(whole):
     log = whole[1]
     assert len(log) > 40 and {entry.split()[0] for entry in log} >= {"write", "fsync", "replace", "mkdir", "rmtree"}
     for name in (checkpoint.WEIGHTS_FILE, checkpoint.OPTIMIZER_FILE):
@@ -37,7 +37,7 @@ def test_every_write_is_flushed_and_renamed_and_the_folder_flushed_too(whole):
 
 
 @pytest.mark.parametrize("tear", [False, True], ids=["killed", "power cut"])
-def test_a_run_goes_on_to_the_same_bits_from_a_crash_after_any_operation(whole, tear, tmp_path):
+def test_a_run_resumes_to_the_same_bits_after_a_crash_at_any_operation(whole, tear, tmp_path):
     weights, log = whole
     for point, operation in enumerate(log):
         folder = tmp_path / f"{point}"
@@ -46,13 +46,13 @@ def test_a_run_goes_on_to_the_same_bits_from_a_crash_after_any_operation(whole, 
             Power(patch, folder, cut_after=point, tear=tear)
             with pytest.raises(PowerCut):
                 go(folder)
-        remove_stale_temps(folder, folder / "state")  # as run_job does first
+        remove_stale_temps(folder, folder / "state")  # as run_pretraining does first
         ended = go(folder, resume=True)
         assert max_difference(weights, ended) == 0.0, f"after operation {point}: {operation}"
         assert [path.name for path in (folder / "state").iterdir() if path.name.startswith(".")] == []
 
 
-def test_two_crashes_one_after_the_other(whole, tmp_path):
+def test_two_crashes_in_a_row(whole, tmp_path):
     weights, log = whole
     for first in range(5, len(log), 11):
         folder = tmp_path / f"{first}"
@@ -62,5 +62,5 @@ def test_two_crashes_one_after_the_other(whole, tmp_path):
                 Power(patch, folder, cut_after=cut, tear=True)
                 with pytest.raises(PowerCut):
                     go(folder, resume=True)
-                    raise PowerCut  # so near to the end that nothing was left to write
+                    raise PowerCut  # too close to the end for another write
         assert max_difference(weights, go(folder, resume=True)) == 0.0

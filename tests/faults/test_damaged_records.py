@@ -1,4 +1,4 @@
-"""A run.json in which a key is missing, or holds what it cannot: one error that names file and key, or no harm."""
+"""A run.json with a missing or invalid key: one error that names the file and the key, or no effect."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("unmeasured")
 DATA = DrawnAnimals(12, 32)
 WORDS = {"data": DATA, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32", "steps": 1}
 TASK = "simclr"
-ODD = (None, True, -1, 1.5, float("nan"), "x", [], [None], {}, {"type": "x"})
+INVALID = (None, True, -1, 1.5, float("nan"), "x", [], [None], {}, {"type": "x"})
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,16 @@ def run(unmeasured, tmp_path_factory):
     return out
 
 
-def places(content, path=()):
-    """Every place in nested dictionaries and lists."""
+def paths(content, path=()):
+    """The path of every entry in nested dictionaries and lists."""
     inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in inner:
         yield (*path, key)
-        yield from places(value, (*path, key))
+        yield from paths(value, (*path, key))
 
 
 def damaged(record, path, value):
-    """The record with one place changed, or left out where the value is ``...``."""
+    """The record with one entry changed, or removed where the value is ``...``."""
     record = copy.deepcopy(record)
     *way, last = path
     part = record
@@ -57,13 +57,13 @@ def damaged(record, path, value):
 
 
 def read_everything(folder):
-    """All that is ever read of a record."""
+    """Read everything that is ever read from a record."""
     record, own = read_record(folder), TASKS[TASK]
     recipe = recipe_for(TASK, own, str(folder))
     reproduced_config(record, PretrainConfig(task=TASK, recipe=recipe), own, folder / "run.json")
     reproduction_differences(record, plan_of(record))
-    origin = read_parent_run(folder)
-    assert origin.size and origin.stream_position and origin.record["data"]["fingerprint"]
+    parent = read_parent_run(folder)
+    assert parent.size and parent.stream_position and parent.record["data"]["fingerprint"]
     return read_trained_run(folder, TASK, own)
 
 
@@ -73,8 +73,8 @@ def read_everything(folder):
 @given(drawn=st.data())
 def test_every_reader_names_file_and_key(run, tmp_path, drawn):
     record = json.loads((run / "run.json").read_text())
-    path = drawn.draw(st.sampled_from(list(places(record))))
-    value = drawn.draw(st.sampled_from((..., *ODD)))
+    path = drawn.draw(st.sampled_from(list(paths(record))))
+    value = drawn.draw(st.sampled_from((..., *INVALID)))
     (tmp_path / "state").exists() or shutil.copytree(run / "state", tmp_path / "state")
     changed = damaged(record, path, value)
     assume(changed != record)
@@ -83,12 +83,13 @@ def test_every_reader_names_file_and_key(run, tmp_path, drawn):
         past = read_everything(tmp_path)
         reload_train_module(past, torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
     except HeadwayError as error:
-        words = [*(key for key in path if isinstance(key, str)), "do not fit its record"]  # another sound architecture
-        assert str(tmp_path) in str(error) and any(word in str(error) for word in words), (path, value, str(error))
+        words = [*(key for key in path if isinstance(key, str)), "do not fit its record"]  # another valid architecture
+        message = str(error).replace("-", "_")  # an error of a config names the option
+        assert str(tmp_path) in str(error) and any(word in message for word in words), (path, value, str(error))
 
 
 @pytest.mark.parametrize("content", ["[]", '{"start": 1.0}', '{"start": "x", "best": 1, "last": null}', "{"])
-def test_a_damaged_note_of_the_best_is_named(tmp_path, content):
+def test_damaged_probe_scores_are_named(tmp_path, content):
     (tmp_path / "best.json").write_text(content)
     with pytest.raises(HeadwayError, match=r"best\.json"):
         BestWeights(lambda backbone: 1.0, tmp_path)
@@ -99,26 +100,28 @@ VERBS = {
     "continue_from": lambda run, out: headway.pretrain(
         TASK, data=DATA, precision="float32", steps=1, continue_from=str(run), out=out
     ),
-    "repeat": lambda run, out: headway.pretrain(TASK, data=DATA, reproduce=str(run), out=out),
+    "reproduce": lambda run, out: headway.pretrain(TASK, data=DATA, reproduce=str(run), out=out),
     "show": lambda run, out: headway.show(TASK, data=DATA, run=run, count=2, out=out.with_suffix(".png")),
     "transfer": lambda run, out: headway.transfer(run, data=DrawnAnimals(40, 32), head="knn", out=out),
     "rank": lambda run, out: headway.rank([run], data=DATA),
     "attend": lambda run, out: headway.attend(run, [str(out.parent / "a.png")], out=out.with_suffix(".html")),
 }
 DAMAGE = [
-    (("config",), None), (("config", "recipe"), []), (("config", "recipe", "optim", "lr"), "x"), (("config", "steps"), ...),
-    (("config", "recipe", "task", "temperature"), None), (("plan",), ...), (("plan", "batch_size"), -1), (("data",), "x"),
+    (("config",), None), (("config", "recipe"), []), (("config", "recipe", "optim", "lr"), "x"),
+    (("config", "steps"), ...),
+    (("config", "recipe", "task", "temperature"), None), (("plan",), ...), (("plan", "batch_size"), -1),
+    (("data",), "x"),
     (("data", "fingerprint"), 3), (("architecture", "embed_dim"), "x"), (("architecture", "input_spec"), ...),
     (("size",), None), (("measurements",), ...), (("result",), ...), (("segments",), []), (("schema",), "x"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_verb_ends_in_anything_but_a_line(run, tmp_path, verb):
+def test_every_verb_reports_a_damaged_record_in_one_line(run, tmp_path, verb):
     record = json.loads((run / "run.json").read_text())
     headway.synthetic.write_folder(tmp_path, 1, 32)
     next(tmp_path.rglob("*.png")).rename(tmp_path / "a.png")
-    reads = verb in ("resume", "continue_from", "repeat", "show")  # the others want the weights alone
+    reads = verb in ("resume", "continue_from", "reproduce", "show")  # the others read only the weights
     for number, (path, value) in enumerate(DAMAGE if reads else DAMAGE[:1]):
         folder = tmp_path / str(number)
         shutil.copytree(run, folder)

@@ -1,4 +1,4 @@
-"""Processes that could not read the same images would part ways unseen: all of them say so before a step is taken."""
+"""Processes that read different images would diverge silently: all of them report it before the first step."""
 
 import json
 
@@ -15,8 +15,8 @@ from headway.train.plan.make_plan import PlanRequest, make_plan
 from tests.small import make_images, small_train_module
 
 
-class Torn(DrawnAnimals):
-    """Drawn animals, of which the processes in ``by`` cannot read some."""
+class PartlyUnreadable(DrawnAnimals):
+    """Synthetic animals, some of which the processes in ``by`` cannot read."""
 
     def __init__(self, by, lost=(3,)):
         super().__init__(24, 32)
@@ -29,38 +29,43 @@ class Torn(DrawnAnimals):
 
 
 def pretrained(out, by, lost):
-    """What a process is told, or the steps that it took."""
+    """The error of a process, or the number of its steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda module, images, plan, optim, **_: (plan, {}))
         patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
         patch.setenv("HEADWAY_CACHE", f"{out}-cache")
         try:
             return headway.pretrain(
-                "rotation", data=Torn(by, lost), out=out, backbone="vit_nano", patch=8, steps=2, precision="float32"
+                "rotation",
+                data=PartlyUnreadable(by, lost),
+                out=out,
+                backbone="vit_nano",
+                patch=8,
+                steps=2,
+                precision="float32",
             )["steps"]
         except HeadwayError as error:
             return str(error)
 
 
-@pytest.mark.parametrize("odd", [0, 1])
-def test_every_process_names_the_one_that_skipped_a_picture(odd, workers, tmp_path):
-    one, other = workers(2).run(pretrained, str(tmp_path / "r"), (odd,), (3,))
-    assert one == other and not (tmp_path / "r").exists()
-    assert f"process {odd} does not have the images of process {1 - odd} (23 and 24 of them)" in one
-    assert (
-        f"it skipped {Torn((), ()).name(3)} (the disk is gone); let every process read the same complete files" in one
-    )
+@pytest.mark.parametrize("other", [0, 1])
+def test_every_process_names_the_one_that_skipped_an_image(other, workers, tmp_path):
+    first, second = workers(2).run(pretrained, str(tmp_path / "r"), (other,), (3,))
+    assert first == second and not (tmp_path / "r").exists()
+    assert f"process {other} does not have the images of process {1 - other} (23 and 24 of them)" in first
+    name = PartlyUnreadable((), ()).name(3)
+    assert f"it skipped {name} (the disk is gone); let every process read the same complete files" in first
 
 
-def test_many_are_counted_and_what_all_skip_is_no_fault(workers, tmp_path):
-    one, other = workers(2).run(pretrained, str(tmp_path / "r"), (1,), tuple(range(8)))
-    assert one == other and " and 5 more; let every" in one
+def test_many_are_counted_and_images_that_all_skip_are_no_error(workers, tmp_path):
+    first, second = workers(2).run(pretrained, str(tmp_path / "r"), (1,), tuple(range(8)))
+    assert first == second and " and 5 more; let every" in first
     assert workers(2).run(pretrained, str(tmp_path / "r"), (0, 1), (3,)) == [2, 2]
     assert json.loads((tmp_path / "r" / "run.json").read_text())["data"]["skipped"] == 1
 
 
 def planned(cache):
-    """The steps that a process plans, where each believes in another number of images."""
+    """The steps that a process plans, where each has another number of images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda module, images, plan, optim, **_: (plan, {}))
         patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)

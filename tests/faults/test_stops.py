@@ -1,4 +1,4 @@
-"""A run that is asked to stop, cannot write, or finds its folder taken."""
+"""Runs that receive a signal, cannot write, or find their folder locked."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from headway.synthetic import DrawnAnimals
 from headway.train.config import Plan
 from headway.train.log.events import ProbeResult
 from headway.train.loop import loop
-from headway.train.loop.loop import Monitors, fit
+from headway.train.loop.loop import Observers, fit
 from headway.train.loop.signals import Interrupted, graceful_shutdown
 from headway.train.run_dir import checkpoint
 from headway.utils import files
@@ -26,13 +26,13 @@ from tests.small import make_images, max_difference, small_train_module, train
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
-PICTURES = DrawnAnimals(40, 32)
-WORDS = {"data": PICTURES, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
+IMAGES = DrawnAnimals(40, 32)
+WORDS = {"data": IMAGES, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
 
 
 @pytest.fixture(autouse=True)
 def _ctrl_c():
-    """As in a terminal: a shell lets what it starts in the background ignore Ctrl-C."""
+    """Ctrl-C as in a terminal: a shell makes background processes ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -40,7 +40,7 @@ def _ctrl_c():
 
 @pytest.fixture
 def signaled(monkeypatch):
-    """``signaled(step, number)``: this process is sent a signal in the middle of the step after this one."""
+    """``signaled(step, number)``: this process receives a signal in the middle of the step after this one."""
 
     def arrange(step, number):
         honest = loop.train_step
@@ -56,7 +56,7 @@ def signaled(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_and_say_how_to_go_on(number, signaled, tmp_path, capsys):
+def test_signals_save_the_run_and_say_how_to_resume(number, signaled, tmp_path, capsys):
     words = ["pretrain", "rotation", "--data", str(tmp_path / "photos"), "--backbone", "vit_nano", "--stem", "conv"]
     words += ["--patch", "8", "--steps", "6", "--precision", "float32", "--recipe.batch-size", "8"]
     headway.synthetic.write_folder(tmp_path / "photos", 20, 32)
@@ -73,7 +73,7 @@ def test_signals_save_and_say_how_to_go_on(number, signaled, tmp_path, capsys):
     assert weights[0] == weights[1]
 
 
-def test_a_second_signal_does_what_it_always_did():
+def test_a_second_signal_has_its_usual_effect():
     with graceful_shutdown(True) as asked:
         assert asked() == 0
         os.kill(os.getpid(), signal.SIGINT)
@@ -83,7 +83,7 @@ def test_a_second_signal_does_what_it_always_did():
     assert issubclass(Interrupted, KeyboardInterrupt)
 
 
-def test_outside_of_the_main_thread_nobody_listens():
+def test_outside_the_main_thread_no_handler_is_installed():
     answers = []
 
     def ask():
@@ -112,10 +112,10 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
         other.kill()
         other.wait()
     other.stdout.close()
-    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1  # the lock went with its process
+    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1  # the lock ends with its process
 
 
-def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
+def test_a_kill_in_a_probe_skips_no_probe(tmp_path):
     def probes(run, fails_at=None):
         events, asked = [], iter(range(9))
 
@@ -125,7 +125,7 @@ def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
             return float(next(backbone.parameters()).detach().abs().sum())
 
         module, plan = small_train_module("rotation"), Plan(steps=6, batch_size=12, save_every=2, probe_every=2)
-        fit(module, make_images(), plan, Optim(), run=run, resume=True, sinks=[events.append], monitors=Monitors(probe))
+        fit(module, make_images(), plan, Optim(), run=run, resume=True, observers=Observers([events.append], probe))
         return [(event.step, event.value) for event in events if isinstance(event, ProbeResult)]
 
     whole = probes(tmp_path / "whole")
@@ -136,7 +136,7 @@ def test_a_kill_in_a_probe_leaves_none_out(tmp_path):
         assert probes(tmp_path / str(fails_at)) == whole[fails_at:]
 
 
-def test_a_lock_leaves_no_trace(tmp_path):
+def test_a_lock_leaves_no_files(tmp_path):
     with run_lock(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
     assert not (tmp_path / "a" / "b").exists()
@@ -145,7 +145,7 @@ def test_a_lock_leaves_no_trace(tmp_path):
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["x"]
 
 
-def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, monkeypatch):
+def test_a_full_disk_ends_in_one_line_and_the_run_resumes_once_there_is_space(tmp_path, monkeypatch):
     whole = train("rotation", precision="float32")
     written = iter(range(1000))
     honest = files.fsync_path
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     assert headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1, resume=True)["steps"] == 1
 
 
-def test_what_a_kill_before_the_record_leaves_is_no_obstacle(tmp_path):
+def test_the_remains_of_a_kill_before_the_record_are_no_obstacle(tmp_path):
     out = tmp_path / "r"
     (out / "state" / ".00000004.77.tmp").mkdir(parents=True)
     (out / ".run.json.77.tmp").write_text("{")

@@ -1,4 +1,4 @@
-"""Muon against torch's, its polar factor against the slow obvious rounds and the true one."""
+"""Muon against torch's, and its orthogonalization against a slow direct version and the true polar factor."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SHAPES = [(16, 16), (16, 40), (40, 16), (64, 576), (96, 32)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_polar_is_the_rounds_on_the_matrix_itself(shape):
+def test_orthogonalize_equals_the_steps_on_the_matrix_itself(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     x = matrix / matrix.norm()
@@ -28,7 +28,7 @@ def test_polar_is_the_rounds_on_the_matrix_itself(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_polar_keeps_directions_and_evens_lengths(shape):
+def test_orthogonalize_keeps_directions_and_equalizes_singular_values(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     lengths = torch.linalg.svdvals(orthogonalize(matrix))
     u, old, v = torch.linalg.svd(matrix, full_matrices=False)
@@ -40,7 +40,7 @@ def test_polar_keeps_directions_and_evens_lengths(shape):
 
 @pytest.mark.parametrize("matrix", [torch.zeros(16, 20), torch.ones(16, 20), torch.full((20, 16), 1e-30)])
 @pytest.mark.parametrize("half", [False, True])
-def test_polar_of_matrices_with_few_directions_stays_finite(matrix, half):
+def test_orthogonalize_stays_finite_on_matrices_of_low_rank(matrix, half):
     found = orthogonalize(matrix, half)
     assert found.dtype == torch.float32 and torch.isfinite(found).all() and torch.linalg.matrix_norm(found, 2) < 1.3
 
@@ -62,10 +62,10 @@ def test_steps_are_those_of_torch(half):
             network.weight.grad = gradient.clone()
             optimizer.step()
     moved = (ours.weight - begun).norm()
-    assert (ours.weight - theirs.weight).norm() < 0.02 * moved  # torch's rounds are in bfloat16
+    assert (ours.weight - theirs.weight).norm() < 0.02 * moved  # torch's steps are in bfloat16
 
 
-def test_what_muon_moves_and_what_it_leaves_to_adamw():
+def test_which_parameters_muon_updates():
     network = nn.ModuleDict(
         {
             "convolve": nn.Conv2d(3, 16, 3),
@@ -83,18 +83,18 @@ def test_what_muon_moves_and_what_it_leaves_to_adamw():
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 
-def test_rates_by_layer_keep_muon_off_nothing_that_it_fits():
-    learner = small_train_module("simclr")
-    optimizer = make_optimizer(learner, Optim(method="muon", rules=layer_decay_rules(learner.backbone, 0.8)))
+def test_rules_for_learning_rates_leave_matrices_to_muon():
+    module = small_train_module("simclr")
+    optimizer = make_optimizer(module, Optim(method="muon", rules=layer_decay_rules(module.backbone, 0.8)))
     by_muon = {
         id(p): group["lr_scale"] for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]
     }
     assert (
-        set(by_muon) == {id(p) for p in learner.parameters() if can_orthogonalize(p)} and len(set(by_muon.values())) > 2
+        set(by_muon) == {id(p) for p in module.parameters() if can_orthogonalize(p)} and len(set(by_muon.values())) > 2
     )
 
 
-def test_rest_is_moved_as_adamw_does():
+def test_other_parameters_are_updated_as_by_adamw():
     torch.manual_seed(0)
     networks = [nn.Linear(32, 24), nn.Linear(32, 24)]
     networks[1].load_state_dict(networks[0].state_dict())
@@ -109,6 +109,6 @@ def test_rest_is_moved_as_adamw_does():
     assert torch.equal(networks[0].bias, networks[1].bias)
 
 
-def test_methods_that_are_none():
+def test_unknown_methods_are_refused():
     with pytest.raises(HeadwayError, match="muon"):
         Optim(method="moun")

@@ -1,4 +1,4 @@
-"""The rules of ``auto``: each choice follows from images, budget and machine alone."""
+"""The rules of ``auto``: each choice depends only on images, budget and machine."""
 
 import json
 
@@ -30,8 +30,8 @@ CIFAR = AutoInputs(50_000, 32, 600.0, 2.0)
 
 @given(
     st.integers(2, 10**9), st.integers(16, 5000), st.floats(1, 1e7), st.floats(1, 1e5)
-)  # whatever is asked, the network can be built
-def test_every_situation_has_a_network_that_fits(count, side, seconds, cores):
+)  # every combination gives a network that can be built
+def test_all_inputs_give_a_backbone_that_fits(count, side, seconds, cores):
     advice = choose_settings(AutoInputs(count, side, seconds, cores))
     assert 16 <= advice.size <= min(side, 224) and advice.size % advice.patch == 0
     assert advice.size // advice.patch >= 2 and advice.patch & (advice.patch - 1) == 0
@@ -40,13 +40,13 @@ def test_every_situation_has_a_network_that_fits(count, side, seconds, cores):
 
 @pytest.mark.parametrize("side", [16, 31, 32, 64, 100, 224, 3000])
 @pytest.mark.parametrize("seconds", [10.0, 600.0, 1e6])
-def test_the_network_is_built(side, seconds):
+def test_the_chosen_backbone_can_be_built(side, seconds):
     advice = choose_settings(AutoInputs(50_000, side, seconds, 2.0))
     backbone = build_backbone(advice.backbone, size=advice.size, stem=advice.stem, patch_size=advice.patch)
     assert backbone.patch_size == advice.patch
 
 
-def test_more_time_never_chooses_a_smaller_network():
+def test_more_time_never_chooses_a_smaller_backbone():
     names = [network.backbone for network in BACKBONE_OPTIONS]
     chosen = [choose_settings(CIFAR._replace(budget_s=60.0 * 4**power)) for power in range(10)]
     places = [(names.index(advice.backbone), -advice.size) for advice in chosen]
@@ -72,7 +72,7 @@ def test_every_rule_is_in_the_recipe():
     assert recipe.task.augment.scale == (MIN_CROP_AREA, 1.0) and recipe.task.augment.blur_prob == 0.0
 
 
-def test_little_is_called_little():
+def test_notes_name_what_is_too_little():
     assert not any("few" in note or "short" in note for note in choose_settings(CIFAR).notes)
     assert "500 images are few" in choose_settings(CIFAR._replace(num_images=500)).notes[1]
     assert "20 s are short" in choose_settings(CIFAR._replace(budget_s=20.0)).notes[1]
@@ -97,7 +97,7 @@ def test_auto_trains_resumes_and_is_recorded(tmp_path, capsys):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=3, resume=True)
 
 
-def test_auto_never_imports_what_a_record_names(tmp_path):
+def test_auto_never_imports_names_from_a_record(tmp_path):
     photos = ArraySource(make_images(12, side=32))
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -106,7 +106,7 @@ def test_auto_never_imports_what_a_record_names(tmp_path):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1, resume=True)
 
 
-def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):
+def test_the_default_budget_is_an_hour(monkeypatch, tmp_path):
     budgets = []
 
     def record_budget(config, *rest, **named):
@@ -120,7 +120,7 @@ def test_without_a_length_an_hour_is_planned(monkeypatch, tmp_path):
     assert budgets == [DEFAULT_BUDGET_S, None]
 
 
-def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_path):
+def test_the_default_budget_also_holds_on_resume(monkeypatch, tmp_path):
     photos, budgets = ArraySource(make_images(12, side=32)), []
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
     monkeypatch.setattr(
@@ -130,7 +130,7 @@ def test_a_run_of_an_hour_is_resumed_without_naming_it_again(monkeypatch, tmp_pa
     assert budgets == [DEFAULT_BUDGET_S]
 
 
-def test_auto_is_typed_as_any_task_is(tmp_path, capsys):
+def test_auto_on_the_command_line(tmp_path, capsys):
     for i, image in enumerate(make_images(12, side=32)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
     assert main(["pretrain", "auto", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--steps", "1"]) == 0

@@ -15,6 +15,7 @@ from headway.data.inspection.near_duplicates import (
     HASH_GRID,
     MIN_CONTRAST,
     duplicate_groups,
+    equal_groups,
     near_duplicate_pairs,
     perceptual_hash,
 )
@@ -24,7 +25,6 @@ from headway.data.sources.files import FileSource
 from headway.data.sources.in_memory import ArraySource
 from headway.reports.data_check import (
     ScannedDataset,
-    equal_groups,
     escape_unprintable,
     find_leakage,
     findings,

@@ -1,4 +1,4 @@
-"""Dashboards: what they are handed, that they stay offline, and that none of them can end a run."""
+"""Dashboards: the numbers that they receive, that they stay offline, and that none of them can end a run."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ EVENTS = [
 
 
 class Calls(list):
-    """Stands for any client: records what is called with what."""
+    """Stands in for any client and records all calls."""
 
     def __getattr__(self, name):
         def call(*given, **named):
@@ -76,7 +76,7 @@ def test_wandb_stays_offline_unless_told_otherwise(client, tmp_path, monkeypatch
     assert calls[-1][2]["mode"] is None
 
 
-def test_mlflow_writes_beside_the_run_unless_a_server_is_named(tmp_path, monkeypatch):
+def test_mlflow_writes_into_the_run_unless_a_server_is_named(tmp_path, monkeypatch):
     client = mock.MagicMock()
     client.entities.Metric = lambda *given: given
     monkeypatch.setitem(sys.modules, "mlflow", client)
@@ -96,7 +96,7 @@ def test_mlflow_writes_beside_the_run_unless_a_server_is_named(tmp_path, monkeyp
     assert client.MlflowClient.call_args == mock.call(None)
 
 
-def test_tensorboard_hides_what_is_done_again(client, tmp_path):
+def test_tensorboard_purges_repeated_steps(client, tmp_path):
     calls = client("torch.utils.tensorboard")
     sink = open_one("tensorboard", tmp_path)
     sink(EVENTS[0])
@@ -106,7 +106,7 @@ def test_tensorboard_hides_what_is_done_again(client, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
-def test_tensorboard_itself_reads_what_was_written(tmp_path):
+def test_tensorboard_reads_its_event_files(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="tensorboard")
@@ -118,19 +118,19 @@ def test_tensorboard_itself_reads_what_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
-def test_a_client_that_is_missing_is_named_with_what_to_install(name, tmp_path, monkeypatch):
+def test_a_missing_client_is_named_with_the_package_to_install(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
     with pytest.raises(HeadwayError, match=f"pip install {name}"):
         check_loggers([name])
 
 
-def test_unknown_loggers_suggest_the_nearest_before_anything_is_made(tmp_path):
+def test_unknown_loggers_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(HeadwayError, match="did you mean wandb"):
         headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="wanbd")
     assert not (tmp_path / "r").exists()
 
 
-def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
+def test_a_dashboard_that_fails_is_dropped_and_the_run_continues(client, tmp_path):
     calls = client("wandb")
 
     def gone(*_, **__):
@@ -142,11 +142,14 @@ def test_one_that_fails_is_left_alone_and_the_run_goes_on(client, tmp_path):
     assert answer["steps"] == 2
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     notes = [line["note"] for line in lines if "note" in line]
-    assert sum("wandb receives no more events, it failed: ConnectionError: no route to host" in note for note in notes) == 1
+    assert (
+        sum("wandb receives no more events, it failed: ConnectionError: no route to host" in note for note in notes)
+        == 1
+    )
     assert {line["step"] for line in lines if "loss" in line} == {2} or len(lines) > 2
 
 
-def test_a_careful_sink_hands_on(tmp_path):
+def test_a_fault_tolerant_sink_passes_events_on(tmp_path):
     told, sink = [], Calls()
     careful = FaultTolerantSink("any", sink, told.append)
     careful.rewind(3)

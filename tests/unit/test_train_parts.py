@@ -21,19 +21,25 @@ from headway.utils.duration import parse_duration
 from tests.small import make_images, small_train_module
 
 
-def test_every_vector_is_spared_decay_and_every_matrix_is_not():
+def test_weight_decay_applies_to_matrices_and_not_to_vectors():
     module = small_train_module("dino")
     optimizer = make_optimizer(module, Optim())
     names = {id(p): name for name, p in module.named_parameters()}
-    spared = {names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 0 for p in group["params"]}
+    without_decay = {
+        names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 0 for p in group["params"]
+    }
     decayed = {names[id(p)] for group in optimizer.param_groups if group["wd_scale"] == 1 for p in group["params"]}
-    assert {n for n, p in module.named_parameters() if p.requires_grad} == spared | decayed
+    assert {n for n, p in module.named_parameters() if p.requires_grad} == without_decay | decayed
     assert all(module.get_parameter(n).ndim > 1 for n in decayed)
-    assert "backbone.pos_embed" in spared and "backbone.class_token" in spared and "backbone.norm.weight" in spared
+    assert (
+        "backbone.pos_embed" in without_decay
+        and "backbone.class_token" in without_decay
+        and "backbone.norm.weight" in without_decay
+    )
     assert "backbone.blocks.0.attention.qkv.weight" in decayed or any("attention" in n for n in decayed)
 
 
-def test_rates_follow_clock_and_first_matching_rule():
+def test_learning_rates_follow_the_clock_and_the_first_matching_rule():
     module = torch.nn.ModuleDict({"head": torch.nn.Linear(2, 2), "body": torch.nn.Linear(2, 2)})
     optim = Optim(
         lr=0.1,
@@ -57,17 +63,19 @@ def test_schedules():
     assert cosine(0.5, 1.0, 0.0) == pytest.approx(0.5) and cosine(2.0, 1.0, 0.0) == pytest.approx(0.0)
 
 
-def test_peak_grows_with_the_batch_then_with_its_root():
+def test_the_peak_grows_with_the_batch_size_then_with_its_square_root():
     assert Optim(lr=1.0).peak_lr(128) == 0.5 and Optim(lr=1.0).peak_lr(4096) == 8.0
 
 
-@pytest.mark.parametrize("bad", [{"lr": float("nan")}, {"lr": -1.0}, {"weight_decay": float("inf")}, {"warmup_fraction": 1.0}])
-def test_optim_refuses_numbers_that_are_none(bad):
+@pytest.mark.parametrize(
+    "bad", [{"lr": float("nan")}, {"lr": -1.0}, {"weight_decay": float("inf")}, {"warmup_fraction": 1.0}]
+)
+def test_optim_refuses_invalid_numbers(bad):
     with pytest.raises(HeadwayError, match=next(iter(bad))):
         Optim(**bad)
 
 
-def test_moments_travel_by_name():
+def test_optimizer_state_is_stored_by_name():
     first, second = small_train_module("rotation"), small_train_module("rotation", seed=1)
     optimizers = [make_optimizer(module, Optim()) for module in (first, second)]
     for p in first.parameters():
@@ -87,7 +95,7 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "m", "soon", "-3s", "2d"])
-def test_durations_that_are_none(text):
+def test_invalid_durations_are_refused(text):
     with pytest.raises(HeadwayError, match="duration"):
         parse_duration(text)
 
@@ -113,7 +121,7 @@ def test_contradictory_configs_are_refused(bad):
         config(**bad)
 
 
-def test_budgets_keep_their_steps_while_they_fit():
+def test_a_cached_number_of_steps_is_kept_while_it_fits_the_budget():
     assert (
         steps_in_budget(100, 1.0, None) == 100
         and steps_in_budget(100, 1.0, 97) == 97
@@ -132,7 +140,7 @@ def test_channel_statistics_are_those_of_all_values_at_once(deep):
     assert found.std == tuple(round(std, 4) for std in values.std((0, 2, 3)).tolist())
 
 
-def test_few_pictures_at_a_time_are_widened_for_channel_statistics():
+def test_channel_statistics_convert_few_images_at_a_time():
     images, asked = make_images(100), []
 
     class Watched(ImageSubset):
@@ -165,6 +173,6 @@ def test_own_recipes_by_module_and_name(tmp_path, monkeypatch):
     ("processes", "count", "batch", "steps"),
     [(1, 5000, 256, 100), (1, 5000, 64, 400), (1, 40, 40, 100), (1, 5000, 1024, 100), (8, 5000, 256, 800)],
 )
-def test_features_are_looked_at_as_often_as_it_costs_little(processes, count, batch, steps, monkeypatch):
+def test_features_are_monitored_as_often_as_it_costs_little(processes, count, batch, steps, monkeypatch):
     monkeypatch.setattr(planning, "world_size", lambda: processes)
     assert planning.monitor_interval(count, batch) == steps

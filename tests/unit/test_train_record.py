@@ -40,12 +40,12 @@ def altered(run, folder, **changes):
     return folder / "run.json"
 
 
-def test_what_was_written_reads_back(run):
+def test_a_record_reads_back(run):
     record = read_record(run)
     config = config_of(record, "rotation", TASKS["rotation"])
     assert record["schema"] == SCHEMA_VERSION and serialize(config) == record["config"] and plan_of(record).steps == 2
-    assert config == PretrainConfig(task="rotation", recipe=TASKS["rotation"], backbone="vit_nano", stem="conv", patch=8, steps=2,
-                      precision="float32")  # fmt: skip
+    assert config == PretrainConfig(task="rotation", recipe=TASKS["rotation"], backbone="vit_nano", stem="conv",
+                                    patch=8, steps=2, precision="float32")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_damaged_records_are_refused(run, tmp_path):
         config_of(read_record(run), "mae", TASKS["mae"])
 
 
-def test_nothing_that_a_record_names_is_imported(run, tmp_path, monkeypatch):
+def test_names_in_a_record_are_not_imported(run, tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_nothing_that_a_record_names_is_imported(run, tmp_path, monkeypatch):
 
 
 class Payload:
-    """Unpickled, it leaves a mark."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -103,7 +103,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("where", ["checkpoint", "model", "record", "init"])
-def test_a_planted_payload_never_runs(run, tmp_path, where):
+def test_a_pickled_payload_never_runs(run, tmp_path, where):
     payload, mark = pickle.dumps(Payload(tmp_path / "ran")), tmp_path / "ran"
     out = tmp_path / "r"
     words = {**WORDS, "steps": 2}
@@ -127,7 +127,7 @@ def test_a_planted_payload_never_runs(run, tmp_path, where):
                 headway.pretrain("rotation", **words, out=tmp_path / "n", init=str(file))
     assert not mark.exists()
     pickle.loads(payload).close()
-    assert mark.exists()  # it would have
+    assert mark.exists()  # the payload works
 
 
 def test_reproduce_takes_no_other_option(run):

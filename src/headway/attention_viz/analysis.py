@@ -12,9 +12,9 @@ from headway.attention_viz.attention_hooks import (
     ablate_attention_head,
     attention_layers,
     attention_maps,
-    num_attention_heads,
 )
 from headway.metrics.intervals import Interval, accuracy, paired_interval
+from headway.utils.progress import Progress
 
 IMAGES_PER_PASS = 8
 """Small, because the weights of all layers are in memory at once."""
@@ -118,7 +118,7 @@ def attention_statistics(backbone: Any, images: Tensor) -> AttentionStatistics:
 
 
 def attention_head_importance(
-    backbone: nn.Module, correct_fn: Callable[[], Tensor], progress: Callable[[int, int], None] | None = None,
+    backbone: nn.Module, correct_fn: Callable[[], Tensor], progress: Progress | None = None,
     groups: np.ndarray | None = None,
 ) -> AttentionHeadImportance:  # fmt: skip
     """The importance of each attention head for the downstream task, by ablating one after the other.
@@ -130,7 +130,7 @@ def attention_head_importance(
         groups: N, equal for held-out images of one group, as for ``paired_interval``.
     """
     layers = attention_layers(backbone)
-    heads = [(layer, head) for layer in layers for head in range(num_attention_heads(layer))]
+    heads = [(layer, head) for layer in layers for head in range(layer.num_heads)]
     correct = correct_fn()  # N
     drops = []
     for done, (layer, head) in enumerate(heads, 1):
@@ -142,6 +142,6 @@ def attention_head_importance(
     ordered = iter(drops)
     return AttentionHeadImportance(
         accuracy(correct),
-        [[next(ordered) for _ in range(num_attention_heads(layer))] for layer in layers],
+        [[next(ordered) for _ in range(layer.num_heads)] for layer in layers],
         len(correct),
     )

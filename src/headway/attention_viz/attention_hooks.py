@@ -45,11 +45,6 @@ def attention_layers(backbone: Any) -> list[Any]:
     return found
 
 
-def num_attention_heads(attention: Any) -> int:
-    """The number of attention heads of a module."""
-    return int(attention.num_heads)
-
-
 @torch.no_grad()
 def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     """The attention weights of every layer.
@@ -61,7 +56,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     Raises:
         HeadwayError: The network has no attention, or not every token attends to all others.
     """
-    attentions, recorded = attention_layers(backbone), {}
+    attentions, recorded = attention_layers(backbone), dict[int, Tensor]()
     with ExitStack() as stack, _eval_mode(backbone):
         for layer, attention in enumerate(attentions):
 
@@ -72,12 +67,12 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
         features = backbone(images)
     prefix, (rows, columns) = features.prefix.shape[1], features.grid
     tokens = prefix + rows * columns
-    expected = [(len(images), num_attention_heads(attention), tokens, tokens) for attention in attentions]
-    if [tuple(recorded[layer].shape) if layer in recorded else () for layer in range(len(expected))] != expected:
+    expected = {layer: (len(images), a.num_heads, tokens, tokens) for layer, a in enumerate(attentions)}
+    if {layer: weights.shape for layer, weights in recorded.items()} != expected:
         name = getattr(backbone, "name", type(backbone).__name__)
         raise HeadwayError(f"not every token of {name} attends to all others (windowed attention or pooling): "
                            "use a plain ViT such as timm:vit_small_patch16_224")  # fmt: skip
-    return AttentionMaps(tuple(recorded[layer] for layer in range(len(expected))), prefix, (rows, columns))
+    return AttentionMaps(tuple(recorded[layer] for layer in expected), prefix, (rows, columns))
 
 
 @torch.no_grad()
@@ -123,7 +118,7 @@ def ablate_attention_head(attention: Any, head: int) -> Iterator[None]:
 
     Michel, Levy and Neubig, "Are sixteen heads really better than one?", 2019 (https://arxiv.org/abs/1905.10650).
     """
-    count = num_attention_heads(attention)
+    count = attention.num_heads
 
     def ablate(module: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
         heads = args[0].unflatten(-1, (count, -1))  # B T h d

@@ -14,6 +14,7 @@ from headway.downstream.features.extract import extract_features
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.errors import HeadwayError
 from headway.metrics.knn import knn_scores
+from headway.utils.progress import Progress
 
 MAX_IMAGES = 1000
 """Of labeled images for k-NN, and of held-out images."""
@@ -24,7 +25,7 @@ def load_held_out(
     data: Any,
     test: Any,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     labels: str | Path | None = None,
     group_by: str = "",

@@ -1,6 +1,5 @@
 """Attention as PNG files: a grid of maps per image (layers by attention heads), and one of numbers."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from headway.attention_viz.maps_html import AttentionImage, AttentionReport
 from headway.attention_viz.overlay import cell_color, frame_patch, overlay_map, to_levels
 from headway.data.decoding.decode import center_crop_resize
 from headway.protocol import Panel
-from headway.reports.image_grid import BACKGROUND, FOREGROUND, MUTED, ImageGrid, image_grid_png
+from headway.reports.image_grid import BACKGROUND, FOREGROUND, MUTED, ImageGrid, image_grid_png, png_bytes
 from headway.utils.files import atomic_write
 
 
@@ -115,9 +114,7 @@ def statistics_png(
                     (x + cell / 2, y + row_height / 2), number_format.format(value), FOREGROUND, small, anchor="mm"
                 )
     pen.text((margin, image.height - margin), note, MUTED, small, anchor="ls")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return png_bytes(image)
 
 
 def statistics_csv(statistics: AttentionStatistics, importance: AttentionHeadImportance | None) -> str:

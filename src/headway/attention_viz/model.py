@@ -28,7 +28,7 @@ class AttentionModel(NamedTuple):
     prefix_names: tuple[str, ...]
 
 
-def load_attention_model(model: str, image_size: int = 0, pretrained: bool = True) -> AttentionModel:
+def load_attention_model(model: str, image_size: int, pretrained: bool) -> AttentionModel:
     """Load a network that has attention.
 
     Args:

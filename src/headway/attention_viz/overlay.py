@@ -40,7 +40,7 @@ def overlay_map(image: np.ndarray, levels: np.ndarray, grid: tuple[int, int]) ->
     Returns:
         H W 3, uint8.
     """
-    height, width = image.shape[0] // grid[0], image.shape[1] // grid[1]
+    height, width = _patch_shape(image, grid)
     color = colormap()[levels.reshape(grid)].repeat(height, 0).repeat(width, 1).astype(np.float32)  # H W 4
     alpha = color[..., 3:] / 255
     return np.rint(image * (1 - alpha) + color[..., :3] * alpha).astype(np.uint8)  # H W 3
@@ -51,7 +51,7 @@ def frame_patch(image: np.ndarray, patch: tuple[int, int] | None, grid: tuple[in
     if patch is None:
         return image
     framed = image.copy()
-    height, width = image.shape[0] // grid[0], image.shape[1] // grid[1]
+    height, width = _patch_shape(image, grid)
     line = max(min(height // 8, width // 8, max(image.shape[:2]) // 64), 1)
     top, left = patch[0] * height, patch[1] * width
     for inset, color in ((0, (20, 20, 24)), (line, FRAME_COLOR)):
@@ -62,10 +62,15 @@ def frame_patch(image: np.ndarray, patch: tuple[int, int] | None, grid: tuple[in
     return framed
 
 
+def _patch_shape(image: np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a patch in pixels."""
+    return image.shape[0] // grid[0], image.shape[1] // grid[1]
+
+
 def draw_patch_lines(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """The image, H W 3, with thin lines between patches."""
     lined = image.copy()
-    height, width = image.shape[0] // grid[0], image.shape[1] // grid[1]
+    height, width = _patch_shape(image, grid)
     for lines in (lined[height::height], lined[:, width::width]):
         lines[:] = lines // 2 + 110
     return lined
@@ -76,10 +81,9 @@ def cell_color(value: float, low: float, high: float) -> tuple[int, int, int]:
 
     Where ``low`` lies below 0, the page's background stands for 0, negative values are blue and positive ones orange.
     """
+    end = NEGATIVE_COLOR if low < 0 and value < 0 else POSITIVE_COLOR
     if low < 0:
-        low, high, value, end = 0.0, max(-low, high), abs(value), NEGATIVE_COLOR if value < 0 else POSITIVE_COLOR
-    else:
-        end = POSITIVE_COLOR
+        low, high, value = 0.0, max(-low, high), abs(value)
     share = min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
     red, green, blue = (round(p + share * (e - p)) for p, e in zip(BACKGROUND, end, strict=True))
     return red, green, blue

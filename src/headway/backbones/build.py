@@ -57,10 +57,12 @@ def build_backbone(
     if pretrained:
         raise HeadwayError(f"there are no pretrained weights for {name}; take a timm:NAME, or load a run")
     embed_dim, depth, num_heads = VIT_SIZES[name]
-    options = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, **overrides}
-    options |= {"size": size, "stem": stem, "pooling": pooling, "input_spec": input_spec or IMAGENET_INPUT}
-    options["patch_size"] = patch_size or auto_patch_size(size)
-    options["class_token"] = pooling == "class" if class_token is None else class_token
+    options = {
+        "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, **overrides, "size": size, "stem": stem,
+        "pooling": pooling, "input_spec": input_spec or IMAGENET_INPUT,
+        "patch_size": patch_size or auto_patch_size(size),
+        "class_token": pooling == "class" if class_token is None else class_token,
+    }  # fmt: skip
     return ViT(_make_config(ViTConfig, options))
 
 

@@ -100,7 +100,6 @@ def mask_pixels(x: Tensor, mask: Tensor, patch_size: int, mask_value: Tensor | N
 
 def check_patch_tensor(name: str, patches: Tensor, batch_size: int, num_columns: int | None = None) -> None:
     """Raise ValueError unless ``patches`` has B rows and, where it is given, ``num_columns`` columns."""
-    fits = num_columns is None or (patches.dim() == 2 and patches.shape[1] == num_columns)
-    if patches.dim() != 2 or len(patches) != batch_size or not fits:
+    if patches.dim() != 2 or len(patches) != batch_size or num_columns not in (None, patches.shape[1]):
         wanted = f"{batch_size} x {'K' if num_columns is None else num_columns}"
         raise ValueError(f"{name} must be {wanted} for this batch, got {' x '.join(map(str, patches.shape))}")

@@ -56,7 +56,7 @@ class TimmBackbone(nn.Module):
             although ``cifar_stem`` is set.
     """
 
-    def __init__(self, config: TimmConfig, pretrained: bool = False):
+    def __init__(self, config: TimmConfig, pretrained: bool):
         super().__init__()
         model, self.accepts_any_size = create_timm_model(config.model, config.size, config.input_spec, pretrained)
         self.config, self.input_spec = config, config.input_spec or input_spec_of(model)

@@ -105,8 +105,8 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config, self.input_spec = config, config.input_spec
-        self.embed_dim, self.mask_value_dim, self.patch_size = config.embed_dim, config.embed_dim, config.patch_size
-        self.depth = config.depth
+        self.embed_dim = self.mask_value_dim = config.embed_dim
+        self.patch_size, self.depth = config.patch_size, config.depth
         self.drop_path = config.drop_path  # an EMA teacher sets it to 0
         side = config.size // config.patch_size
         self.input_normalizer = InputNormalizer(config.input_spec)
@@ -174,9 +174,9 @@ class ViT(nn.Module):
             block.compile(*args, **kwargs)
 
     def _layer_index(self, layer: int) -> int:
-        if not -len(self.blocks) <= layer < len(self.blocks):
-            raise ValueError(f"there are layers 0..{len(self.blocks) - 1} (or -1 for the last), got {layer}")
-        return layer % len(self.blocks)
+        if not -self.depth <= layer < self.depth:
+            raise ValueError(f"there are layers 0..{self.depth - 1} (or -1 for the last), got {layer}")
+        return layer % self.depth
 
     def _embed_patches(
         self,
@@ -213,9 +213,9 @@ class ViT(nn.Module):
 
     def _drop_path_scales(self, tokens: Tensor) -> list[tuple[Tensor, Tensor] | None]:
         """Drop-path factors (B,) for the two branches of each block; None where nothing is dropped."""
-        rates = [self.drop_path * block / max(len(self.blocks) - 1, 1) for block in range(len(self.blocks))]
         if not self.training:
-            return [None] * len(rates)
+            return [None] * self.depth
+        rates = [self.drop_path * block / max(self.depth - 1, 1) for block in range(self.depth)]
         factors = [dropout_mask(len(tokens), rate, 2, device=tokens.device) if rate else None for rate in rates]  # B 2
         return [None if factor is None else (factor[:, 0], factor[:, 1]) for factor in factors]
 

@@ -27,17 +27,21 @@ def save_backbone(backbone: nn.Module, path: str | Path) -> None:
     Raises:
         HeadwayError: The file cannot be written (no space, no such folder).
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
     metadata = {METADATA_KEY: json.dumps(to_config(backbone))}
-    atomic_write(Path(path), lambda temporary: save_file(state, temporary, metadata=metadata))
+    atomic_write(Path(path), lambda temporary: save_file(cpu_state_dict(backbone), temporary, metadata=metadata))
+
+
+def cpu_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a module as safetensors takes it: contiguous tensors on the CPU."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
 def weights_sha256(backbone: nn.Module) -> str:
     """Return the SHA-256 of a backbone's configuration and weights, which identifies it."""
     digest = hashlib.sha256(json.dumps(to_config(backbone)).encode())
-    for name, tensor in backbone.state_dict().items():
+    for name, tensor in cpu_state_dict(backbone).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

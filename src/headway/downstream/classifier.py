@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from headway.backbones.weights import load_backbone, save_backbone
+from headway.backbones.weights import cpu_state_dict, load_backbone, save_backbone
 from headway.data.dataset.subset import Images
 from headway.downstream.features.extract import forward_batched
-from headway.downstream.heads import NearestNeighborHead as NearestNeighborHead
 from headway.downstream.heads import apply_head, head_from_state_dict
 from headway.errors import HeadwayError
 from headway.metrics.calibration import probabilities
+from headway.protocol import Features
 from headway.utils.files import atomic_write, read_json, refuse_existing, write_json
 
 SCHEMA = 1
@@ -57,12 +57,11 @@ class Classifier(NamedTuple):
             N K; each row sums to one, unless the classifier is ``multilabel``.
         """
         self.head.eval()
-        return forward_batched(
-            self.backbone,
-            lambda features: probabilities(apply_head(self.head, features), self.temperature, self.multilabel),
-            images,
-            self.size,
-        )
+
+        def predict(features: Features) -> Tensor:
+            return probabilities(apply_head(self.head, features), self.temperature, self.multilabel)
+
+        return forward_batched(self.backbone, predict, images, self.size)
 
     def save(self, folder: Path) -> None:
         """Write the folder. Raises HeadwayError where it exists or cannot be written."""
@@ -71,10 +70,7 @@ class Classifier(NamedTuple):
         def write(temporary: Path) -> None:
             temporary.mkdir(parents=True)
             save_backbone(self.backbone, temporary / BACKBONE_FILE)
-            save_file(
-                {name: t.detach().cpu().contiguous() for name, t in self.head.state_dict().items()},
-                temporary / HEAD_FILE,
-            )
+            save_file(cpu_state_dict(self.head), temporary / HEAD_FILE)
             record = {
                 "schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size,
                 "temperature": self.temperature, "multilabel": self.multilabel, "test_set_hash": self.test_set_hash,

@@ -51,10 +51,9 @@ def multilabel_metrics(probabilities: Tensor, labels: Tensor) -> dict[str, float
     if not occurs.any():
         return {"mean_average_precision": 0.0, "f1": 0.0}
     targets, scores = targets[:, occurs], scores[:, occurs]
-    pairs = zip(
-        targets.T, scores.T >= 0.5, strict=True
-    )  # class by class: sklearn takes a single column for two classes
+    # class by class: sklearn takes a single column for two classes
+    f1 = [f1_score(*pair, zero_division=0.0) for pair in zip(targets.T, scores.T >= 0.5, strict=True)]
     return {
         "mean_average_precision": 100.0 * float(np.mean(average_precision_score(targets, scores, average=None))),
-        "f1": 100.0 * float(np.mean([f1_score(*pair, zero_division=0.0) for pair in pairs])),
+        "f1": 100.0 * float(np.mean(f1)),
     }

@@ -1,6 +1,5 @@
 """Decode labeled images and split them: images to train on, images to test on, and how many labels are used."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +9,12 @@ from torch import Tensor
 from headway.data.dataset.image_store import ImageStore, build_store, split_groups
 from headway.data.dataset.subset import Images, subset
 from headway.data.sampling.split import sample_per_class, strata, stratified_split
-from headway.data.sources.base import Source, sorted_classes
+from headway.data.sources.base import Remarks, Source, sorted_classes
 from headway.downstream.labeled_images import LabeledImages
 from headway.errors import HeadwayError
 from headway.utils.hashing import stable_hash
+from headway.utils.progress import Progress
 
-Progress = Callable[[int, int], None]
 LABEL_SEPARATOR = ";"
 """Separates the labels of an image that has several; alone, it says that the image has none of them."""
 
@@ -44,7 +43,7 @@ class LabeledSplit(NamedTuple):
     test_labels: Tensor
     classes: tuple[str, ...]
     test_from_split: bool
-    skipped: list[tuple[str, str]]
+    skipped: Remarks
     test_hashes: Tensor
     groups: Tensor | None = None
     test_groups: Tensor | None = None
@@ -70,7 +69,7 @@ class _TestSet(NamedTuple):
     labels: Tensor
     hashes: Tensor
     groups: Tensor
-    skipped: list[tuple[str, str]]
+    skipped: Remarks
 
 
 def load_labeled_split(

@@ -25,9 +25,9 @@ from headway.errors import HeadwayError, unknown_name_error
 from headway.nn.lora import add_lora
 from headway.rng import seeded
 from headway.train.log.events import Sink
+from headway.utils.progress import Progress
 
 HeadKind = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
-Progress = Callable[[int, int], None]
 
 
 def transfer(

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from headway.downstream.finetuning.finetune import FINE_TUNE, new_linear_head
+from headway.downstream.finetuning.finetune import FINE_TUNE
 from headway.downstream.finetuning.supervised import SupervisedTask
+from headway.downstream.heads import fresh_head
 from headway.evaluation.methods import LR_FACTORS, SELECTION_FOLDS, draw_labels
 from headway.evaluation.pretrained_baselines import pretrain_title
 from headway.evaluation.runner import ComparisonRunner, is_finished, run_folder
@@ -51,7 +52,7 @@ def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
     indices = draw_labels(split.labels, config.labels_per_class, config.seed, 0)
     cost = estimate_cost(runner, len(indices))
     network: Any = runner.untrained_backbone(0)
-    head = new_linear_head(network.embed_dim, len(split.classes), 0)
+    head = fresh_head("linear", network.embed_dim, len(split.classes), 0)
     task = SupervisedTask(head, split.labels, runner.size, FINE_TUNE.task)
     plan = Plan(steps=10, batch_size=min(FINE_TUNE.batch_size, len(indices)))
     step = measure_step(TrainModule(network, task), split.images, plan, FINE_TUNE.optim, time_limit_s=0.5)

@@ -36,6 +36,7 @@ from headway.evaluation.methods import (
 from headway.evaluation.result_cache import GetOrCompute, pack_bits, unpack_bits
 from headway.metrics.intervals import Interval, paired_interval
 from headway.utils.hashing import stable_hash
+from headway.utils.progress import Progress
 
 PRETRAINED = "pretrained"
 TUNING_LABELS_PER_CLASS = 10
@@ -89,9 +90,9 @@ class LabelCurve:
         self.counts, self.draws, self.seed, self.finetune_steps = counts, draws, seed, finetune_steps
         self.config = head_config(head)
         self.get_or_compute, self.num_done = get_or_compute, 0
-        self.progress: Callable[[int, int], None] = lambda done, total: None
+        self.progress: Progress = lambda done, total: None
 
-    def points(self, progress: Callable[[int, int], None]) -> list[CurvePoint]:
+    def points(self, progress: Progress) -> list[CurvePoint]:
         """A point for every count; ``progress`` gets the number of finished results and of all of them."""
         self.progress, self.num_done = progress, 0
         methods = self.methods()

@@ -11,6 +11,7 @@ from headway.data.sampling.split import sample_per_class
 from headway.downstream.finetuning.finetune import temperature_scaled_head
 from headway.downstream.labeled_images import LabeledImages
 from headway.evaluation.methods import RAW_PIXELS, UNTRAINED, feature_fn, raw_pixels
+from headway.utils.progress import Progress
 
 PRETRAINED_LINEAR = "pretrained linear"
 """The row of the linear probe on pretrained features."""
@@ -75,7 +76,7 @@ def fit_frozen_probes(
     labels_per_class: int,
     num_draws: int,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FrozenProbes:
     """Fit a linear probe to raw pixels, untrained and pretrained features on each draw of labels.
 

@@ -76,8 +76,7 @@ class ComparisonRunner:
     def __init__(
         self, config: ComparisonConfig, unlabeled: Source, unlabeled_images: Images, unlabeled_hashes: Tensor,
         split: LabeledSplit, result_cache: ResultCache,
-        open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]] = lambda name: nullcontext(()),
-        notify: Callable[[str], None] = lambda text: None,
+        open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]], notify: Callable[[str], None],
     ):  # fmt: skip
         self.config, self.unlabeled, self.unlabeled_images = config, unlabeled, unlabeled_images
         self.unlabeled_hashes, self.split, self.result_cache = unlabeled_hashes, split, result_cache

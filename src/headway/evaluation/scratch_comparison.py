@@ -19,15 +19,16 @@ from headway.downstream.finetuning.finetune import (
     FINE_TUNE,
     FROM_SCRATCH,
     FineTuneConfig,
-    new_linear_head,
     temperature_scaled_head,
     train_supervised,
 )
 from headway.downstream.finetuning.model_selection import REGULARIZATION_MAX_LABELS, Selection, select_config
+from headway.downstream.heads import fresh_head
 from headway.downstream.labeled_images import LabeledImages
 from headway.evaluation.frozen_probes import PRETRAINED_LINEAR, ComparisonSetup, FrozenProbes
 from headway.evaluation.methods import RAW_PIXELS, SCRATCH, UNTRAINED, feature_fn
 from headway.metrics.intervals import paired_interval
+from headway.utils.progress import Progress
 
 FINE_TUNED = "pretrained fine-tuned"
 ROW_NAMES = (RAW_PIXELS, UNTRAINED, SCRATCH, PRETRAINED_LINEAR, FINE_TUNED)
@@ -68,13 +69,13 @@ class TrainedSide(NamedTuple):
     Attributes:
         backbone: Its initial weights.
         config: Its hyperparameters before tuning.
-        make_head: From indices into the first draw (None: all) to the initial head of a training on them.
+        make_head: From indices into the first draw to the initial head of a training on them.
         from_probe: Whether that head is a linear probe, so that no further training is a candidate.
     """
 
     backbone: nn.Module
     config: FineTuneConfig
-    make_head: Callable[[Tensor | None], nn.Module]
+    make_head: Callable[[Tensor], nn.Module]
     from_probe: bool
 
 
@@ -99,7 +100,7 @@ class ScratchComparison(NamedTuple):
 class _Progress:
     """Counts finished parts and reports them."""
 
-    def __init__(self, report: Callable[[int, int], None] | None, parts: int):
+    def __init__(self, report: Progress | None, parts: int):
         self.report, self.parts, self.done = report, parts, 0
 
     def advance(self, parts: int = 1) -> None:
@@ -117,7 +118,7 @@ def compare_to_scratch(
     scratch_config: FineTuneConfig = FROM_SCRATCH,
     finetune_config: FineTuneConfig = FINE_TUNE,
     remaining_seconds: Callable[[], float] = lambda: float("inf"),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ScratchComparison:
     """Tune both methods, train them on each draw of labels, and test everything on the same images.
 
@@ -135,18 +136,15 @@ def compare_to_scratch(
     """
     count = len(frozen_probes.heads)
     draws = [sample_per_class(setup.labels, labels_per_class, seed=seed + draw) for draw in range(count)]
-    first, num_classes = draws[0], len(setup.classes)
-    first_data = setup.labeled(first)
+    first_data, num_classes = setup.labeled(draws[0]), len(setup.classes)
     features = feature_fn(setup.pretrained, setup.size)(first_data.images)  # n D
-    embed_dim = features.shape[1]
 
-    def probe(indices: Tensor | None) -> nn.Module:
-        rows = torch.arange(len(first)) if indices is None else indices
-        groups = first_data.groups_of(rows)
-        return temperature_scaled_head(features[rows], first_data.labels[rows], num_classes, seed, groups=groups)
+    def probe(indices: Tensor) -> nn.Module:
+        labels, groups = first_data.labels[indices], first_data.groups_of(indices)
+        return temperature_scaled_head(features[indices], labels, num_classes, seed, groups=groups)
 
-    def random_head(indices: Tensor | None) -> nn.Module:
-        return new_linear_head(embed_dim, num_classes, seed)
+    def random_head(indices: Tensor | None = None, seed: int = seed) -> nn.Module:
+        return fresh_head("linear", features.shape[1], num_classes, seed)
 
     sides = {
         SCRATCH: TrainedSide(setup.untrained, scratch_config, random_head, False),
@@ -160,11 +158,11 @@ def compare_to_scratch(
             from_probe=side.from_probe,
         )  # fmt: skip
         parts.advance()
-    correct: dict[str, list[Tensor]] = {SCRATCH: [], FINE_TUNED: []}
+    correct: dict[str, list[Tensor]] = {name: [] for name in sides}
     classifiers: dict[str, Classifier] = {}
     for draw, indices in enumerate(draws):
         began = time.perf_counter()
-        heads = {SCRATCH: new_linear_head(embed_dim, num_classes, seed + draw), FINE_TUNED: frozen_probes.heads[draw]}
+        heads = {SCRATCH: random_head(seed=seed + draw), FINE_TUNED: frozen_probes.heads[draw]}
         for name, side in sides.items():
             classifier = _train(side.backbone, heads[name], setup.labeled(indices), selections[name], seed + draw)
             correct[name].append(classifier.predict_proba(setup.test_images).argmax(1) == setup.test_labels)

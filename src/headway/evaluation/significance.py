@@ -88,7 +88,6 @@ def make_claim(
     correct: MethodTable,
     fold_accuracy: MethodTable,
     baseline: str,
-    confidence_level: float = 0.95,
     groups: np.ndarray | None = None,
 ) -> Claim:
     """The one claim of a comparison.
@@ -97,32 +96,26 @@ def make_claim(
         correct: For each method and the baseline R n, the share of a replicate's draws with a correct answer (0 to 1).
         fold_accuracy: For each method that may be selected R: the accuracy on held-out folds of training labels.
         baseline: The name in ``correct`` over which gains are computed.
-        confidence_level: Of the interval.
         groups: n, the groups of test images, as for ``paired_interval``.
     """
     chosen, best = cross_fit_selection(correct, fold_accuracy)
-    mean, low, high = paired_interval(best - correct[baseline], confidence_level, groups=groups)
+    mean, low, high = paired_interval(best - correct[baseline], groups=groups)
     method = best_on_folds(fold_accuracy, range(len(chosen)))
     return Claim(mean, low, high, verdict_from_interval(low, high), max(mean - low, high - mean), method, chosen)
 
 
-def leaderboard(
-    correct: MethodTable, baseline: str, confidence_level: float = 0.95, groups: np.ndarray | None = None
-) -> list[dict[str, Any]]:
+def leaderboard(correct: MethodTable, baseline: str, groups: np.ndarray | None = None) -> list[dict[str, Any]]:
     """A row for every method, best first: name, accuracy, low, high, and its paired gain over the baseline.
 
     Each interval is that of its own method; the best of them is no claim (see ``make_claim``).
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, table in correct.items():
-        accuracy = paired_interval(table, confidence_level, signed=False, groups=groups)
-        row: dict[str, Any] = {"name": name, "accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
-        if name == baseline:
-            row["gain"] = None
-        else:
-            points, low, high = paired_interval(table - correct[baseline], confidence_level, groups=groups)
-            row["gain"] = {"points": points, "low": low, "high": high}
-        rows.append(row)
+        accuracy, low, high = paired_interval(table, signed=False, groups=groups)
+        rows.append({"name": name, "accuracy": accuracy, "low": low, "high": high, "gain": None})
+        if name != baseline:
+            points, low, high = paired_interval(table - correct[baseline], groups=groups)
+            rows[-1]["gain"] = {"points": points, "low": low, "high": high}
     return sorted(rows, key=lambda row: -row["accuracy"])
 
 

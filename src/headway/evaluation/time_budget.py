@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import torch
 
 from headway.downstream.features.extract import FORWARD_BATCH_SIZE
-from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig, new_linear_head
+from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES
 from headway.downstream.finetuning.supervised import SupervisedTask
+from headway.downstream.heads import fresh_head
 from headway.evaluation.frozen_probes import ComparisonSetup
 from headway.evaluation.scratch_comparison import TUNING_FOLDS, num_trials
 from headway.protocol import TrainModule
@@ -50,7 +51,7 @@ def fit_time_budget(
         seed: Of the steps that are measured.
     """
     backbone: Any = setup.pretrained
-    head = new_linear_head(backbone.embed_dim, len(setup.classes), seed)
+    head = fresh_head("linear", backbone.embed_dim, len(setup.classes), seed)
     num_labels = labels_per_class * len(setup.classes)
     batch_size = min(LABEL_BATCH_SIZE, num_labels)
     task = SupervisedTask(head, setup.labels, setup.size, FINE_TUNE.task)

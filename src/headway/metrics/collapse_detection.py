@@ -69,85 +69,83 @@ class Reading(NamedTuple):
         return self.extreme > FILLED_STD and bool(self.others.keys() & {"cosine", "contrastive_top1"})
 
 
+def _likely_cause(others: Mapping[str, float]) -> str:
+    metric = next((metric for metric in CAUSES if metric in others), "")
+    if metric == "marginal_entropy" and others[metric] - others.get("assignment_entropy", 0.0) < MIN_INFORMATION:
+        return SOFT_TARGETS
+    return CAUSES.get(metric, "the learning rate is too high")
+
+
+def _balance_cause(others: Mapping[str, float]) -> str:
+    """What should have given every prototype its share: Sinkhorn in SwAV and DINOv2, else centering."""
+    if "target_entropy" in others:
+        return "the balance over the batch (Sinkhorn) is missing"
+    return "the centering is missing or too slow for this learning rate"
+
+
+def _fell(reading: Reading) -> str:
+    return f"{reading.name} fell {reading.fall}"
+
+
 class Detector(NamedTuple):
     """One sign of collapse.
 
     Attributes:
         metric: Last part of the metric's name; the same name after ``patch_`` is read as well.
         predicate: Whether a reading shows the sign.
+        message: What is wrong.
         patience: Readings in a row that must show it.
-        message: What is wrong, with the likely cause.
+        cause: The likely cause, by the task's metrics.
     """
 
     metric: str
     predicate: Callable[[Reading], bool]
-    patience: int
     message: Callable[[Reading], str]
+    patience: int = PATIENCE
+    cause: Callable[[Mapping[str, float]], str] = _likely_cause
 
 
 DETECTORS = (
-    Detector(
-        "feature_std",
-        lambda r: r.value < r.extreme * FEATURE_RATIO and not _distinguishes_images(r),
-        PATIENCE,
-        lambda r: f"{r.name} fell {r.fall}; likely {_cause(r.others)}",
-    ),
-    Detector(
-        "target_std",
-        lambda r: r.filled and r.value < r.extreme * FILLED_RATIO,
-        LONG_PATIENCE,
-        lambda r: f"{r.name} fell {r.fall}; likely {_cause(r.others)}",
-    ),
-    Detector(
-        "target_std",
-        lambda r: not r.filled and r.value < r.extreme * TARGET_RATIO,
-        PATIENCE,
-        lambda r: f"{r.name} fell {r.fall}; likely {_cause(r.others)}",
-    ),
+    Detector("feature_std", lambda r: r.value < r.extreme * FEATURE_RATIO and not _distinguishes_images(r), _fell),
+    Detector("target_std", lambda r: r.filled and r.value < r.extreme * FILLED_RATIO, _fell, LONG_PATIENCE),
+    Detector("target_std", lambda r: not r.filled and r.value < r.extreme * TARGET_RATIO, _fell),
     Detector(
         "coordinate_std",
         lambda r: r.value < MIN_COORDINATE_STD,
-        PATIENCE,
-        lambda r: f"{r.name} is {r.value:.3f}, and the loss asks for 1; likely {_cause(r.others)}",
+        lambda r: f"{r.name} is {r.value:.3f}, and the loss asks for 1",
     ),
     Detector(
         "redundancy",
         lambda r: r.value > max(MAX_REDUNDANCY, REDUNDANCY_RISE * r.extreme),
-        PATIENCE,
-        lambda r: f"{r.name} rose {r.fall}, so all coordinates carry the same signal; likely {_cause(r.others)}",
+        lambda r: f"{r.name} rose {r.fall}, so all coordinates carry the same signal",
     ),
     Detector(
         "marginal_entropy",
         lambda r: (
             r.value < MIN_MARGINAL_ENTROPY or (r.information < MIN_INFORMATION and r.value < FEW_PROTOTYPES_ENTROPY)
         ),
-        PATIENCE,
-        lambda r: (
-            f"{r.name} is {r.value:.2f}, so every image gets the same prototype; likely {_balance_cause(r.others)}"
-        ),
+        lambda r: f"{r.name} is {r.value:.2f}, so every image gets the same prototype",
+        cause=_balance_cause,
     ),
     Detector(
         "marginal_entropy",
         lambda r: r.information < MIN_INFORMATION and r.extreme > ONCE_INFORMATIVE,
-        LONG_PATIENCE,
         lambda r: (
             f"{r.name} is {r.value:.2f}, and so is the entropy of each assignment, so every image is assigned to all "
-            f"prototypes alike; likely {SOFT_TARGETS}"
+            "prototypes alike"
         ),
+        LONG_PATIENCE,
+        lambda others: SOFT_TARGETS,
     ),
     Detector(
         "effective_rank",
         lambda r: r.value < MIN_EFFECTIVE_RANK,
-        PATIENCE,
-        lambda r: (
-            f"the effective rank of the features is {r.value:.2f}, so all point one way; likely {_cause(r.others)}"
-        ),
+        lambda r: f"the effective rank of the features is {r.value:.2f}, so all point one way",
     ),
     Detector(
         "std",
         lambda r: r.value < min(MIN_FEATURE_STD, TARGET_RATIO * r.extreme),
-        PATIENCE,
-        lambda r: f"the standard deviation of the features fell {r.fall}; likely {_cause(r.others)}",
+        lambda r: f"the standard deviation of the features fell {r.fall}",
     ),
 )
 """For each metric the first detector that fires counts."""
@@ -182,7 +180,7 @@ def detect_collapse(metrics: Mapping[str, float], history: MutableMapping[str, f
             continue
         history[count] = history.get(count, 0) + 1
         if history[count] >= fired.patience:
-            return fired.message(reading)
+            return f"{fired.message(reading)}; likely {fired.cause(others)}"
     return None
 
 
@@ -220,17 +218,3 @@ def _distinguishes_images(reading: Reading) -> bool:
         or decorrelated
         or others.get("redundancy", 1.0) < MAX_REDUNDANCY
     )
-
-
-def _cause(others: Mapping[str, float]) -> str:
-    metric = next((metric for metric in CAUSES if metric in others), "")
-    if metric == "marginal_entropy" and others[metric] - others.get("assignment_entropy", 0.0) < MIN_INFORMATION:
-        return SOFT_TARGETS
-    return CAUSES.get(metric, "the learning rate is too high")
-
-
-def _balance_cause(others: Mapping[str, float]) -> str:
-    """What should have given every prototype its share: Sinkhorn in SwAV and DINOv2, else centering."""
-    if "target_entropy" in others:
-        return "the balance over the batch (Sinkhorn) is missing"
-    return "the centering is missing or too slow for this learning rate"

@@ -7,6 +7,9 @@ from scipy.stats import binomtest, t
 from sklearn.metrics import recall_score
 from torch import Tensor
 
+QUANTILE = 0.975
+"""Of Student's t: the upper end of an interval of 95 %."""
+
 
 class Interval(NamedTuple):
     """A mean and the ends of its confidence interval, in per cent or points."""
@@ -27,7 +30,7 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     return 100.0 * float(recall_score(truth, predicted.cpu().numpy(), labels=np.unique(truth), average="macro"))
 
 
-def wilson_interval(correct: int, total: int, confidence_level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """Confidence interval of the accuracy of one classifier over test images: low and high in per cent.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927
@@ -36,31 +39,25 @@ def wilson_interval(correct: int, total: int, confidence_level: float = 0.95) ->
     Raises:
         ValueError: Unless 0 <= correct <= total and total >= 1.
     """
-    interval = binomtest(correct, total).proportion_ci(confidence_level=confidence_level, method="wilson")
+    interval = binomtest(correct, total).proportion_ci(method="wilson")
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
 
-def accuracy_interval(
-    correct: Tensor, groups: np.ndarray | None = None, confidence_level: float = 0.95
-) -> tuple[float, float]:
+def accuracy_interval(correct: Tensor, groups: np.ndarray | None) -> tuple[float, float]:
     """Low and high, in per cent, of the accuracy of one classifier over test images.
 
     Args:
         correct: N, bool.
         groups: N, equal for images of one group, as for ``paired_interval``; where it is None or all groups have one
             image, the interval is ``wilson_interval``.
-        confidence_level: Fraction of such intervals that should contain the true value.
     """
     if groups is None or len(np.unique(groups)) == len(correct):
-        return wilson_interval(int(correct.sum()), len(correct), confidence_level)
-    _, low, high = paired_interval(correct[None].double().numpy(), confidence_level, signed=False, groups=groups)
-    return low, high
+        return wilson_interval(int(correct.sum()), len(correct))
+    return paired_interval(correct[None].double().numpy(), signed=False, groups=groups)[1:]
 
 
-def paired_interval(
-    differences: np.ndarray, confidence_level: float = 0.95, *, signed: bool = True, groups: np.ndarray | None = None
-) -> Interval:
-    """Interval of a mean over label draws *and* test images, each of which is a sample of a larger population.
+def paired_interval(differences: np.ndarray, *, signed: bool = True, groups: np.ndarray | None = None) -> Interval:
+    """95 % interval of a mean over label draws *and* test images, each of which is a sample of a larger population.
 
     Entry r i belongs to label draw r and test image i. Draws and images are crossed, so entries that share a row or a
     column are not independent. Under the crossed random-effects model (Searle, Casella and McCulloch,
@@ -86,7 +83,6 @@ def paired_interval(
     Args:
         differences: R n, per label draw and test image: correct (1) or not (0) of one method minus that of another, in
             {-1, 0, 1}; or correct or not of one method, in {0, 1}.
-        confidence_level: Fraction of such intervals that should contain the true value.
         signed: Whether the mean can be negative: that of differences can, an accuracy cannot.
         groups: n, equal for test images of one group. None: each image is its own group.
 
@@ -101,14 +97,12 @@ def paired_interval(
         raise ValueError(f"differences must be label draws x test images (1 or more x 2 or more), got {entries.shape}")
     if groups is not None:
         entries = _group_entries(entries, groups)
-    if entries.shape[1] < 2:
-        return Interval(
-            float(entries.mean()), -100.0 if signed else 0.0, 100.0
-        )  # one group does not show how groups differ
-    mean, half = float(entries.mean()), _half_width(entries, 0.5 + confidence_level / 2)
+    mean, floor, count = float(entries.mean()), -100.0 if signed else 0.0, entries.shape[1]
+    if count < 2:  # one group does not show how groups differ
+        return Interval(mean, floor, 100.0)
+    half = _half_width(entries)
     if half < 1e-9:  # no variance: as wide as Wilson's interval for so many images, all correct
-        half = 100.0 - wilson_interval(entries.shape[1], entries.shape[1], confidence_level)[0]
-    floor = -100.0 if signed else 0.0
+        half = 100.0 - wilson_interval(count, count)[0]
     return Interval(mean, max(mean - half, floor), min(mean + half, 100.0))
 
 
@@ -120,15 +114,15 @@ def _group_entries(entries: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return mean + sums * sums.shape[1] / entries.shape[1]
 
 
-def _half_width(entries: np.ndarray, quantile: float) -> float:
+def _half_width(entries: np.ndarray) -> float:
     """Half the width of the interval of the mean of R n entries with crossed effects."""
     rows, columns = entries.shape
     if rows == 1:
-        return float(t.ppf(quantile, columns - 1) * entries.std(ddof=1) / columns**0.5)
+        return float(t.ppf(QUANTILE, columns - 1) * entries.std(ddof=1) / columns**0.5)
     mean = entries.mean()
     draw, image = entries.mean(axis=1) - mean, entries.mean(axis=0) - mean  # R, n
     rest = ((entries - mean - draw[:, None] - image) ** 2).sum() / ((rows - 1) * (columns - 1))
     by_draw = max(columns * (draw**2).sum() / (rows - 1), rest)  # an effect's own variance is never negative
     by_image = max(rows * (image**2).sum() / (columns - 1) - rest, 0.0)
-    squared = t.ppf(quantile, rows - 1) ** 2 * by_draw + t.ppf(quantile, columns - 1) ** 2 * by_image
+    squared = t.ppf(QUANTILE, rows - 1) ** 2 * by_draw + t.ppf(QUANTILE, columns - 1) ** 2 * by_image
     return float((squared / (rows * columns)) ** 0.5)

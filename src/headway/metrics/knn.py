@@ -45,27 +45,17 @@ def knn_scores(
     bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
     # In an exported program the number of queries is unknown, so it is not split.
     chunks = (queries,) if torch.compiler.is_exporting() else queries.split(max(1, MAX_SIMILARITIES // len(bank)))
-    votes = [
-        _neighbor_votes(chunk @ bank.T, bank_labels, num_classes, min(k, len(bank)), temperature) for chunk in chunks
-    ]
+    votes = []
+    for chunk in chunks:  # q D
+        nearest, index = (chunk @ bank.T).topk(min(k, len(bank)), dim=1)  # q k, twice
+        shares = (nearest / temperature).softmax(dim=1)  # q k: exp(s / temperature), scaled without overflow
+        empty = shares.new_zeros(shares.shape[0], num_classes)  # q K
+        votes.append(empty.scatter_add_(1, bank_labels[index], shares))
     return torch.cat(votes)  # Q K
 
 
-def _neighbor_votes(similarity: Tensor, bank_labels: Tensor, num_classes: int, k: int, temperature: float) -> Tensor:
-    nearest, index = similarity.topk(k, dim=1)  # Q k, twice
-    shares = (nearest / temperature).softmax(dim=1)  # Q k: exp(s / temperature), scaled to sum to one without overflow
-    votes = shares.new_zeros(shares.shape[0], num_classes)
-    return votes.scatter_add_(1, bank_labels[index], shares)  # Q K
-
-
 def knn_accuracy(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
-    num_classes: int,
-    k: int = 20,
-    temperature: float = 0.07,
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, num_classes: int, k: int = 20
 ) -> float:
     """Per cent of queries whose label wins the vote. Arguments as in ``knn_scores``; query_labels: Q, int64."""
-    return accuracy(knn_scores(bank, bank_labels, queries, num_classes, k, temperature).argmax(1) == query_labels)
+    return accuracy(knn_scores(bank, bank_labels, queries, num_classes, k).argmax(1) == query_labels)

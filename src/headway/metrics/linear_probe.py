@@ -4,7 +4,6 @@ It is chosen on held-out folds of the training labels. The logits of the held-ou
 calibrates the probabilities. For multilabel data there is one binary regression per class, all with one penalty.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,8 +19,8 @@ INVERSE_L2_GRID = tuple(10.0 ** (e / 2) for e in range(-10, 3))
 """Candidates, 1e-5 to 10, two a decade."""
 DEFAULT_INVERSE_L2 = 0.01
 """Used where nothing can be held out: no class has a second label."""
-MAX_HELD_OUT_IMAGES = 5000
-"""Folds are tried until so many images were held out; more would not change the choice."""
+NUM_FOLDS, MAX_HELD_OUT_IMAGES = 5, 5000
+"""Folds, and the held-out images after which further folds are left out; more would not change the choice."""
 SEARCH_TOLERANCE = 1e-4
 """Slope at which a fit ends during the search: a smaller one changes the prediction of no held-out image."""
 SEARCH_PATIENCE = 3
@@ -52,11 +51,6 @@ class FittedProbe(NamedTuple):
     temperature: float
 
 
-class _Hyperparameters(NamedTuple):
-    inverse_l2: float
-    temperature: float
-
-
 def fit_linear(
     features: Tensor, labels: Tensor, num_classes: int, inverse_l2: float, balance_classes: bool = False
 ) -> LinearProbe:
@@ -72,60 +66,36 @@ def fit_linear(
     Raises:
         ValueError: Shapes don't match, features are not finite, or ``inverse_l2`` is not positive.
     """
-    _check_inputs(features, labels, num_classes, (inverse_l2,))
+    _check_inputs(features, labels, num_classes)
+    if inverse_l2 <= 0:
+        raise ValueError(f"inverse_l2 must be positive, got {inverse_l2}")
     axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
     solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
     return _to_probe(axes, solution, features.dtype)
-
-
-def choose_inverse_l2(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    candidates: Sequence[float] = INVERSE_L2_GRID,
-    n_folds: int = 5,
-    seed: int = 0,
-    groups: Tensor | None = None,
-) -> float:
-    """The candidate with the highest accuracy on held-out folds of the training labels; ties go to the lower log loss.
-
-    Standardization and principal axes use all N features, but no label. For multilabel data log loss alone decides.
-
-    Args:
-        features: N D, raw.
-        labels: N, int64 in 0..K-1; or N K of 0 and 1.
-        num_classes: K.
-        candidates: Values of ``inverse_l2``.
-        n_folds: Number of folds, stratified by class; at most N.
-        seed: Of the folds.
-        groups: N, int64: rows of one group are held out together. None: each row is its own group.
-
-    Returns:
-        One of ``candidates``, or ``DEFAULT_INVERSE_L2`` where no class has two labels.
-    """
-    _check_inputs(features, labels, num_classes, candidates)
-    return _search(principal_axes(features), labels, num_classes, candidates, n_folds, seed, None, groups).inverse_l2
 
 
 def _search(
     axes: PrincipalAxes,
     labels: Tensor,
     num_classes: int,
-    candidates: Sequence[float],
-    n_folds: int,
     seed: int,
     sample_weight: Tensor | None,
-    groups: Tensor | None = None,
-) -> _Hyperparameters:
-    splits = folds_until(strata(labels.cpu()), n_folds, MAX_HELD_OUT_IMAGES, seed, groups)
+    groups: Tensor | None,
+) -> tuple[float, float]:
+    """The candidate with the highest accuracy on held-out folds of the training labels, and its temperature.
+
+    Ties go to the lower log loss; for multilabel data it alone decides. Standardization and principal axes use all N
+    features, but no label.
+    """
+    splits = folds_until(strata(labels.cpu()), NUM_FOLDS, MAX_HELD_OUT_IMAGES, seed, groups)
     folds = [tuple(part.to(labels.device) for part in split) for split in splits]
     if not folds:
-        return _Hyperparameters(DEFAULT_INVERSE_L2, 1.0)
+        return DEFAULT_INVERSE_L2, 1.0
     truth = torch.cat([labels[held_out] for _, held_out in folds])
     solutions: list[Tensor | None] = [None] * len(folds)
     best, chosen, waited = (-1, 0.0), DEFAULT_INVERSE_L2, 0
     best_logits = axes.x.new_zeros(len(truth), num_classes)
-    for inverse_l2 in sorted(candidates):
+    for inverse_l2 in INVERSE_L2_GRID:
         fold_logits = []
         for i, (train, held_out) in enumerate(folds):  # solutions of neighboring candidates are close: a warm start
             solutions[i] = solution = solve_logistic(
@@ -140,7 +110,7 @@ def _search(
             best, chosen, best_logits, waited = (correct, -loss), inverse_l2, logits, 0
         elif (waited := waited + 1) == SEARCH_PATIENCE:
             break
-    return _Hyperparameters(chosen, fit_temperature(best_logits.cpu(), truth.cpu(), pseudo_count=1.0))
+    return chosen, fit_temperature(best_logits.cpu(), truth.cpu(), pseudo_count=1.0)
 
 
 def fit_probe(
@@ -164,11 +134,11 @@ def fit_probe(
     Raises:
         ValueError: As in ``fit_linear``.
     """
-    _check_inputs(features, labels, num_classes, INVERSE_L2_GRID)
+    _check_inputs(features, labels, num_classes)
     axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
-    chosen = _search(axes, labels, num_classes, INVERSE_L2_GRID, 5, seed, weights, groups)
-    solution = solve_logistic(axes, labels, num_classes, chosen.inverse_l2, sample_weight=weights)
-    return FittedProbe(_to_probe(axes, solution, features.dtype), *chosen)
+    inverse_l2, temperature = _search(axes, labels, num_classes, seed, weights, groups)
+    solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
+    return FittedProbe(_to_probe(axes, solution, features.dtype), inverse_l2, temperature)
 
 
 def linear_probe(features: Tensor, labels: Tensor, num_classes: int, seed: int = 0) -> tuple[LinearProbe, float]:
@@ -185,7 +155,7 @@ def _balanced_weights(labels: Tensor, balance_classes: bool) -> Tensor | None:
     return sample_weights(labels, class_weights(labels)) if balance_classes else None
 
 
-def _check_inputs(features: Tensor, labels: Tensor, num_classes: int, candidates: Sequence[float]) -> None:
+def _check_inputs(features: Tensor, labels: Tensor, num_classes: int) -> None:
     multilabel = labels.ndim == 2
     if features.ndim != 2 or len(labels) != len(features) or labels.ndim not in (1, 2) or not len(labels):
         raise ValueError(f"features must be N D and labels N, got {tuple(features.shape)} and {tuple(labels.shape)}")
@@ -195,7 +165,5 @@ def _check_inputs(features: Tensor, labels: Tensor, num_classes: int, candidates
         )
     if multilabel and labels.shape[1] != num_classes:
         raise ValueError(f"labels must be N x {num_classes} classes, got {tuple(labels.shape)}")
-    if not candidates or min(candidates) <= 0:
-        raise ValueError(f"inverse_l2 must be positive, got {tuple(candidates)}")
     if not all(bool(end.isfinite()) for end in features.aminmax()):  # either end is NaN where any number is
         raise ValueError("features hold NaN or infinity: the backbone that made them has diverged")

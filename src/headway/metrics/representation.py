@@ -26,9 +26,7 @@ def effective_rank(features: Tensor) -> float:
     Args:
         features: N D, not centered (as in RankMe).
     """
-    sigma = torch.linalg.svdvals(features.double())  # min(N, D)
-    p = sigma / sigma.sum().clamp_min(1e-12)
-    return float(torch.special.entr(p).sum().exp())
+    return _exp_entropy(torch.linalg.svdvals(features.double()), 1e-12)
 
 
 def feature_std(features: Tensor) -> float:
@@ -45,8 +43,8 @@ def feature_std(features: Tensor) -> float:
     return float(unit.std(dim=0).mean() * features.shape[1] ** 0.5)
 
 
-def alignment(first: Tensor, second: Tensor, power: float = 2.0) -> float:
-    """Distance of two views of one image: mean of |z - z'|^power over images; 0 is best, at most 2^power.
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Distance of two views of one image: mean of |z - z'|^2 over images; 0 is best, at most 4.
 
     Wang and Isola, "Understanding contrastive representation learning through alignment and uniformity on the
     hypersphere", 2020 (https://arxiv.org/abs/2005.10242).
@@ -54,24 +52,22 @@ def alignment(first: Tensor, second: Tensor, power: float = 2.0) -> float:
     Args:
         first: N D, features of one view of each image.
         second: N D, features of another view of the same images.
-        power: Exponent of the distance.
     """
     difference = F.normalize(first.double(), dim=1) - F.normalize(second.double(), dim=1)  # N D
-    return float(difference.norm(dim=1).pow(power).mean())
+    return float(difference.norm(dim=1).square().mean())
 
 
-def uniformity(features: Tensor, scale: float = 2.0) -> float:
-    """How evenly features cover the sphere: log of the mean of exp(-scale |z_i - z_j|^2) over pairs; lower is better.
+def uniformity(features: Tensor) -> float:
+    """How evenly features cover the sphere: log of the mean of exp(-2 |z_i - z_j|^2) over pairs; lower is better.
 
-    0 where collapsed, about -2 x scale where pairs are orthogonal. Wang and Isola 2020, as for ``alignment``. It costs
+    0 where collapsed, about -4 where pairs are orthogonal. Wang and Isola 2020, as for ``alignment``. It costs
     N^2 / 2 distances: a few thousand images are enough.
 
     Args:
         features: N D, N >= 2.
-        scale: Factor in the exponent of the Gaussian potential.
     """
     squared = torch.pdist(F.normalize(features.double(), dim=1)).square()  # N (N - 1) / 2
-    return float((-scale * squared).logsumexp(0)) - math.log(len(squared))
+    return float((-2.0 * squared).logsumexp(0)) - math.log(len(squared))
 
 
 def lidar(views: Tensor, delta: float = LIDAR_DELTA) -> float:
@@ -99,8 +95,13 @@ def lidar(views: Tensor, delta: float = LIDAR_DELTA) -> float:
     values, axes = torch.linalg.eigh(s_w)  # D, D D
     whitened = between @ (axes / values.sqrt())  # N D: rotated and scaled so that S_w is the identity
     eigenvalues = torch.linalg.svdvals(whitened).square()  # min(N, D); of S_b after whitening, except for a factor N
-    p = eigenvalues / eigenvalues.sum().clamp_min(1e-30)
-    return float(torch.special.entr(p).sum().exp())
+    return _exp_entropy(eigenvalues, 1e-30)
+
+
+def _exp_entropy(values: Tensor, min_sum: float) -> float:
+    """Exponential of the entropy of nonnegative values, as shares of their sum."""
+    shares = values / values.sum().clamp_min(min_sum)
+    return float(torch.special.entr(shares).sum().exp())
 
 
 def covariance_eigenvalues(features: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """The result of checking a data set: a summary as plain data, and findings as sentences."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from headway.data.decoding.pixel_format import PixelFormat
-from headway.data.inspection.near_duplicates import duplicate_groups, near_duplicate_pairs
+from headway.data.inspection.near_duplicates import duplicate_groups, equal_groups, near_duplicate_pairs
 from headway.data.inspection.scan import ScanResult
 from headway.data.sources.base import Source, group_of, ignored_of
 
@@ -52,6 +53,10 @@ def summarize(dataset: ScannedDataset) -> dict[str, Any]:
     skipped = [*scan.skipped, *((name, reason) for name, reason in ignored)]
     short, long = np.minimum(scan.heights, scan.widths), np.maximum(scan.heights, scan.widths)
     exact = equal_groups(scan.content_hashes)
+
+    def named(indices: Iterable[int]) -> list[str]:
+        return [names[i] for i in indices]
+
     return {
         "data": dataset.data,
         "files": len(source) + len(ignored),
@@ -72,23 +77,21 @@ def summarize(dataset: ScannedDataset) -> dict[str, Any]:
         "mean": [round(value, 4) for value in scan.mean],
         "std": [round(value, 4) for value in scan.std],
         "orientation": _counts(value for value in scan.orientations.tolist() if value > 1),
-        "tiny": [names[i] for i in np.flatnonzero(short < MIN_SHORT_SIDE)],
-        "extreme_aspect": [names[i] for i in np.flatnonzero(long > MAX_ASPECT_RATIO * short)],
-        "nearly_uniform": [names[i] for i in np.flatnonzero(scan.perceptual_hashes == 0)],
+        "tiny": named(np.flatnonzero(short < MIN_SHORT_SIDE)),
+        "extreme_aspect": named(np.flatnonzero(long > MAX_ASPECT_RATIO * short)),
+        "nearly_uniform": named(np.flatnonzero(scan.perceptual_hashes == 0)),
         "classes": _class_counts(dataset),
         "groups": len({group_of(source, index) for index in scan.source_indices} - {None}),
-        "exact_duplicates": [[names[i] for i in group] for group in exact],
-        "near_duplicates": [[names[i] for i in group] for group in near_duplicate_groups(scan)],
-        "label_conflicts": [[names[i] for i in group] for group in exact if len(_labels_at(dataset, group)) > 1],
+        "exact_duplicates": [named(group) for group in exact],
+        "near_duplicates": [named(group) for group in near_duplicate_groups(scan)],
+        "label_conflicts": [named(group) for group in exact if len(_labels_at(dataset, group)) > 1],
     }
 
 
 def find_leakage(train: ScannedDataset, test: ScannedDataset) -> dict[str, Any]:
     """Test images that are also in the training data: equal in every pixel, near-duplicates, or of the same group."""
     count = len(train.scan.content_hashes)
-    first: dict[int, int] = {}
-    for i, content in enumerate(train.scan.content_hashes.tolist()):
-        first.setdefault(content, i)
+    first = {content: i for i, content in reversed([*enumerate(train.scan.content_hashes.tolist())])}
     exact = {i: first[c] for i, c in enumerate(test.scan.content_hashes.tolist()) if c in first}
     pairs = near_duplicate_pairs(np.concatenate([train.scan.perceptual_hashes, test.scan.perceptual_hashes]))
     near: dict[int, int] = {}
@@ -107,21 +110,11 @@ def find_leakage(train: ScannedDataset, test: ScannedDataset) -> dict[str, Any]:
     }
 
 
-def equal_groups(keys: np.ndarray) -> list[list[int]]:
-    """Indices of equal keys, one list per key that occurs more than once, ordered by first index."""
-    order = np.argsort(keys, kind="stable")
-    cuts = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
-    return sorted(part.tolist() for part in np.split(order, cuts) if len(part) > 1)
-
-
 def near_duplicate_groups(scan: ScanResult) -> list[list[int]]:
     """Groups of near-duplicates, with one image per content: exact copies are reported separately."""
-    _, first = np.unique(scan.content_hashes, return_index=True)
-    first = np.sort(first)
-    return [
-        first[family].tolist()
-        for family in duplicate_groups(near_duplicate_pairs(scan.perceptual_hashes[first]), len(first))
-    ]
+    first = np.sort(np.unique(scan.content_hashes, return_index=True)[1])
+    families = duplicate_groups(near_duplicate_pairs(scan.perceptual_hashes[first]), len(first))
+    return [first[family].tolist() for family in families]
 
 
 def findings(summary: dict[str, Any]) -> list[str]:

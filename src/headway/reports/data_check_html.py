@@ -7,9 +7,10 @@ import numpy as np
 from torch import Tensor
 
 from headway.data.dataset.decode_all import load_image
+from headway.data.inspection.near_duplicates import equal_groups
 from headway.data.inspection.scan import thumbnail
 from headway.errors import UnreadableImageError
-from headway.reports.data_check import ScannedDataset, equal_groups, escape_unprintable, near_duplicate_groups
+from headway.reports.data_check import ScannedDataset, escape_unprintable, near_duplicate_groups
 from headway.reports.html import data_uri, html_document, to_rgb
 
 MAX_THUMBNAILS, THUMBNAIL_SIDE = 120, 112
@@ -71,6 +72,8 @@ def check_html(
             _section("Near-duplicates", _group_figures(dataset, near_duplicate_groups(dataset.scan))),
         ]
     leaked = answer.get("leakage") or {"exact": [], "near": []}
+    lists = {} if thumbnails else {"Equal in every pixel": "exact_duplicates", "Near-duplicates": "near_duplicates"}
+    lists |= {"Very small": "tiny", "Extreme aspect ratios": "extreme_aspect", "Nearly uniform color": "nearly_uniform"}
     parts += [
         _section(
             "In the test set and in the data, equal in every pixel", _leaked_pairs(dataset, shown, leaked["exact"])
@@ -78,11 +81,7 @@ def check_html(
         _section("Near-duplicates between the test set and the data", _leaked_pairs(dataset, shown, leaked["near"])),
         _section("Unreadable", _table(answer["skipped"][: answer["unreadable"]])),
         _section("Ignored", _table(answer["skipped"][answer["unreadable"] :])),
-        "" if thumbnails else _section("Equal in every pixel", _name_list(answer["exact_duplicates"])),
-        "" if thumbnails else _section("Near-duplicates", _name_list(answer["near_duplicates"])),
-        _section("Very small", _name_list(answer["tiny"])),
-        _section("Extreme aspect ratios", _name_list(answer["extreme_aspect"])),
-        _section("Nearly uniform color", _name_list(answer["nearly_uniform"])),
+        *(_section(title, _name_list(answer[key])) for title, key in lists.items()),
         _section("Notes", _table(answer["notes"])),
         f"</main><footer><p>{note}</p></footer>",
     ]

@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import re
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from headway.reports.image_grid import ImageGrid, caption_verdict, enlargement, panel_pixels
+from headway.reports.image_grid import ImageGrid, caption_verdict, enlargement, panel_pixels, png_bytes
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fcfbf8; --card: #fff; --line: #e4e2dc; --ink: #202124; --faint: #6b6d73;
@@ -105,17 +106,10 @@ def _docstring_html(text: str) -> str:
     parts = []
     for part in re.split(r"\n\s*\n", text)[1:]:
         if all(line.startswith("    ") for line in part.splitlines()):
-            parts.append(f"<pre>{html.escape(_dedent(part))}</pre>")
+            parts.append(f"<pre>{html.escape(textwrap.dedent(part.rstrip()))}</pre>")
         else:
             parts.append(f"<p>{_inline_markup(html.escape(part))}</p>")
     return "\n".join(parts)
-
-
-def _dedent(text: str) -> str:
-    """Lines without their common indentation."""
-    lines = text.rstrip().splitlines()
-    shared = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-    return "\n".join(line[shared:] for line in lines)
 
 
 def _inline_markup(escaped: str) -> str:
@@ -132,17 +126,12 @@ def _card(grid: ImageGrid, number: int) -> str:
         height, width = image.shape[0] * scale, image.shape[1] * scale
         caption = panel.captions[number] if panel.captions else ""
         text = html.escape(f"{panel.title}: {caption}" if caption else panel.title)
+        pixels = base64.b64encode(png_bytes(Image.fromarray(image))).decode()
         figures.append(
             f'<figure style="width: {max(width, 96)}px"><div class="title">{html.escape(panel.title)}</div>'
-            f'<img width="{width}" height="{height}" alt="{text}" src="data:image/png;base64,{_png_base64(image)}">'
+            f'<img width="{width}" height="{height}" alt="{text}" src="data:image/png;base64,{pixels}">'
             f'<figcaption class="{caption_verdict(caption)}">{html.escape(caption)}</figcaption></figure>'
         )
     name = html.escape(grid.names[number])
     rows = f'<div class="row">{"".join(figures)}</div>'
     return f'<section class="card">{rows}<div class="name" title="{name}">{name}</div></section>'
-
-
-def _png_base64(image: object) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()

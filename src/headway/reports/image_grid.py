@@ -51,8 +51,7 @@ class ImageGrid(NamedTuple):
 
 def panel_pixels(panel: Panel) -> np.ndarray:
     """The images of a panel as B H W 3, uint8."""
-    channels = panel.images.shape[1]
-    shown = panel.images if channels in (1, 3) else panel.images[:, : 3 if channels > 3 else 1]  # B 3 H W or B 1 H W
+    shown = panel.images[:, : 3 if panel.images.shape[1] >= 3 else 1]  # B 3 H W or B 1 H W
     images = shown.detach().float().clamp(0, 1).mul(255).round().byte()
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()  # B H W 3
 
@@ -73,10 +72,8 @@ def image_grid_png(content: ImageGrid) -> bytes:
     layout = _Layout(content.panels)
     width = max(layout.width, 420)
     title, note = _Font(26).lines(content.title, width), _Font(12).lines(content.note, width)
-    subtitle, link = (
-        _Font(15).lines(content.subtitle[:1].upper() + content.subtitle[1:], width),
-        _Font(12).lines(content.link, width),
-    )
+    subtitle = _Font(15).lines(content.subtitle[:1].upper() + content.subtitle[1:], width)
+    link = _Font(12).lines(content.link, width)
     above = 36 * len(title) + 21 * len(subtitle) + 22
     below = 20 + 17 * (len(note) + len(link))
     image = Image.new("RGB", (width + 2 * MARGIN, above + layout.height + below + 2 * MARGIN), BACKGROUND)
@@ -87,6 +84,11 @@ def image_grid_png(content: ImageGrid) -> bytes:
     y = MARGIN + above + layout.height + 20
     y = _draw_lines(pen, MARGIN, y, note, _Font(12), 17, MUTED)
     _draw_lines(pen, MARGIN, y, link, _Font(12), 17, MUTED)
+    return png_bytes(image)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as a PNG, as small as possible."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -1,6 +1,5 @@
 """A line chart with intervals, as a PNG, drawn with Pillow."""
 
-import io
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +7,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-BACKGROUND, FOREGROUND, MUTED, GRID_COLOR = (252, 251, 248), (32, 33, 36), (112, 114, 120), (228, 226, 220)
+from headway.reports.image_grid import BACKGROUND, FOREGROUND, MUTED, png_bytes
+
+GRID_COLOR = (228, 226, 220)
 LINE_COLORS = ((0, 114, 178), (213, 94, 0), (110, 112, 118), (0, 158, 115), (204, 121, 167))
 """Colors of the lines, in order, distinguishable with color blindness (Okabe and Ito, https://jfly.uni-koeln.de/color/)."""
 WIDTH, HEIGHT = 880, 540
@@ -66,9 +67,7 @@ def draw_chart(labels: ChartText, lines: Sequence[Line], ticks: Sequence[tuple[f
     _draw_text(pen, 24 * SUPERSAMPLING, 52 * SUPERSAMPLING, labels.y_label, 13, MUTED, "la")
     _draw_text(pen, middle, (HEIGHT - BOTTOM + 32) * SUPERSAMPLING, labels.x_label, 13, MUTED, "ma")
     _draw_text(pen, 24 * SUPERSAMPLING, (HEIGHT - 22) * SUPERSAMPLING, labels.note, 12, MUTED, "lm")
-    buffer = io.BytesIO()
-    image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return png_bytes(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
 class _Axes:
@@ -103,8 +102,7 @@ def _draw_line(pen: ImageDraw.ImageDraw, axes: _Axes, line: Line, color: tuple[i
         pen.line(points, color, 2 * SUPERSAMPLING, joint="curve")
     for (x, top), (_, bottom), (_, y) in zip(upper, lower, points, strict=True):
         pen.line([(x, top), (x, bottom)], (*color, 150), SUPERSAMPLING)
-        r = 4 * SUPERSAMPLING
-        pen.ellipse([x - r, y - r, x + r, y + r], color, BACKGROUND, SUPERSAMPLING)
+        pen.circle((x, y), 4 * SUPERSAMPLING, color, BACKGROUND, SUPERSAMPLING)
 
 
 def _tick_step(minimum: float) -> float:

@@ -6,7 +6,6 @@ They are drawings. Results on them show that the method works, not how much it w
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from headway.synthetic.draw import CLASSES, VERSION, class_index, draw_animal
 from headway.synthetic.parallel import draw_all
+from headway.utils.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor  # worker processes that draw do not import torch
@@ -64,7 +64,7 @@ class DrawnAnimals:
         """A text that determines the pixels."""
         return f"drawn animals version {VERSION}, seed {self.seed}, side {self.side}"
 
-    def prerender(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prerender(self, progress: Progress | None = None) -> None:
         """Draw all images now, on all cores, and keep them. ``progress`` gets the number drawn and their total."""
         self._rendered = draw_all(self.seed, self.count, self.side, progress)
 

@@ -6,15 +6,16 @@ patterns and light are applied later, once for the whole animal.
 
 import colorsys
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-Color = tuple[float, float, float]
+Color = tuple[float, ...]
 """Red, green, blue in 0..255."""
+Range = tuple[float, float]
 Points = list[tuple[float, float]]
 Uniform = Callable[[float, float], float]
 """Draws a number from a range, as ``numpy.random.Generator.uniform`` does."""
@@ -22,25 +23,23 @@ Uniform = Callable[[float, float], float]
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
     """A color from hue, saturation and value, each in [0, 1]; the hue wraps."""
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
-    return 255 * red, 255 * green, 255 * blue
+    rgb = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
+    return tuple(255 * channel for channel in rgb)
 
 
 def shade(color: Color, factor: float) -> Color:
     """The color, darker (factor < 1) or lighter."""
-    return min(255.0, color[0] * factor), min(255.0, color[1] * factor), min(255.0, color[2] * factor)
+    return tuple(min(255.0, channel * factor) for channel in color)
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
     """Linear interpolation of two colors: the first at share 0, the second at 1."""
-    red, green, blue = (a + share * (b - a) for a, b in zip(first, second, strict=True))
-    return red, green, blue
+    return tuple(a + share * (b - a) for a, b in zip(first, second, strict=True))
 
 
-def to_uint8(color: Color) -> tuple[int, int, int]:
+def to_uint8(color: Color) -> tuple[int, ...]:
     """The color rounded to integers in 0..255."""
-    red, green, blue = color
-    return round(min(max(red, 0), 255)), round(min(max(green, 0), 255)), round(min(max(blue, 0), 255))
+    return tuple(round(min(max(channel, 0), 255)) for channel in color)
 
 
 def smooth_curve(points: Points, steps: int = 6) -> np.ndarray:
@@ -55,6 +54,37 @@ def _spline_weights(steps: int) -> np.ndarray:
     """Weights of four consecutive points between the second and the third: steps 4."""
     u = np.arange(steps) / steps
     return 0.5 * np.stack([2 * u**2 - u**3 - u, 2 - 5 * u**2 + 3 * u**3, u + 4 * u**2 - 3 * u**3, u**3 - u**2], 1)
+
+
+class Brush:
+    """Draws scenery on a square image, of ``side`` pixels, with random numbers from ``uniform``."""
+
+    def __init__(self, image: Image.Image, uniform: Uniform):
+        self.draw, self.side, self.uniform = ImageDraw.Draw(image), image.width, uniform
+
+    def pixels(self, low: float, high: float) -> float:
+        """A random length or position in pixels, from a range in fractions of the side."""
+        return self.uniform(low, high) * self.side
+
+    def color(self, hue: Range, saturation: Range, value: Range) -> Color:
+        """A random color from ranges of hue, saturation and value."""
+        return hsv(self.uniform(*hue), self.uniform(*saturation), self.uniform(*value))
+
+    def polygon(self, points: Sequence[float] | Points, color: Color, tone: float = 1.0) -> None:
+        """Fill a polygon, in pixels; ``tone`` is a factor on the brightness of the color."""
+        self.draw.polygon(points, fill=to_uint8(shade(color, tone)))
+
+    def rectangle(self, box: list[float], color: Color, tone: float = 1.0) -> None:
+        """Fill a rectangle: left, top, right, bottom."""
+        self.draw.rectangle(box, fill=to_uint8(shade(color, tone)))
+
+    def ellipse(self, box: list[float], color: Color, tone: float = 1.0) -> None:
+        """Fill an ellipse within a box: left, top, right, bottom."""
+        self.draw.ellipse(box, fill=to_uint8(shade(color, tone)))
+
+    def circle(self, x: float, y: float, radius: float, color: Color, tone: float = 1.0) -> None:
+        """Fill a circle about (x, y)."""
+        self.ellipse([x - radius, y - radius, x + radius, y + radius], color, tone)
 
 
 class Pose(NamedTuple):
@@ -132,9 +162,7 @@ class Pen:
         center = smooth_curve(points)  # P 2
         end_radius = start_radius if end_radius is None else end_radius
         radius = start_radius + (end_radius - start_radius) * np.arange(len(center)) / (len(center) - 1)  # P
-        tangent = np.concatenate(
-            [center[1:2] - center[:1], center[2:] - center[:-2], center[-1:] - center[-2:-1]]
-        )  # P 2
+        tangent = np.gradient(center, axis=0)  # P 2
         length = np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-6)  # P
         normal = tangent[:, ::-1] * LEFT_NORMAL * (radius / length)[:, None]  # P 2
         self.polygon(np.concatenate([center + normal, (center - normal)[::-1]]), material, tone)
@@ -149,7 +177,8 @@ class Pen:
 
     def palettes(self) -> tuple[np.ndarray, np.ndarray]:
         """Colors by material index, without and with the coat's marks: M+1 3 each, float32; index 0 is background."""
-        plain, marked = [(0.0, 0.0, 0.0)], [(0.0, 0.0, 0.0)]
+        plain: list[Color] = [(0.0, 0.0, 0.0)]
+        marked = plain.copy()
         for material, tone in self._materials:
             plain.append(shade(getattr(self.coat, material), tone))
             marked.append(shade(self.coat.mark, tone) if material == "base" else plain[-1])

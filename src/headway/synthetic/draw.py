@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from headway.synthetic import animals, creatures
-from headway.synthetic.canvas import Pen, Pose, Uniform
+from headway.synthetic.canvas import Brush, Pen, Pose, Uniform
 from headway.synthetic.scenery import draw_background, draw_foreground, draw_shadow
 from headway.synthetic.shading import composite_animal, random_coat
 from headway.utils.hashing import stable_hash
@@ -56,13 +56,13 @@ def draw_animal(seed: int, index: int, side: int = 64) -> np.ndarray:
     large, sun = 2 * side, uniform(-1, 1)
     image, horizon, ground = draw_background(large, sun, uniform)
     pose, feet = _random_pose(large, horizon, uniform)
-    draw_shadow(image, pose, feet, sun, ground)
+    draw_shadow(Brush(image, uniform), pose, feet, sun, ground)
     pen = Pen(pose, random_coat(uniform))
     DRAW_FUNCTIONS[CLASSES[class_index(seed, index)]](pen, uniform)
     canvas = np.array(image)  # large large 3
     composite_animal(canvas, pen, sun, uniform)
     image = Image.fromarray(canvas)
-    draw_foreground(ImageDraw.Draw(image), large, ground, uniform)
+    draw_foreground(Brush(image, uniform), ground)
     return _apply_lighting(np.asarray(image.reduce(2)), sun, random, uniform)
 
 

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import numpy as np
 
 from headway.synthetic.draw import draw_animal
+from headway.utils.progress import Progress
 
 MIN_IMAGES_FOR_WORKERS = 300
 """For fewer images, starting processes takes longer than drawing."""
@@ -15,9 +15,7 @@ MAX_WORKERS = 16
 """Upper limit on worker processes."""
 
 
-def draw_all(
-    seed: int, count: int, side: int, progress: Callable[[int, int], None] | None = None, workers: int = 0
-) -> np.ndarray:
+def draw_all(seed: int, count: int, side: int, progress: Progress | None = None, workers: int = 0) -> np.ndarray:
     """The first ``count`` images: N side side 3, uint8; the pixels do not depend on the number of workers.
 
     Args:

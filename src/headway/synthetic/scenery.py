@@ -4,12 +4,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from headway.synthetic import props
-from headway.synthetic.canvas import Color, Pose, Uniform, hsv, mix, shade, to_uint8
-
-Range = tuple[float, float]
+from headway.synthetic.canvas import Brush, Color, Pose, Range, Uniform, hsv, mix, shade
 
 
 class SkyPalette(NamedTuple):
@@ -55,78 +53,74 @@ def draw_background(side: int, sun: float, uniform: Uniform) -> tuple[Image.Imag
     horizon = uniform(0.26, 0.62)
     sky_palette, ground_palette = SKIES[int(uniform(0, len(SKIES)))], GROUNDS[int(uniform(0, len(GROUNDS)))]
     hue = uniform(*sky_palette.hue)
-    zenith, low = (
-        hsv(hue, uniform(*sky_palette.saturation), uniform(*sky_palette.value)),
-        hsv(hue + uniform(-0.03, 0.03), uniform(*sky_palette.horizon_saturation), 1.0),
-    )
+    zenith = hsv(hue, uniform(*sky_palette.saturation), uniform(*sky_palette.value))
+    low = hsv(hue + uniform(-0.03, 0.03), uniform(*sky_palette.horizon_saturation), 1.0)
     ground = hsv(uniform(*ground_palette.hue), uniform(*ground_palette.saturation), uniform(*ground_palette.value))
     rows = np.arange(side, dtype=np.float32)[:, None] / side  # side 1
     sky = zenith + (np.array(low) - zenith) * np.minimum(rows / horizon, 1)  # side 3
     soil = np.array(ground) * (0.8 + 0.35 * (rows - horizon) / (1 - horizon))  # side 3
     column = np.where(rows < horizon, sky, soil).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(np.repeat(column[:, None], side, 1))
-    draw = ImageDraw.Draw(image)
-    _draw_sky(draw, side, horizon, sun, uniform)
+    brush = Brush(image, uniform)
+    _draw_sky(brush, horizon, sun)
     for i in range(int(uniform(0, 3.5))):
-        _draw_hills(draw, side, horizon, mix(low, shade(ground, 0.8), 0.25 + 0.22 * i), uniform)
+        _draw_hills(brush, horizon, mix(low, shade(ground, 0.8), 0.25 + 0.22 * i))
     for _ in range(int(uniform(3, 14))):  # tufts and patches
-        x, y = uniform(0, 1) * side, uniform(horizon + 0.03, 1) * side
-        width = uniform(0.02, 0.16) * side * (y / side - horizon + 0.1)
-        draw.ellipse(
-            [x - 2 * width, y - width / 3, x + 2 * width, y + width / 3],
-            fill=to_uint8(shade(ground, uniform(0.7, 1.2))),
-        )
+        x, y = brush.pixels(0, 1), brush.pixels(horizon + 0.03, 1)
+        width = brush.pixels(0.02, 0.16) * (y / side - horizon + 0.1)
+        brush.ellipse([x - 2 * width, y - width / 3, x + 2 * width, y + width / 3], ground, uniform(0.7, 1.2))
     for foot in sorted(uniform(horizon, horizon + 0.2) for _ in range(int(uniform(0, 6)))):
-        props.BACKGROUND_PROPS[int(uniform(0, len(props.BACKGROUND_PROPS)))](draw, side, foot * side, uniform)
+        props.BACKGROUND_PROPS[int(uniform(0, len(props.BACKGROUND_PROPS)))](brush, foot * side)
     return image, horizon, ground
 
 
-def draw_shadow(image: Image.Image, pose: Pose, feet: float, sun: float, ground: Color) -> None:
+def draw_shadow(brush: Brush, pose: Pose, feet: float, sun: float, ground: Color) -> None:
     """Draw the animal's shadow on the ground, away from the sun: dark inside, lighter at its edge."""
-    draw, x = ImageDraw.Draw(image), pose.x - 0.2 * sun * pose.scale
+    x = pose.x - 0.2 * sun * pose.scale
     for size, dark in ((1.0, 0.78), (0.8, 0.6)):
         width, height = 0.85 * size * pose.scale, 0.11 * size * pose.scale
-        draw.ellipse([x - width, feet - height, x + width, feet + height], fill=to_uint8(shade(ground, dark)))
+        brush.ellipse([x - width, feet - height, x + width, feet + height], ground, dark)
 
 
-def draw_foreground(draw: ImageDraw.ImageDraw, side: int, ground: Color, uniform: Uniform) -> None:
+def draw_foreground(brush: Brush, ground: Color) -> None:
     """Draw what is in front of the animal: grass, flowers, stones, a bush, a thin trunk or a fence."""
+    uniform = brush.uniform
     for _ in range(int(uniform(0, 26))):
-        props.blade(draw, side, uniform(0, 1), uniform(0.05, 0.2), ground, uniform)
+        props.blade(brush, uniform(0, 1), uniform(0.05, 0.2), ground)
     choice, x = uniform(0, 6), uniform(0.04, 0.96)
     if choice < 1:
         for _ in range(12):  # tall grass, a tuft
-            props.blade(draw, side, x + uniform(-0.09, 0.09), uniform(0.2, 0.5), ground, uniform)
+            props.blade(brush, x + uniform(-0.09, 0.09), uniform(0.2, 0.5), ground)
     elif choice < 2:
-        props.bush(draw, side, uniform(1.0, 1.06) * side, uniform)
+        props.bush(brush, brush.pixels(1.0, 1.06))
     elif choice < 3:
-        props.trunk(draw, side, x * side, uniform)
+        props.trunk(brush, x * brush.side)
     elif choice < 4:
-        props.fence(draw, side, uniform)
+        props.fence(brush)
     elif choice < 5:
         for _ in range(int(uniform(2, 6))):
-            props.flower(draw, side, uniform)
+            props.flower(brush)
     for _ in range(int(uniform(0, 3))):
-        props.stone(draw, side, uniform(0.98, 1.02) * side, uniform)
+        props.stone(brush, brush.pixels(0.98, 1.02))
 
 
-def _draw_sky(draw: ImageDraw.ImageDraw, side: int, horizon: float, sun: float, uniform: Uniform) -> None:
-    if uniform(0, 1) < 0.45:
-        x, y, radius = (0.5 + 0.45 * sun) * side, uniform(0.05, horizon - 0.08) * side, uniform(0.03, 0.07) * side
-        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=to_uint8(hsv(0.13, uniform(0, 0.5), 1.0)))
-    for _ in range(int(uniform(0, 4))):
-        x, y, width = uniform(0, 1) * side, uniform(0.03, horizon - 0.08) * side, uniform(0.05, 0.12) * side
-        white = to_uint8(hsv(0.6, 0.03, uniform(0.85, 1.0)))
+def _draw_sky(brush: Brush, horizon: float, sun: float) -> None:
+    if brush.uniform(0, 1) < 0.45:
+        x, y, radius = (0.5 + 0.45 * sun) * brush.side, brush.pixels(0.05, horizon - 0.08), brush.pixels(0.03, 0.07)
+        brush.circle(x, y, radius, hsv(0.13, brush.uniform(0, 0.5), 1.0))
+    for _ in range(int(brush.uniform(0, 4))):
+        x, y, width = brush.pixels(0, 1), brush.pixels(0.03, horizon - 0.08), brush.pixels(0.05, 0.12)
+        white = hsv(0.6, 0.03, brush.uniform(0.85, 1.0))
         for shift, size in ((-0.9, 0.35), (-0.2, 0.55), (0.6, 0.4)):
             center, half = x + shift * width, size * width
-            draw.ellipse([center - 1.4 * half, y - half, center + 1.4 * half, y + half * 0.7], fill=white)
+            brush.ellipse([center - 1.4 * half, y - half, center + 1.4 * half, y + half * 0.7], white)
 
 
-def _draw_hills(draw: ImageDraw.ImageDraw, side: int, horizon: float, color: Color, uniform: Uniform) -> None:
-    x = np.linspace(0, 1, 24)
+def _draw_hills(brush: Brush, horizon: float, color: Color) -> None:
+    x, uniform, side = np.linspace(0, 1, 24), brush.uniform, brush.side
     pointed, height, phase, waves = uniform(0, 1) < 0.4, uniform(0.03, 0.2), uniform(0, 6.3), uniform(0.8, 2.5)
     wave = np.sin(2 * math.pi * waves * x + phase)
     rise = np.abs(wave) if pointed else (1 + wave) / 2
     ridge = np.stack([x, horizon - height * rise], 1) * side  # 24 2
     corners = [side, horizon * side + 1, 0, horizon * side + 1]
-    draw.polygon(ridge.ravel().tolist() + corners, fill=to_uint8(color))
+    brush.polygon(ridge.ravel().tolist() + corners, color)

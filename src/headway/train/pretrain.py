@@ -28,7 +28,7 @@ from headway.train.log.dashboards import closing_loggers, open_loggers
 from headway.train.log.events import JsonlSink, Note, Sink
 from headway.train.loop.checkpointing import unsharded_backbone
 from headway.train.loop.feature_monitor import MONITOR_IMAGES, make_feature_monitor
-from headway.train.loop.loop import Monitors, fit
+from headway.train.loop.loop import Observers, fit
 from headway.train.loop.signals import detect_lost_process
 from headway.train.plan.make_plan import PlanRequest, make_plan, plan_summary
 from headway.train.run_context import DEFAULT_OPTIONS, PreparedData, PretrainContext, RunFolder, RunOptions, read_parent
@@ -192,7 +192,7 @@ def fit_module(
     monitor = make_feature_monitor(subsample_evenly(images, MONITOR_IMAGES), data.view_size)
     result = fit(
         train_module, images, plan, context.config.recipe.optim, run=context.out, resume=context.record is not None,
-        sinks=(*context.sinks, folder.log, *folder.dashboards), monitors=Monitors(best or probe, monitor),
+        observers=Observers((*context.sinks, folder.log, *folder.dashboards), best or probe, monitor),
         fabric=context.fabric,
     )  # fmt: skip
     return result, best

@@ -1,10 +1,16 @@
 """Set the number of torch's threads, and run Python threads that do not slow torch's threads down."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 @contextmanager
@@ -37,3 +43,24 @@ def thread_executor(max_workers: int, thread_name_prefix: str) -> Iterator[Threa
     finally:
         executor.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+def prefetch_map(
+    fn: Callable[[ItemT], ResultT], items: Iterable[ItemT], threads: int, ahead: int, thread_name_prefix: str
+) -> Iterator[ResultT]:
+    """``map`` in threads, in order; the threads end with the iterator.
+
+    Args:
+        fn: Called in the threads.
+        items: Its arguments.
+        threads: Number of threads.
+        ahead: Items that are in progress, or done but not yielded, while the caller uses a result: a bound on memory.
+        thread_name_prefix: As for ``thread_executor``.
+    """
+    remaining, pending = iter(items), deque[Future[ResultT]]()
+    with thread_executor(threads, thread_name_prefix) as executor:
+        pending.extend(executor.submit(fn, item) for item in itertools.islice(remaining, ahead))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(executor.submit(fn, item) for item in itertools.islice(remaining, 1))
+            yield result

@@ -2,13 +2,10 @@
 
 import errno
 import hashlib
-import itertools
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +13,10 @@ from torch import Tensor
 
 from headway.data.decoding.decode import DecodedImage, center_crop_resize, decode_with_notes
 from headway.data.decoding.pixel_format import RGB, NativeImage, PixelFormat, convert
-from headway.data.sources.base import Source
+from headway.data.sources.base import Remarks, Source
 from headway.errors import UnreadableImageError, error_reason
-from headway.utils.threads import thread_executor
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
+from headway.utils.progress import Progress
+from headway.utils.threads import ItemT, ResultT, prefetch_map
 
 DECODE_CHUNK = 32
 """Number of images that one task of a thread decodes."""
@@ -45,8 +40,8 @@ class DecodeRecord(NamedTuple):
 
     source_indices: list[int]
     content_hashes: list[int]
-    skipped: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
+    skipped: Remarks
+    notes: Remarks
 
 
 _DecodedChunk = tuple[Tensor, list[tuple[int, tuple[str, ...]] | str]]
@@ -58,10 +53,10 @@ def decode_all(
     indices: Sequence[int],
     side: int,
     write: Callable[[Tensor], None],
-    progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
-    pixel_format: PixelFormat = RGB,
-    out: Tensor | None = None,
+    progress: Progress | None,
+    workers: int | None,
+    pixel_format: PixelFormat,
+    out: Tensor | None,
 ) -> DecodeRecord:
     """Decode images and pass them to ``write``, n C side side at a time, in the order of ``indices``.
 
@@ -191,10 +186,4 @@ def available_cores() -> int:
 def bounded_map(fn: Callable[[ItemT], ResultT], items: Iterable[ItemT], workers: int | None) -> Iterator[ResultT]:
     """``map`` in threads, in order. Only a few items are in progress at a time, which bounds the memory."""
     threads = workers or available_cores()
-    remaining, pending = iter(items), deque[Future[ResultT]]()
-    with thread_executor(threads, "headway-decode") as executor:
-        pending.extend(executor.submit(fn, item) for item in itertools.islice(remaining, 2 * threads))
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(executor.submit(fn, item) for item in itertools.islice(remaining, 1))
-            yield result
+    return prefetch_map(fn, items, threads, 2 * threads, "headway-decode")

@@ -18,9 +18,10 @@ from headway.data.dataset.memmap import ImageWriter, cache_name, cached_memmap, 
 from headway.data.dataset.sample_stats import format_reasons, get_sample_stats
 from headway.data.dataset.sample_stats import median_short_side as median_short_side
 from headway.data.decoding.pixel_format import RGB, PixelFormat
-from headway.data.sources.base import Source, group_of
+from headway.data.sources.base import Remarks, Source, group_of
 from headway.distributed import launcher_env
 from headway.errors import HeadwayError
+from headway.utils.progress import Progress
 
 
 class ImageStore(NamedTuple):
@@ -49,8 +50,8 @@ class ImageStore(NamedTuple):
     groups: Tensor | None
     content_hashes: Tensor
     source_indices: list[int]
-    skipped: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
+    skipped: Remarks
+    notes: Remarks
     pixel_format: PixelFormat
     fingerprint: str
 
@@ -79,7 +80,7 @@ def build_store(
     indices: Sequence[int] | None = None,
     cache_folder: Path | None = None,
     memory_limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
     allow_empty: bool = False,
 ) -> ImageStore:
@@ -109,8 +110,8 @@ def build_store(
     def fill(write: ImageWriter, out: Tensor | None = None) -> DecodeRecord:
         return decode_all(source, chosen, side, write, progress, workers, pixel_format, out)
 
-    size = len(chosen) * pixel_format.channels * side * side * pixel_format.dtype.itemsize
-    if size <= (memory_budget() if memory_limit is None else memory_limit):
+    limit = memory_budget() if memory_limit is None else memory_limit
+    if len(chosen) * pixel_format.image_bytes(side) <= limit:
         images, record = _decode_in_memory(len(chosen), side, pixel_format, fill)
     else:
         name = cache_name(source, chosen, side, pixel_format) if cache_folder else None
@@ -140,7 +141,7 @@ def _decode_in_memory(
     count: int, side: int, pixel_format: PixelFormat, fill: Callable[..., DecodeRecord]
 ) -> tuple[Tensor, DecodeRecord]:
     """Decode into one array of NumPy, which requests huge pages from the system: fewer page faults."""
-    dtype = np.uint8 if pixel_format.dtype == torch.uint8 else np.float32
+    dtype = np.uint8 if pixel_format.value_range is None else np.float32
     rows, written = torch.from_numpy(np.empty((count, pixel_format.channels, side, side), dtype)), 0
 
     def write(decoded: Tensor) -> None:
@@ -181,7 +182,7 @@ def _fingerprint(side: int, pixel_format: PixelFormat, hashes: Tensor) -> str:
 
 def _group_ids(groups: list[str | None]) -> Tensor:
     """N, int64: one number per group; an image without a group is a group of its own."""
-    keys = [f"group {name}" if name is not None else f"alone {number}" for number, name in enumerate(groups)]
+    keys = [f"alone {number}" if name is None else f"group {name}" for number, name in enumerate(groups)]
     return torch.from_numpy(np.unique(keys, return_inverse=True)[1].astype(np.int64))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headway.data.dataset.decode_all import DecodeRecord
-from headway.data.decoding.pixel_format import RGB, PixelFormat
+from headway.data.decoding.pixel_format import PixelFormat
 from headway.data.sources.base import Source, version_key_of
 from headway.errors import HeadwayError
 from headway.utils.files import atomic_write, file_lock, read_json, remove_stale_temps, write_json
@@ -21,7 +21,7 @@ CACHE_VERSION = 3
 ImageWriter = Callable[[Tensor], None]
 
 
-def cache_name(source: Source, indices: Sequence[int], side: int, pixel_format: PixelFormat = RGB) -> str | None:
+def cache_name(source: Source, indices: Sequence[int], side: int, pixel_format: PixelFormat) -> str | None:
     """The name of the cache files of these images in this size, format and version. None: they cannot be cached."""
     version_key = version_key_of(source)
     if version_key is None:
@@ -33,7 +33,7 @@ def cache_name(source: Source, indices: Sequence[int], side: int, pixel_format: 
 
 
 def cached_memmap(
-    folder: Path, name: str, side: int, fill: Callable[[ImageWriter], DecodeRecord], pixel_format: PixelFormat = RGB
+    folder: Path, name: str, side: int, fill: Callable[[ImageWriter], DecodeRecord], pixel_format: PixelFormat
 ) -> tuple[Tensor, DecodeRecord]:
     """Map the cached images of a folder; if they are missing or incomplete, decode them into the folder first.
 
@@ -63,7 +63,7 @@ def cached_memmap(
     with file_lock(lock) as acquired:
         if acquired:  # no other process is writing, so all temporary files are left from killed processes
             remove_stale_temps(folder, name_prefix=f"{name}.")
-        record = _read_valid_record(pixels, record_file, _image_bytes(side, pixel_format))
+        record = _read_valid_record(pixels, record_file, pixel_format.image_bytes(side))
         if record is None:
             records: list[DecodeRecord] = []
             atomic_write(pixels, lambda path: records.append(_write_pixels(path, fill)))
@@ -73,7 +73,7 @@ def cached_memmap(
 
 
 def temporary_memmap(
-    side: int, fill: Callable[[ImageWriter], DecodeRecord], pixel_format: PixelFormat = RGB
+    side: int, fill: Callable[[ImageWriter], DecodeRecord], pixel_format: PixelFormat
 ) -> tuple[Tensor, DecodeRecord]:
     """As ``cached_memmap``, in a temporary file of this process, which disappears when the process ends."""
     with tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True) as folder:
@@ -109,7 +109,3 @@ def _open_memmap(path: Path, count: int, side: int, pixel_format: PixelFormat) -
         return torch.empty(shape, dtype=pixel_format.dtype)
     flat = torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=pixel_format.dtype)
     return flat.reshape(shape)  # N C side side
-
-
-def _image_bytes(side: int, pixel_format: PixelFormat) -> int:
-    return pixel_format.channels * side * side * pixel_format.dtype.itemsize

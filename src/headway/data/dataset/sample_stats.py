@@ -19,7 +19,7 @@ from headway.data.decoding.pixel_format import (
     finite_min_max,
     standard_value_range,
 )
-from headway.data.sources.base import Source
+from headway.data.sources.base import Remarks, Source
 from headway.errors import HeadwayError, UnreadableImageError
 
 SAMPLE_SIZE = 200
@@ -52,7 +52,7 @@ class _ValueRange(NamedTuple):
 
 
 def compute_sample_stats(
-    source: Source, channels: int = 0, value_range: tuple[float, float] | None = None, sample_size: int = SAMPLE_SIZE
+    source: Source, channels: int = 0, value_range: tuple[float, float] | None = None
 ) -> SampleStats:
     """Compute the statistics of a sample of the images. For images of 8 bits, only the headers are read.
 
@@ -63,7 +63,6 @@ def compute_sample_stats(
         source: The images.
         channels: C; 0: the most frequent number of channels, where gray of 8 bits counts as RGB.
         value_range: The values that become 0 and 1; None: measured if the images have more than 8 bits.
-        sample_size: Number of images in the sample.
 
     Raises:
         HeadwayError: No image of the sample could be read, or ``channels`` or ``value_range`` is invalid.
@@ -73,9 +72,9 @@ def compute_sample_stats(
     if value_range and not value_range[0] < value_range[1]:
         low, high = value_range
         raise HeadwayError(f"--value-range needs two numbers, the smaller one first, got {low:g} {high:g}")
-    count = min(len(source), sample_size)
+    count = min(len(source), SAMPLE_SIZE)
     indices = [number * len(source) // count for number in range(count)]
-    sides, channel_counts, errors = list[int](), Counter[int](), list[tuple[str, str]]()
+    sides, channel_counts, errors = list[int](), Counter[int](), Remarks()
     num_over_8_bits, ranges = 0, list[_ValueRange]()
     get_image = getattr(source, "image", None)
     for index in indices:
@@ -94,7 +93,7 @@ def compute_sample_stats(
                 ranges += [] if value_range else [_value_range_of(given, channels)]
     if not sides:
         raise HeadwayError(f"none of {count} images could be read{format_reasons(errors)}")
-    most_frequent = channels or max(sorted(channel_counts), key=lambda number: channel_counts[number])
+    most_frequent = channels or max(sorted(channel_counts), key=channel_counts.__getitem__)
     if value_range is None and 2 * num_over_8_bits > len(sides):
         value_range = _common_value_range(ranges)
     pixel_format = PixelFormat(most_frequent, value_range, pages_as_channels=channels > 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from headway.data.decoding.jpeg import decode_jpeg, is_jpeg, jpeg_error, read_jpeg_header
 from headway.data.decoding.pillow import open_with_pillow, pillow_to_native
-from headway.data.decoding.pixel_format import RGB, NativeImage, PixelFormat, convert
+from headway.data.decoding.pixel_format import RGB, NativeImage, PixelFormat, convert, orientation_notes
 from headway.data.decoding.png import decode_png16, has_transparent_color, read_png_header, webp_size
 from headway.data.decoding.raw_arrays import decode_npy, decode_pnm, infer_hwc, is_npy, read_npy_header, read_pnm_header
 from headway.data.decoding.tiff import is_tiff, main_page, open_pages, read_page
@@ -96,9 +96,7 @@ def decode_with_notes(data: bytes, pixel_format: PixelFormat = RGB, min_side: in
                     pixels = decode_jpeg(data)
                 if pixels is not None:
                     notes: tuple[str, ...] = ("the first of several frames",) if header.has_multiple_frames else ()
-                    if header.orientation > 1:
-                        notes += (f"turned upright by its EXIF orientation {header.orientation}",)
-                    return DecodedImage(pixels, notes)
+                    return DecodedImage(pixels, notes + orientation_notes(header.orientation))
     native = decode_native(data, pixel_format)
     with _huge_image_guard(native.values.size // 3):
         return DecodedImage(*convert(native, pixel_format))
@@ -109,7 +107,7 @@ def jpeg_reduction(height: int, width: int) -> int:
     return next((factor for factor in (8, 4, 2) if min(height, width) >= factor * MIN_REDUCED_SHORT_SIDE), 1)
 
 
-def decode_native(data: bytes, pixel_format: PixelFormat = RGB) -> NativeImage:
+def decode_native(data: bytes, pixel_format: PixelFormat) -> NativeImage:
     """Decode an image in its file's own channels and numbers, upright.
 
     Args:
@@ -127,16 +125,12 @@ def decode_native(data: bytes, pixel_format: PixelFormat = RGB) -> NativeImage:
         height, width, count = infer_hwc(shape, pixel_format.channels)
         check_size(height, width, count * dtype.itemsize)
         return decode_npy(data, pixel_format.channels)
-    if is_tiff(data):
-        native = _decode_tiff(data, pixel_format)
-        if native:
-            return native
-    pnm = read_pnm_header(data)
-    if pnm:
+    if is_tiff(data) and (native := _decode_tiff(data, pixel_format)):
+        return native
+    if pnm := read_pnm_header(data):
         check_size(pnm.height, pnm.width, 3 * pnm.dtype.itemsize)
         return decode_pnm(data, pnm)
-    webp = webp_size(data)
-    if webp:
+    if webp := webp_size(data):
         check_size(*webp, bytes_per_pixel=12)  # its decoder allocates two frames with alpha
     png = read_png_header(data)
     if png:
@@ -223,7 +217,6 @@ def _decode_tiff(data: bytes, pixel_format: PixelFormat) -> NativeImage | None:
             return native._replace(notes=notes + native.notes)
         if first.use_pillow:
             return None
-        if first.orientation > 1:
-            notes += (f"turned upright by its EXIF orientation {first.orientation}",)
+        notes += orientation_notes(first.orientation)
         with _huge_image_guard(first.height * first.width * first.samples // 3):
             return NativeImage(read_page(first), first.has_alpha, notes)

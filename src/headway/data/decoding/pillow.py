@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from headway.data.decoding.jpeg import jpeg_error, read_jpeg_header
-from headway.data.decoding.pixel_format import NativeImage
+from headway.data.decoding.pixel_format import NativeImage, orientation_notes
 from headway.data.decoding.png import png_error
 from headway.data.decoding.unsupported import unsupported_reason
 from headway.errors import UnreadableImageError
@@ -105,14 +105,13 @@ def pillow_to_native(image: Image.Image) -> NativeImage:
     Other color spaces (palettes, CMYK, YCbCr, Lab) become RGB; alpha stays a channel of its own.
     """
     notes: tuple[str, ...] = ()
-    if has_multiple_frames(image):
+    if getattr(image, "is_animated", False):  # to count the frames could take as long as decoding them all
         notes += ("the first of several pages" if image.format == "TIFF" else "the first of several frames",)
     orientation = orientation_of(image)
     image.load()
     if image.mode == "CMYK":
         notes += ("CMYK was converted to RGB",)
-    if orientation > 1:
-        notes += (f"turned upright by its EXIF orientation {orientation}",)
+    notes += orientation_notes(orientation)
     upright = image if orientation == 1 else _make_upright(image)
     if upright.mode.startswith(("I", "F")):
         return NativeImage(np.asarray(upright)[..., None], False, notes)  # H W 1
@@ -122,11 +121,6 @@ def pillow_to_native(image: Image.Image) -> NativeImage:
     if upright.mode in ("1", "L"):
         return NativeImage(np.array(upright.convert("L"))[..., None], False, notes)  # H W 1
     return NativeImage(np.array(upright if upright.mode == "RGB" else upright.convert("RGB")), False, notes)  # H W 3
-
-
-def has_multiple_frames(image: Image.Image) -> bool:
-    """Whether there are several frames or pages. To count them could take as long as decoding them all."""
-    return bool(getattr(image, "is_animated", False))
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -51,6 +51,10 @@ class PixelFormat(NamedTuple):
         """The dtype of stored images."""
         return torch.uint8 if self.value_range is None else torch.float32
 
+    def image_bytes(self, side: int) -> int:
+        """Bytes of a stored image of this side."""
+        return self.channels * side * side * self.dtype.itemsize
+
 
 RGB = PixelFormat()
 """RGB of 8 bits, the default."""
@@ -68,6 +72,11 @@ class NativeImage(NamedTuple):
     values: np.ndarray
     has_alpha: bool = False
     notes: tuple[str, ...] = ()
+
+
+def orientation_notes(orientation: int) -> tuple[str, ...]:
+    """The note on an image that was turned upright, if it was."""
+    return (f"turned upright by its EXIF orientation {orientation}",) if orientation > 1 else ()
 
 
 def pixel_format_of(input_spec: InputSpec) -> PixelFormat:
@@ -96,8 +105,7 @@ def standard_value_range(low: float, high: float, is_integer: bool) -> tuple[flo
 
 def finite_min_max(values: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest finite value. Raises UnreadableImageError if no value is finite."""
-    lowest, highest, _ = _finite_min_max_count(values)
-    return lowest, highest
+    return _finite_min_max_count(values)[:2]
 
 
 def _finite_min_max_count(values: np.ndarray) -> tuple[float, float, int]:

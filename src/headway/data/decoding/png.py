@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from headway.data.decoding.jpeg import exif_orientation, find_torchvision_operator
-from headway.data.decoding.pixel_format import NativeImage
+from headway.data.decoding.pixel_format import NativeImage, orientation_notes
 from headway.data.decoding.tiff import apply_orientation
 from headway.errors import UnreadableImageError
 
@@ -111,8 +111,7 @@ def decode_png16(data: bytes) -> NativeImage | None:
     if len(chunks.transparent_color) == values.shape[2]:
         opaque = (values != np.array(chunks.transparent_color, np.uint16)).any(2, keepdims=True)  # H W 1
         values, has_alpha = np.concatenate([values, opaque * np.uint16(65535)], 2), True
-    notes = (f"turned upright by its EXIF orientation {chunks.orientation}",) if chunks.orientation > 1 else ()
-    return NativeImage(apply_orientation(values, chunks.orientation), has_alpha, notes)
+    return NativeImage(apply_orientation(values, chunks.orientation), has_alpha, orientation_notes(chunks.orientation))
 
 
 def has_transparent_color(data: bytes) -> bool:

@@ -91,7 +91,7 @@ def infer_hwc(shape: tuple[int, ...], channels: int = 0) -> tuple[int, int, int]
     return (shape[1], shape[2], shape[0]) if channels_first else (shape[0], shape[1], shape[2])
 
 
-def decode_npy(data: bytes, channels: int = 0) -> NativeImage:
+def decode_npy(data: bytes, channels: int) -> NativeImage:
     """Decode to H W C. Raises UnreadableImageError if it is no image, truncated, or has over MAX_CHANNELS channels."""
     shape, dtype = read_npy_header(data)
     try:

@@ -1,33 +1,28 @@
 """Recognize files that are not supported images by their first bytes, and advise what to do."""
 
 import re
-from collections.abc import Iterable
 
 _CAMERA_RAW_REASON = "a camera raw format; convert it to JPEG, PNG or TIFF"
 _VIDEO_REASON = "a video; extract single images from it"
-_EXTRACT_HINT = "; extract it"
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
     (b"%PDF", "a PDF, not an image"),
-    (b"%!PS", "PostScript, which is a program"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript, which is a program"),
+    ((b"%!PS", b"\xc5\xd0\xd3\xc6"), "PostScript, which is a program"),
     (b"8BPS", "a Photoshop file; save it as PNG or TIFF"),
     (b"gimp xcf", "a GIMP file; save it as PNG or TIFF"),
-    (b"PK\x03\x04", f"a zip archive{_EXTRACT_HINT}"),
-    (b"Rar!", f"a RAR archive{_EXTRACT_HINT}"),
-    (b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive{_EXTRACT_HINT}"),
-    (b"\x1f\x8b", f"a gzip archive{_EXTRACT_HINT}"),
-    (b"BZh", f"a bzip2 archive{_EXTRACT_HINT}"),
-    (b"\xfd7zXZ\0", f"an xz archive{_EXTRACT_HINT}"),
-    (b"\x28\xb5\x2f\xfd", f"a Zstandard archive{_EXTRACT_HINT}"),
-    (b"\xff\x0a", "JPEG XL is not read; convert it to JPEG"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL is not read; convert it to JPEG"),
+    (b"PK\x03\x04", "a zip archive; extract it"),
+    (b"Rar!", "a RAR archive; extract it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; extract it"),
+    (b"\x1f\x8b", "a gzip archive; extract it"),
+    (b"BZh", "a bzip2 archive; extract it"),
+    (b"\xfd7zXZ\0", "an xz archive; extract it"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive; extract it"),
+    ((b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL is not read; convert it to JPEG"),
     (b"v/1\x01", "OpenEXR is not read; convert it to TIFF of 32-bit floats"),
     (b"#?R", "Radiance HDR is not read; convert it to TIFF of 32-bit floats"),
     (b"SIMPLE  =", "FITS is not read; convert it to TIFF, or .npy"),
     (b"\x89HDF", "HDF5 holds arrays; save each image as TIFF or .npy"),
-    (b"\0\0\1\0", "an icon; convert it to PNG"),
+    ((b"\0\0\1\0", b"icns"), "an icon; convert it to PNG"),
     (b"\0\0\2\0\1", "a cursor; convert it to PNG"),
-    (b"icns", "an icon; convert it to PNG"),
     (b"\x8aMNG", "MNG is not read; convert it to PNG"),
     (b"\x8bJNG", "JNG is not read; convert it to PNG"),
     (b"qoif", "QOI is not read; convert it to PNG"),
@@ -35,26 +30,17 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x01\xda", "SGI is not read; convert it to PNG"),
     (b"P7\n", "PAM is not read; convert it to PNG"),
     (b"AT&TFORM", "DjVu is not read; convert it to PNG"),
-    (b"FUJIFILMCCD-RAW", _CAMERA_RAW_REASON),
-    (b"IIRO", _CAMERA_RAW_REASON),
-    (b"IIRS", _CAMERA_RAW_REASON),
-    (b"IIU\0", _CAMERA_RAW_REASON),
-    (b"\x1aE\xdf\xa3", _VIDEO_REASON),
-    (b"\0\0\1\xba", _VIDEO_REASON),
-    (b"FLV", _VIDEO_REASON),
+    ((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0"), _CAMERA_RAW_REASON),
+    ((b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"FLV"), _VIDEO_REASON),
     (b"SQLite format", "a database, not an image"),
     (b"PAR1", "a Parquet table; pass it as DATA, not among images"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"\x80\x02", "a pickle, which is never read"),
-    (b"\x80\x03", "a pickle, which is never read"),
-    (b"\x80\x04", "a pickle, which is never read"),
-    (b"\x80\x05", "a pickle, which is never read"),
+    ((b"\x7fELF", b"MZ"), "a program"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a pickle, which is never read"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file; fetch it with git lfs pull"),
 )
 _SIGNATURES_AT_OFFSET = (
     (128, b"DICM", "DICOM is not read; export it to PNG or TIFF of 16 bits"),
-    (257, b"ustar", f"a tar{_EXTRACT_HINT}, or pass it as DATA"),
+    (257, b"ustar", "a tar; extract it, or pass it as DATA"),
     (344, b"n+1\0", "NIfTI is not read; save each slice as TIFF or .npy"),
     (40, b" EMF", "a metafile is a vector format; convert it to PNG"),
     (8, b"CR\2\0", _CAMERA_RAW_REASON),
@@ -79,8 +65,12 @@ def unsupported_reason(data: bytes) -> str:
                 return reason
     if re.search(rb"<svg[\s>]", data[:2048], re.IGNORECASE):
         return "SVG is a vector format; convert it to PNG"
-    for reason in _matching_reasons(data):
-        return reason
+    for offset, signature, reason in _SIGNATURES_AT_OFFSET:
+        if data.startswith(signature, offset):
+            return reason
+    for signatures, reason in _SIGNATURES:
+        if data.startswith(signatures):
+            return reason
     if data.strip(b"\0") == b"":
         return "only zeros"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -90,12 +80,3 @@ def unsupported_reason(data: bytes) -> str:
     if len(text) > 0.9 * len(start) and all(character.isprintable() or character.isspace() for character in text):
         return "a text, not an image"
     return "an unknown image format"
-
-
-def _matching_reasons(data: bytes) -> Iterable[str]:
-    for offset, signature, reason in _SIGNATURES_AT_OFFSET:
-        if data[offset : offset + len(signature)] == signature:
-            yield reason
-    for signature, reason in _SIGNATURES:
-        if data.startswith(signature):
-            yield reason

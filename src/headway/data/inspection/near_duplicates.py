@@ -11,10 +11,10 @@ Two images are near-duplicates if at most r = MAX_HAMMING_DISTANCE bits differ. 
 divided into r + 1 bands, and two hashes that differ in at most r bits are equal in at least one band.
 """
 
-import math
 from itertools import pairwise
 
 import numpy as np
+from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -28,15 +28,8 @@ MIN_CONTRAST = 3.0
 """Images whose 32 x 32 pixels have a lower standard deviation (of 255) have too little contrast to be compared."""
 
 
-def _dct_matrix() -> np.ndarray:
-    """NUM_FREQUENCIES HASH_GRID: the first rows of the orthonormal DCT-II."""
-    position, frequency = np.arange(HASH_GRID), np.arange(NUM_FREQUENCIES)[:, None]
-    rows = np.cos(math.pi * (2 * position + 1) * frequency / (2 * HASH_GRID)) * math.sqrt(2 / HASH_GRID)
-    rows[0] /= math.sqrt(2)
-    return rows.astype(np.float32)
-
-
-_DCT = _dct_matrix()
+_DCT = dct(np.eye(HASH_GRID), axis=0, norm="ortho")[:NUM_FREQUENCIES].astype(np.float32)
+"""NUM_FREQUENCIES HASH_GRID: the first rows of the orthonormal DCT-II."""
 
 
 def perceptual_hash(luma: np.ndarray) -> np.ndarray:
@@ -63,8 +56,7 @@ def near_duplicate_pairs(hashes: np.ndarray, max_distance: int = MAX_HAMMING_DIS
     edges = np.linspace(0, 64, max_distance + 2).astype(int)
     for low, high in pairwise(edges.tolist()):
         found.append(indices[_pairs_in_band(unique, low, high, max_distance)])
-    pairs = np.sort(np.concatenate(found), 1)
-    return np.unique(pairs, axis=0)
+    return np.unique(np.sort(np.concatenate(found), 1), axis=0)
 
 
 def _pairs_in_band(hashes: np.ndarray, low: int, high: int, max_distance: int) -> np.ndarray:
@@ -87,10 +79,12 @@ def duplicate_groups(pairs: np.ndarray, count: int) -> list[list[int]]:
     """Groups of the indices 0..count-1 that are connected by pairs, each sorted; single indices are left out."""
     if not len(pairs):
         return []
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
-    members = np.unique(pairs)
-    groups: dict[int, list[int]] = {}
-    for index in members.tolist():
-        groups.setdefault(int(component[index]), []).append(index)
-    return list(groups.values())
+    graph = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(count, count))
+    return equal_groups(connected_components(graph, directed=False)[1])
+
+
+def equal_groups(keys: np.ndarray) -> list[list[int]]:
+    """Indices of equal keys, one list per key that occurs more than once, ordered by first index."""
+    order = np.argsort(keys, kind="stable")
+    cuts = np.flatnonzero(np.diff(keys[order])) + 1
+    return sorted(part.tolist() for part in np.split(order, cuts) if len(part) > 1)

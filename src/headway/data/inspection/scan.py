@@ -1,6 +1,6 @@
 """Scan a data set in one pass: formats, sizes, unreadable files, hashes, channel statistics and thumbnails."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,9 @@ from headway.data.decoding.decode import decode_with_notes
 from headway.data.decoding.header import ImageHeader, read_header
 from headway.data.decoding.pixel_format import LUMA_WEIGHTS, PixelFormat
 from headway.data.inspection.near_duplicates import HASH_GRID, perceptual_hash
-from headway.data.sources.base import Source
+from headway.data.sources.base import Remarks, Source
 from headway.errors import UnreadableImageError, error_reason
+from headway.utils.progress import Progress
 
 MIN_DECODED_SIDE = 128
 """Images are decoded so that their shorter side has at least this many pixels (if the image has)."""
@@ -56,8 +57,8 @@ class ScanResult(NamedTuple):
     std: list[float]
     thumbnails: list[Tensor]
     thumbnail_rows: list[int]
-    skipped: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
+    skipped: Remarks
+    notes: Remarks
 
 
 class _ImageScan(NamedTuple):
@@ -85,7 +86,7 @@ def scan(
     *,
     thumbnail_indices: Sequence[int] = (),
     thumbnail_side: int = 96,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     workers: int | None = None,
 ) -> ScanResult:
     """Decode every image once, without keeping it.
@@ -102,10 +103,11 @@ def scan(
     parts = [range(start, min(start + DECODE_CHUNK, count)) for start in range(0, count, DECODE_CHUNK)]
 
     def work(part: Iterable[int]) -> list[_ImageScan | str]:
-        sides = {index: thumbnail_side if index in with_thumbnail else 0 for index in part}
-        return [_scan_image(source, index, pixel_format, side) for index, side in sides.items()]
+        return [
+            _scan_image(source, index, pixel_format, thumbnail_side if index in with_thumbnail else 0) for index in part
+        ]
 
-    source_indices, skipped, notes = list[int](), list[tuple[str, str]](), list[tuple[str, str]]()
+    source_indices, skipped, notes = list[int](), Remarks(), Remarks()
     file_formats, numbers, perceptual_hashes = list[str](), [np.empty((0, 6), np.int64)], [np.empty(0, np.uint64)]
     thumbnails, thumbnail_rows = list[Tensor](), list[int]()
     sums = torch.zeros(3, pixel_format.channels, dtype=torch.float64)
@@ -182,8 +184,6 @@ def _channel_sums(pixels: Tensor) -> Tensor:
 
 def _luma_grid(pixels: Tensor) -> np.ndarray:
     """HASH_GRID HASH_GRID: the luma of an image, of 255."""
-    small = F.interpolate(pixels[None], (HASH_GRID, HASH_GRID), mode="bilinear", antialias=True)[
-        0
-    ]  # C HASH_GRID HASH_GRID
-    values = small.numpy().astype(np.float32) * (1 if pixels.dtype == torch.uint8 else 255)
+    small = F.interpolate(pixels[None], (HASH_GRID, HASH_GRID), mode="bilinear", antialias=True)  # 1 C h h
+    values = small[0].numpy().astype(np.float32) * (1 if pixels.dtype == torch.uint8 else 255)
     return np.tensordot(LUMA_WEIGHTS, values, 1) if len(values) == 3 else values.mean(0)  # HASH_GRID HASH_GRID

@@ -8,7 +8,7 @@ from torch import Tensor
 from headway.data.dataset.subset import Images
 from headway.data.sampling.shuffle import shuffled_index
 from headway.protocol import Batch
-from headway.utils.threads import thread_executor
+from headway.utils.threads import prefetch_map
 
 
 class Loader:
@@ -46,11 +46,5 @@ class Loader:
         return Batch(self.images.index_select(0, index), index), positions
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield the batches of steps start..stop-1. A thread gathers the next batch; it ends with the iterator."""
-        with thread_executor(1, "headway-loader") as executor:
-            next_batch = executor.submit(self.batch_at, start) if start < stop else None
-            for step in range(start + 1, stop + 1):
-                assert next_batch is not None
-                current = next_batch.result()
-                next_batch = executor.submit(self.batch_at, step) if step < stop else None
-                yield current
+        """The batches of steps start..stop-1. A thread gathers the next batch; it ends with the iterator."""
+        return prefetch_map(self.batch_at, range(start, stop), 1, 1, "headway-loader")

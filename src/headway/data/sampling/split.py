@@ -34,20 +34,17 @@ def stratified_split(
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be in (0, 1), got {fraction}")
     classes = labels.tolist()
-    keys = (
-        groups.tolist() if isinstance(groups, Tensor) else list(groups) if groups is not None else range(len(classes))
-    )
+    keys = range(len(classes)) if groups is None else groups.tolist() if isinstance(groups, Tensor) else groups
     if len(keys) != len(classes):
         raise ValueError(f"{len(keys)} groups for {len(classes)} labels")
     contents: dict[object, Counter[int]] = defaultdict(Counter)
     for key, label in zip(keys, classes, strict=True):
         contents[key][label] += 1
     names = list(contents)
-    shuffled = [names[index] for index in _shuffle(torch.arange(len(names)), seed, "split").tolist()]
     groups_of_class: dict[int, list[object]] = defaultdict(list)  # the groups that contain a class, shuffled
-    for key in shuffled:
-        for label in contents[key]:
-            groups_of_class[label].append(key)
+    for index in _shuffle(torch.arange(len(names)), seed, "split").tolist():
+        for label in contents[names[index]]:
+            groups_of_class[label].append(names[index])
     total, num_test, test = Counter(classes), Counter[int](), set[object]()
     for label in sorted(total, key=lambda label: (total[label], label)):
         target = max(1, round(fraction * total[label]))
@@ -142,10 +139,10 @@ def _assign_folds(labels: Tensor, k: int, seed: int, groups: Tensor | None) -> T
 def _multi_image_groups(groups: Tensor, order: Tensor) -> list[Tensor]:
     """The members of each group of two or more, the largest group first; equal groups in the order of ``order``."""
     numbers, counts = groups[order].unique(return_inverse=True, return_counts=True)[1:]  # N, G
-    found: dict[int, list[int]] = {}
+    found: dict[int, list[int]] = defaultdict(list)
     for index, number in zip(order.tolist(), numbers.tolist(), strict=True):
         if counts[number] > 1:
-            found.setdefault(number, []).append(index)
+            found[number].append(index)
     return sorted(map(torch.tensor, found.values()), key=len, reverse=True)
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+Remarks = list[tuple[str, str]]
+"""(name, remark) of images: why each was skipped, or what a user should know of it."""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -68,6 +71,32 @@ def sorted_classes(labels: Sequence[str | None]) -> tuple[str, ...]:
     return tuple(
         sorted(names, key=(lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else None)
     )
+
+
+class LabeledSource:
+    """The part that sources share which list their labels. ``labels`` has one label per image; None: no labels."""
+
+    def __init__(self, labels: Sequence[str | None] | None):
+        self.labels, self.classes = labels, None if labels is None else sorted_classes(labels)
+
+    def label(self, index: int) -> str | None:
+        """The image's label; None without labels."""
+        return None if self.labels is None else self.labels[index]
+
+
+class NamedSource(LabeledSource):
+    """The same for sources that list their names too."""
+
+    def __init__(self, names: Sequence[str], labels: Sequence[str | None] | None):
+        super().__init__(labels)
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """The image's name, relative to the data."""
+        return self.names[index]
 
 
 class SubsetSource:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from headway.data.sources.base import sorted_classes
+from headway.data.sources.base import NamedSource
 from headway.errors import UnreadableImageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -68,7 +68,7 @@ def read_regular_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-class FileSource:
+class FileSource(NamedSource):
     """A source of image files.
 
     Args:
@@ -87,23 +87,12 @@ class FileSource:
         groups: Sequence[str | None] | None = None,
         ignored: Sequence[tuple[str, str]] = (),
     ):
-        self.root, self.names, self.labels, self.groups, self.ignored = root, names, labels, groups, ignored
-        self.classes = None if labels is None else sorted_classes(labels)
-
-    def __len__(self) -> int:
-        return len(self.names)
+        super().__init__(names, labels)
+        self.root, self.groups, self.ignored = root, groups, ignored
 
     def read(self, index: int) -> bytes:
         """The file's bytes. Raises OSError or UnreadableImageError as ``read_regular_file`` does."""
         return read_regular_file(self.root / self.names[index])
-
-    def name(self, index: int) -> str:
-        """The path relative to the root."""
-        return self.names[index]
-
-    def label(self, index: int) -> str | None:
-        """The image's label; None without labels."""
-        return None if self.labels is None else self.labels[index]
 
     def group(self, index: int) -> str | None:
         """The image's group; None without groups."""

@@ -13,11 +13,9 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 """Suffixes of tar files."""
 MAX_IGNORED = 10_000
 """At most this many ignored files are listed by name."""
-_VISITED_REASON = "a link to a folder that was already visited"
-_HIDDEN_REASON = "hidden"
 
 
-def open_folder(root: Path, labeled: bool = False) -> FileSource:
+def open_folder(root: Path, labeled: bool) -> FileSource:
     """All images below a folder, sorted by name.
 
     Hidden files and folders are ignored, and so are files without an image suffix. Links to folders are followed, but
@@ -78,7 +76,7 @@ def _walk(root: Path, entered: set[str]) -> Iterator[tuple[str, str | None]]:
         try:
             here = os.stat(root / inside)
             if (here.st_dev, here.st_ino) in known:
-                yield inside.rstrip("/"), _VISITED_REASON
+                yield inside.rstrip("/"), "a link to a folder that was already visited"
                 continue
             known.add((here.st_dev, here.st_ino))
             with os.scandir(root / inside) as entries:
@@ -91,7 +89,7 @@ def _walk(root: Path, entered: set[str]) -> Iterator[tuple[str, str | None]]:
         for entry in found:
             name = inside + entry.name
             if entry.name.startswith("."):
-                yield name, _HIDDEN_REASON
+                yield name, "hidden"
             elif not _is_folder(entry):
                 yield name, None
             else:

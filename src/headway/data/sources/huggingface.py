@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from headway.data.sources.base import sorted_classes
+from headway.data.sources.base import LabeledSource, sorted_classes
 from headway.data.sources.files import read_regular_file
 from headway.errors import HeadwayError, UnreadableImageError
 
@@ -17,7 +17,7 @@ def is_huggingface_dataset(data: object) -> bool:
     return all(hasattr(data, name) for name in ("features", "column_names", "cast_column"))
 
 
-class HuggingFaceSource:
+class HuggingFaceSource(LabeledSource):
     """A source over the rows of a data set with a column of images and, optionally, one of classes.
 
     Args:
@@ -28,7 +28,7 @@ class HuggingFaceSource:
         HeadwayError: No column has type Image.
     """
 
-    def __init__(self, data: Any, labeled: bool = False):
+    def __init__(self, data: Any, labeled: bool):
         column_types = {name: type(feature).__name__ for name, feature in data.features.items()}
         column = next((name for name, column_type in column_types.items() if column_type == "Image"), None)
         if column is None:
@@ -38,8 +38,7 @@ class HuggingFaceSource:
         self.arrow_rows = self.rows.with_format("arrow")  # reads a file's path without copying its bytes
         label_column = next((name for name, column_type in column_types.items() if column_type == "ClassLabel"), None)
         label_column = label_column or ("label" if "label" in column_types else None)
-        self.classes: tuple[str, ...] | None = None
-        self.labels: list[str | None] | None = None
+        super().__init__(None)
         if labeled and label_column:
             class_names = getattr(data.features[label_column], "names", None)
             values = data.select_columns([label_column])[:][label_column]
@@ -61,7 +60,3 @@ class HuggingFaceSource:
         cell = self.arrow_rows[index][self.image_column][0]
         path = cell["path"].as_py() if cell.is_valid else None
         return f"{index:08d}/{os.path.basename(path or '')}".rstrip("/")
-
-    def label(self, index: int) -> str | None:
-        """The image's class; None without labels, or if the image has none."""
-        return self.labels[index] if self.labels else None

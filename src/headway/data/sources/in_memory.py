@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headway.data.decoding.pillow import pillow_to_native
 from headway.data.decoding.pixel_format import RGB, PixelFormat, convert
-from headway.data.sources.base import sorted_classes
+from headway.data.sources.base import LabeledSource
 from headway.errors import HeadwayError, UnreadableImageError, unknown_name_error
 from headway.utils.files import file_lock
 
@@ -25,7 +25,7 @@ SPLIT_KWARGS = {
 """Keyword arguments by which torchvision's classes select a split; the first that a class accepts are used."""
 
 
-class DatasetSource:
+class DatasetSource(LabeledSource):
     """A source over an indexable object whose items are images, or tuples of an image and targets.
 
     Args:
@@ -40,8 +40,8 @@ class DatasetSource:
     def __init__(self, dataset: Any, name_prefix: str, labels: Sequence[str | None] | None = None):
         if labels is not None and len(labels) != len(dataset):
             raise HeadwayError(f"{len(dataset)} images need as many labels, got {len(labels)}")
-        self.dataset, self.name_prefix, self.labels = dataset, name_prefix, labels
-        self.classes = None if labels is None else sorted_classes(labels)
+        super().__init__(labels)
+        self.dataset, self.name_prefix = dataset, name_prefix
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -59,18 +59,12 @@ class DatasetSource:
         """PREFIX/INDEX."""
         return f"{self.name_prefix}/{index:08d}"
 
-    def label(self, index: int) -> str | None:
-        """The image's label; None without labels."""
-        return None if self.labels is None else self.labels[index]
-
 
 def to_image_tensor(item: Any) -> Tensor:
     """Convert a Pillow image, a tensor or an array to C H W. Raises UnreadableImageError for anything else."""
     if isinstance(item, Image.Image):
         native = pillow_to_native(item)
-        if native.has_alpha:
-            return convert(native, RGB)[0]
-        return _to_chw(native.values)
+        return convert(native, RGB)[0] if native.has_alpha else _to_chw(native.values)
     if isinstance(item, np.ndarray) and item.ndim in (2, 3) and item.dtype.kind in "buif":
         return _to_chw(item if item.ndim == 3 else item[..., None])
     if isinstance(item, Tensor) and item.ndim in (2, 3):

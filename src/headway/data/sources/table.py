@@ -23,7 +23,7 @@ class TableRow(NamedTuple):
     group: str | None
 
 
-def open_table(path: Path, labeled: bool | None = False, group_column: str = "group") -> FileSource:
+def open_table(path: Path, labeled: bool | None, group_column: str) -> FileSource:
     """The images that a table lists, by paths relative to it. Raises HeadwayError as ``read_rows`` does.
 
     Args:
@@ -36,7 +36,7 @@ def open_table(path: Path, labeled: bool | None = False, group_column: str = "gr
     return FileSource(path.parent, [row.file for row in rows], labels, [row.group for row in rows])
 
 
-def attach_labels(source: Source, path: Path, group_column: str = "group") -> SubsetSource:
+def attach_labels(source: Source, path: Path, group_column: str) -> SubsetSource:
     """The images of a source that a table labels by name. Without a group in the table, an image keeps the source's.
 
     Raises:
@@ -55,7 +55,7 @@ def attach_labels(source: Source, path: Path, group_column: str = "group") -> Su
     return SubsetSource(source, indices, [row.label or "" for row in rows], groups)
 
 
-def read_rows(path: Path, labeled: bool = False, group_column: str = "group") -> list[TableRow]:
+def read_rows(path: Path, labeled: bool, group_column: str) -> list[TableRow]:
     """Read a table: Parquet, or UTF-8 text separated by commas, semicolons or tabs, with column names in line 1.
 
     Args:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from headway.data.sources.base import sorted_classes
+from headway.data.sources.base import NamedSource, Remarks, sorted_classes
 from headway.data.sources.files import IMAGE_SUFFIXES, ignore_reason, suffix_of
 from headway.data.sources.tar_index import Member, Shard, TarIndex, index_tar, read_member
 from headway.errors import HeadwayError
@@ -31,7 +31,7 @@ SIDECAR_SUFFIXES = frozenset((".cls", ".json", ".txt", ".caption"))
 """Suffixes of files that usually accompany an image in such a tar."""
 
 
-class TarSource:
+class TarSource(NamedSource):
     """A source of the images in one or more tars, in the order of the tars. An image's name is TAR/MEMBER.
 
     Args:
@@ -44,18 +44,15 @@ class TarSource:
             in classes.txt.
     """
 
-    def __init__(self, paths: Sequence[Path], labeled: bool = False):
-        self.paths = paths
-        self.shards: list[Shard] = []
-        self.names: list[str] = []
-        self.ignored: list[tuple[str, str]] = []
-        texts: list[str | None] = []
-        member_locations = [np.empty((0, 3), np.int64)]
+    def __init__(self, paths: Sequence[Path], labeled: bool):
+        self.paths, self.shards = paths, list[Shard]()
+        self.ignored: Remarks = []
+        names, texts, member_locations = list[str](), list[str | None](), [np.empty((0, 3), np.int64)]
         for path, (shard, members, ignored) in zip(paths, self._index_tars(paths), strict=True):
             images = [member for member in members if suffix_of(member.name) in IMAGE_SUFFIXES]
             others = [(member.name, ignore_reason(member.name)) for member in members if _is_unexpected(member.name)]
             self.ignored += [(f"{path.name}/{name}", reason) for name, reason in (*ignored, *others)]
-            self.names += [f"{path.name}/{member.name}" for member in images]
+            names += [f"{path.name}/{member.name}" for member in images]
             locations = [(len(self.shards), member.offset, member.size) for member in images]
             member_locations.append(np.array(locations, np.int64).reshape(-1, 3))
             self.shards.append(shard)
@@ -63,12 +60,11 @@ class TarSource:
                 label_files = {_sample_key(member.name): member for member in members if member.name.endswith(".cls")}
                 texts += [_read_label(shard, label_files.get(_sample_key(member.name))) for member in images]
         self.member_locations = np.concatenate(member_locations)  # N 3: shard, offset, size; 24 MB per million images
-        if not self.names:
+        if not names:
             raise HeadwayError(f"no images in {', '.join(map(repr, map(str, paths[:3])))}")
-        self.classes: tuple[str, ...] | None = None
-        self.labels: Sequence[str | None] = texts
+        super().__init__(names, None)
         if labeled:
-            self.classes, self.labels = _resolve_classes(paths, self.names, texts)
+            self.classes, self.labels = _resolve_classes(paths, names, texts)
 
     def _index_tars(self, paths: Sequence[Path]) -> Iterator[TarIndex]:
         """Index the tars in several threads, in order. Each thread decompresses to one temporary file of its own."""
@@ -87,21 +83,10 @@ class TarSource:
             shares = list(executor.map(index_share, range(workers)))
         return (shares[number % workers][number // workers] for number in range(len(paths)))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def read(self, index: int) -> bytes:
         """The member's bytes. Raises UnreadableImageError as ``read_member`` does."""
         shard, offset, size = self.member_locations[index].tolist()
         return read_member(self.shards[shard], offset, size)
-
-    def name(self, index: int) -> str:
-        """TAR/MEMBER."""
-        return self.names[index]
-
-    def label(self, index: int) -> str | None:
-        """The image's class; None without labels, or if the image has none."""
-        return self.labels[index] if self.labels else None
 
     def version_key(self) -> str:
         """A hash of every tar's path, size and modification time."""
@@ -121,12 +106,12 @@ def _sample_key(name: str) -> str:
 
 
 def _read_label(shard: Shard, member: Member | None) -> str | None:
-    if member and member.size > MAX_LABEL_BYTES:
+    if member is None:
+        return None
+    if member.size > MAX_LABEL_BYTES:
         raise HeadwayError(
             f"the label '{member.name}' has {member.size:,} bytes; a class's name has at most {MAX_LABEL_BYTES:,}"
         )
-    if member is None:
-        return None
     return read_member(shard, member.offset, member.size).decode("utf-8", "replace").strip() or None
 
 

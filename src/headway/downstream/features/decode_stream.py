@@ -1,15 +1,16 @@
 """Decode any number of images in constant memory, a few hundred at a time."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from headway.data.dataset.image_store import ImageStore, build_store
-from headway.data.sources.base import Source, version_key_of
+from headway.data.sources.base import Remarks, Source, version_key_of
 from headway.errors import HeadwayError
-from headway.utils.threads import thread_executor
+from headway.utils.progress import Progress
+from headway.utils.threads import prefetch_map
 
 DECODE_CHUNK = 512
 """Images decoded at a time; the next chunk is decoded while this one is used."""
@@ -27,12 +28,12 @@ class DecodedChunk(NamedTuple):
 
     images: Tensor
     names: list[str]
-    skipped: list[tuple[str, str]]
+    skipped: Remarks
     next_index: int
 
 
 def decode_chunks(
-    source: Source, size: int, progress: Callable[[int, int], None] | None = None, start: int = 0, num_decoded: int = 0
+    source: Source, size: int, progress: Progress | None, start: int, num_decoded: int
 ) -> Iterator[DecodedChunk]:
     """All images of a source at ``size`` x ``size`` pixels, chunk by chunk.
 
@@ -47,22 +48,19 @@ def decode_chunks(
         HeadwayError: Not one image could be read.
     """
     count = len(source)
-    errors: list[tuple[str, str]] = []
+    errors: Remarks = []
 
     def decode(first: int) -> ImageStore:
         return build_store(source, size, indices=range(first, min(first + DECODE_CHUNK, count)), allow_empty=True)
 
-    with thread_executor(1, "headway-stream") as thread:
-        pending = thread.submit(decode, start) if start < count else None
-        for first in range(start, count, DECODE_CHUNK):
-            assert pending is not None
-            store, next_index = pending.result(), min(first + DECODE_CHUNK, count)
-            pending = thread.submit(decode, next_index) if next_index < count else None
-            num_decoded += len(store.images)
-            errors = (errors + store.skipped)[:3]
-            yield DecodedChunk(store.images, store.names, store.skipped, next_index)
-            if progress:
-                progress(next_index, count)
+    firsts = range(start, count, DECODE_CHUNK)
+    for first, store in zip(firsts, prefetch_map(decode, firsts, 1, 1, "headway-stream"), strict=True):
+        next_index = min(first + DECODE_CHUNK, count)
+        num_decoded += len(store.images)
+        errors = (errors + store.skipped)[:3]
+        yield DecodedChunk(store.images, store.names, store.skipped, next_index)
+        if progress:
+            progress(next_index, count)
     if not num_decoded:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in errors)
         raise HeadwayError(f"none of {count} images could be read ({reasons})")

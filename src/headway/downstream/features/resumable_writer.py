@@ -16,6 +16,8 @@ from headway.errors import HeadwayError
 from headway.utils.files import fsync_path, read_json, refuse_existing, write_json
 
 JOB_FILE, PROGRESS_FILE = "job.json", "progress.json"
+STATE = ("next_index", "num_written", "num_skipped", "skipped_examples", "user_state")
+"""Attributes of the writer that are saved with its progress."""
 MAX_SKIPPED_EXAMPLES = 5
 """The names of this many skipped images are kept; the others are only counted."""
 
@@ -77,9 +79,8 @@ class ResumableWriter:
                 raise HeadwayError(f"'{self.folder / name}' is shorter than it was; remove '{self.folder}', start anew")
             with (self.folder / name).open("r+b") as file:
                 file.truncate(length)
-        self.next_index, self.num_written = state["next_index"], state["num_written"]
-        self.num_skipped, self.skipped_examples = state["num_skipped"], state["skipped_examples"]
-        self.user_state = state["user_state"]
+        for name in STATE:
+            setattr(self, name, state[name])
 
     def append(
         self, chunks: dict[str, bytes], next_index: int, count: int, skipped: Sequence[tuple[str, str]] = ()
@@ -128,9 +129,8 @@ class ResumableWriter:
         self._with_write_errors(write)
 
     def _save_progress(self) -> None:
-        names = ("next_index", "num_written", "num_skipped", "skipped_examples", "user_state")
         lengths = {name: (self.folder / name).stat().st_size for name in self.files}
-        write_json(self.folder / PROGRESS_FILE, {**{name: getattr(self, name) for name in names}, "lengths": lengths})
+        write_json(self.folder / PROGRESS_FILE, {**{name: getattr(self, name) for name in STATE}, "lengths": lengths})
 
     def _with_write_errors(self, write: Callable[[], None]) -> None:
         """Call ``write``; an OSError becomes a HeadwayError with advice."""

@@ -20,7 +20,7 @@ from headway.protocol import TrainModule
 from headway.rng import seeded
 from headway.train.config import Plan
 from headway.train.log.events import Sink
-from headway.train.loop.loop import Monitors, fit
+from headway.train.loop.loop import Observers, fit
 
 TrainCallback = Callable[[nn.Module, nn.Module], None]
 """A function of the backbone and the head, called during training."""
@@ -132,8 +132,8 @@ def train_supervised(
         probe_every=callback_every,
     )  # fmt: skip
     images: Any = data.images  # the loader only takes rows of it, as of a tensor
-    monitors = Monitors(probe=probe if callback else None)
-    fit(module, images, plan, optim, sinks=sinks, monitors=monitors, stop_after=stop_after)
+    observers = Observers(sinks, probe if callback else None)
+    fit(module, images, plan, optim, observers=observers, stop_after=stop_after)
     module.eval().cpu()
     return Classifier(
         merge_lora(network), task.head, data.class_names, data.size, "finetune", multilabel=data.multilabel
@@ -150,7 +150,8 @@ def calibrated_linear_head(
 ) -> tuple[nn.Linear, float]:
     """A linear probe of N D features as an output layer, D -> K, and its temperature by cross-validation."""
     fitted = fit_probe(features, labels, num_classes, seed=seed, balance_classes=balance_classes, groups=groups)
-    head = new_linear_head(features.shape[1], num_classes, seed)
+    with seeded(seed):
+        head = nn.Linear(features.shape[1], num_classes)
     head.load_state_dict({"weight": fitted.probe.weight.float(), "bias": fitted.probe.bias.float()})
     return head, fitted.temperature
 
@@ -180,9 +181,3 @@ def temperature_scaled_head(
         for parameter in head.parameters():
             parameter.div_(temperature)
     return head
-
-
-def new_linear_head(embed_dim: int, num_classes: int, seed: int) -> nn.Linear:
-    """A linear output layer with random weights, drawn from its own seed."""
-    with seeded(seed):
-        return nn.Linear(embed_dim, num_classes)

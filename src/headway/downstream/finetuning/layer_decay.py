@@ -19,14 +19,16 @@ def layer_depths(backbone: nn.Module) -> dict[str, int]:
     names = [name for name, _ in backbone.named_parameters()]
     if isinstance(backbone, ViT):
         last = len(backbone.blocks)
-        found = {name: re.match(r"blocks\.(\d+)\.", name) for name in names}
         first = ("stem.", "pos_embed", "class_token", "registers")
         return {
-            name: int(match[1]) + 1 if (match := found[name]) else 0 if name.startswith(first) else last
+            name: int(match[1]) + 1
+            if (match := re.match(r"blocks\.(\d+)\.", name))
+            else 0
+            if name.startswith(first)
+            else last
             for name in names
         }
-    adapter: Any = backbone
-    network = adapter.network
+    network: Any = backbone.network
     if hasattr(network, "group_matcher"):
         from timm.models import group_parameters
 
@@ -73,7 +75,7 @@ def freeze_all_but_last_blocks(backbone: nn.Module, trainable_blocks: int) -> No
             parameter.requires_grad_(depths[name] > last - trainable_blocks)
 
 
-def layer_decay_rules(backbone: nn.Module, layer_decay: float, prefix: str = "backbone.") -> tuple[Rule, ...]:
+def layer_decay_rules(backbone: nn.Module, layer_decay: float) -> tuple[Rule, ...]:
     """Optimizer rules with learning rates that fall towards the input, and without weight decay of vectors.
 
     The learning rate of a parameter is scaled by layer_decay^(L + 1 - depth): Clark et al., "ELECTRA", 2020
@@ -83,14 +85,13 @@ def layer_decay_rules(backbone: nn.Module, layer_decay: float, prefix: str = "ba
     Args:
         backbone: Its parameters get the rules.
         layer_decay: Factor from a block to the one before it, in (0, 1].
-        prefix: Of the parameters' names in the module that is trained.
     """
     if not 0 < layer_decay <= 1:
         raise HeadwayError(f"--layer-decay is a factor in (0, 1], got {layer_decay}")
     groups: dict[tuple[int, float], list[str]] = {}
     for name, depth in layer_depths(backbone).items():
         exempt = any(re.search(rule.pattern, name) for rule in NO_DECAY)
-        groups.setdefault((depth, 0.0 if exempt else 1.0), []).append(re.escape(prefix + name))
+        groups.setdefault((depth, 0.0 if exempt else 1.0), []).append(re.escape(f"backbone.{name}"))
     last = max(depth for depth, _ in groups)
     return tuple(
         Rule(f"^({'|'.join(names)})$", lr_scale=layer_decay ** (last + 1 - depth), wd_scale=wd_scale, orthogonal=True)

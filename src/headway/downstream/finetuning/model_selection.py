@@ -22,6 +22,7 @@ from headway.downstream.knn_temperature import MIN_HELD_OUT_IMAGES
 from headway.downstream.labeled_images import LabeledImages
 from headway.metrics.calibration import fit_temperature, log_loss
 from headway.transforms.augment import Augment
+from headway.utils.progress import Progress
 
 NUM_STOP_CANDIDATES = 4
 """Training may stop at this many steps, evenly spaced, the last step included."""
@@ -73,14 +74,14 @@ def stop_interval(steps: int) -> int:
 
 def select_config(
     backbone: nn.Module,
-    make_head: Callable[[Tensor | None], nn.Module],
+    make_head: Callable[[Tensor], nn.Module],
     data: LabeledImages,
     *,
     base_config: FineTuneConfig,
     folds: int,
     seed: int,
     from_probe: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Selection:
     """Select how to train by cross-validation.
 

@@ -61,7 +61,7 @@ def check_batch_size(train_module: TrainModule, batch_size: int, grad_accum: int
     if grad_accum > 1 and is_batch_coupled(train_module):
         raise HeadwayError(
             f"cannot accumulate {grad_accum} micro-batches: the loss of an image depends on the rest of its batch "
-            f"({type(task).__name__} or a batch norm), so splitting the batch would change the loss; use a smaller batch"
+            f"({type(task).__name__} or a batch norm), so splitting the batch would change it; use a smaller batch"
         )
     if batch_size < max(task.min_batch_size, world_size() * grad_accum):
         need = max(task.min_batch_size, world_size() * grad_accum)

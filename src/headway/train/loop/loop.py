@@ -38,19 +38,21 @@ ProbeFunction = Callable[[nn.Module], float]
 FeatureMonitor = Callable[[nn.Module], dict[str, float]]
 
 
-class Monitors(NamedTuple):
-    """Measurements of the backbone during a training; both leave it as it was.
+class Observers(NamedTuple):
+    """What observes a training. The probe and the feature monitor leave the backbone as it was.
 
     Attributes:
+        sinks: Receive the events, on the first process only.
         probe: From a backbone to percent.
-        features: From a backbone to statistics of its features by name, which are checked for collapse.
+        feature_monitor: From a backbone to statistics of its features by name, which are checked for collapse.
     """
 
+    sinks: Sequence[Sink] = ()
     probe: ProbeFunction | None = None
-    features: FeatureMonitor | None = None
+    feature_monitor: FeatureMonitor | None = None
 
 
-NO_MONITORS = Monitors()
+NO_OBSERVERS = Observers()
 
 
 class TrainContext(NamedTuple):
@@ -63,7 +65,7 @@ class TrainContext(NamedTuple):
     stop_step: int
     run: Path | None
     emit: Callable[[Event], None]
-    monitors: Monitors
+    observers: Observers
     stopwatch: Stopwatch
 
 
@@ -75,8 +77,7 @@ def fit(
     *,
     run: Path | None = None,
     resume: bool = False,
-    sinks: Sequence[Sink] = (),
-    monitors: Monitors = NO_MONITORS,
+    observers: Observers = NO_OBSERVERS,
     fabric: Any = None,
     stop_after: int | None = None,
 ) -> FitResult:
@@ -89,8 +90,7 @@ def fit(
         optim: The optimizer's settings.
         run: The run folder for checkpoints; None: nothing is written.
         resume: Continue from the last valid checkpoint in ``run``; start where there is none.
-        sinks: Receive the events of the run, on the first process only.
-        monitors: Probe and feature monitor; the plan says when they are due.
+        observers: Sinks of the events, probe and feature monitor; the plan says when the latter are due.
         fabric: A launched Fabric; None: a new one.
         stop_after: Stop after this step with a checkpoint, as an interrupted run would.
 
@@ -106,7 +106,9 @@ def fit(
         start_position=plan.start_position,
     )  # fmt: skip
     stop_step = min(plan.steps, stop_after or plan.steps)
-    context = TrainContext(engine, plan, optim, loader, stop_step, run, partial(emit, sinks), monitors, Stopwatch())
+    context = TrainContext(
+        engine, plan, optim, loader, stop_step, run, partial(emit, observers.sinks), observers, Stopwatch()
+    )
     with context.stopwatch.paused():
         progress = restore_checkpoint(engine, run, plan, context.emit) if resume and run else None
         if progress is None:
@@ -115,10 +117,10 @@ def fit(
                 save_checkpoint(engine, run, plan, progress)
     start_step = progress.step
     with graceful_shutdown(run is not None) as stop_signal:
-        rewind_sinks(sinks, start_step)
+        rewind_sinks(observers.sinks, start_step)
         while trouble := _train_until_trouble(context, progress, stop_signal):
             progress = _rollback(context, progress, trouble)
-            rewind_sinks(sinks, progress.step)
+            rewind_sinks(observers.sinks, progress.step)
     seconds = context.stopwatch.seconds()
     images_per_second = plan.batch_size * max(stop_step - start_step, 0) / max(seconds, 1e-9)
     loss = float("nan") if progress.loss is None else progress.loss
@@ -174,8 +176,7 @@ def _train_step_in_memory(
 
 def _log_metrics(context: TrainContext, progress: TrainProgress, meter: AverageMeter, lr: float) -> str | None:
     """Emit the means since the last log line; returns a message where they call for a rollback."""
-    metrics = meter.means()
-    if not metrics:  # every step was skipped
+    if not (metrics := meter.means()):  # every step was skipped
         return None
     progress.loss = metrics.pop("loss")
     images_per_second = context.plan.batch_size * context.stopwatch.per_second(meter.steps_read)
@@ -189,11 +190,11 @@ def _monitor_features(context: TrainContext, progress: TrainProgress) -> str | N
     """Measure the features where it is due; returns a message where they call for a rollback."""
     plan, step = context.plan, progress.step
     due = plan.monitor_every and (step == plan.steps or _is_due(step, plan.monitor_every))
-    if not (context.monitors.features and due):
+    if not (context.observers.feature_monitor and due):
         return None
     with context.stopwatch.paused():
         backbone = unsharded_backbone(context.engine.train_module.backbone).to(context.engine.fabric.device)
-        stats = broadcast_object(context.monitors.features(backbone) if rank() == 0 else None)
+        stats = broadcast_object(context.observers.feature_monitor(backbone) if rank() == 0 else None)
         context.emit(FeatureStats(step, stats))
         context.engine.train_module.train()
     return _check_collapse(context, progress, stats)
@@ -203,12 +204,12 @@ def _run_probe(context: TrainContext, progress: TrainProgress) -> None:
     """Measure the probe where it is due."""
     plan, step = context.plan, progress.step
     due = step == plan.steps or (plan.probe_at_start if step == 0 else _is_due(step, plan.probe_every))
-    if not (context.monitors.probe and due):
+    if not (context.observers.probe and due):
         return
     with context.stopwatch.paused():
         backbone = unsharded_backbone(context.engine.train_module.backbone).to(context.engine.fabric.device)
         if rank() == 0:
-            context.emit(ProbeResult(step, "20-NN", context.monitors.probe(backbone)))
+            context.emit(ProbeResult(step, "20-NN", context.observers.probe(backbone)))
         barrier()
         context.engine.train_module.train()
 
@@ -219,8 +220,7 @@ def _is_due(step: int, every: int) -> bool:
 
 def _check_collapse(context: TrainContext, progress: TrainProgress, metrics: dict[str, float]) -> str | None:
     """React to a collapse as the plan says. Every process decides alike, since their metrics are equal."""
-    cause = detect_collapse(metrics, progress.history)
-    if cause is None:
+    if (cause := detect_collapse(metrics, progress.history)) is None:
         return None
     trouble = f"the features collapse at step {progress.step}: {cause}"
     if context.plan.on_collapse == "stop":

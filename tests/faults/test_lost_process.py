@@ -1,4 +1,4 @@
-"""A process that dies ends the run with one line; torchrun --max-restarts goes on from the last checkpoint."""
+"""A lost process ends the run with one line; torchrun --max-restarts resumes from the last checkpoint."""
 
 import json
 import os
@@ -26,21 +26,21 @@ RECIPE = """
 
     @dataclass(frozen=True)
     class Config(Rotation):
-        def build(self, backbone, facts):
-            task = RotationTask(self, backbone.embed_dim, facts.size)
+        def build(self, backbone, data_info):
+            task = RotationTask(self, backbone.embed_dim, data_info.input_size)
             honest, mark = task.after_step, Path("killed")
 
-            def after_step(network, carries, clock):
-                trained = network.training and clock.total == 10  # not the trials that only measure
+            def after_step(network, step_stats, clock):
+                trained = network.training and clock.total_steps == 10  # not in the measurements
                 if clock.step == 5 and trained and rank() == 1 and not mark.exists():
                     mark.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
-                honest(network, carries, clock)
+                honest(network, step_stats, clock)
 
             task.after_step = after_step
             return task
 
-    RECIPE = replace(plain, task=Config(), batch=16)
+    RECIPE = replace(plain, task=Config(), batch_size=16)
 """
 
 
@@ -51,7 +51,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_one_line_then_on_from_the_checkpoint_to_the_same_weights(photos, tmp_path):
+def test_a_restart_resumes_to_the_same_weights_after_one_line(photos, tmp_path):
     (tmp_path / "mine.py").write_text(textwrap.dedent(RECIPE))
     words = ["--backbone", "vit_nano", "--stem", "conv", "--patch", 8, "--precision", "float64", "--steps", 10]
     words = ["pretrain", "mine:RECIPE", "--data", photos, "--out", "r", "--resume", "--save-every", 2, *words]
@@ -81,9 +81,10 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "headway", "SLURM_NODELIST": 
 
 def test_slurm_tasks_become_processes():
     code = (
-        "from headway.train.engine.fabric import make_fabric\nfrom headway.distributed import all_counts, rank, world\n"
+        "from headway.distributed import all_gather_int, rank, world_size\n"
+        "from headway.train.engine.fabric import make_fabric\n"
         "f = make_fabric(accelerator='cpu')\n"
-        "print(rank(), world(), f.global_rank, f.world_size, all_counts(rank() + 5))\n"
+        "print(rank(), world_size(), f.global_rank, f.world_size, all_gather_int(rank() + 5))\n"
     )
     started = []
     for number in range(2):
@@ -102,14 +103,14 @@ def test_slurm_tasks_become_processes():
         ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, (8, 4)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4"}, (8, 4)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NAME": "bash"}, (1, 1)),
-        ({"WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (2, 2)),  # torchrun inside of a SLURM job
+        ({"WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (2, 2)),  # torchrun inside a SLURM job
     ],
 )
-def test_who_announces_how_many(given, found, monkeypatch):
+def test_launchers_announce_their_processes(given, found, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("SLURM_", "WORLD_", "LOCAL_"))]:
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert launcher_env() == found
-    monkeypatch.setattr(image_store, "_container_memory", lambda: 1 << 20)
-    assert image_store.memory_budget() == (1 << 18) // found[1], "each process of a machine holds images of its own"
+    monkeypatch.setattr(image_store, "_container_memory_limit", lambda: 1 << 20)
+    assert image_store.memory_budget() == (1 << 18) // found[1], "each process of a machine has its own images"

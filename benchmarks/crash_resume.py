@@ -1,9 +1,11 @@
-"""`kill -9` at random moments of real runs, which must end in the same bits: `python benchmarks/kill.py --kills 100`.
+"""Kill real runs with SIGKILL at random moments; resumed, they must end in the same bits.
 
-For each task one run goes through undisturbed; then runs of the same command are killed, each attempt after a random
-time, and go on with `--resume` until they finish, until there were as many kills as asked for. Every finished run must
-have the first one's weights, to the bit, and each step once in its log. An attempt is a process of its own (forked from
-one that has only imported the libraries, which saves seconds each time), and the kill is the operating system's.
+    python benchmarks/crash_resume.py --kills 100
+
+For each task one run is left undisturbed. Then runs of the same command are killed, each attempt after a random time,
+and resumed with ``--resume`` until they finish; new runs begin until the number of kills is reached. Every finished run
+must have the weights of the undisturbed one, to the bit, and each step once in its log. An attempt is a process of its
+own, forked from one that has only imported the libraries, which saves seconds per attempt.
 """
 
 import argparse
@@ -19,21 +21,15 @@ from collections import Counter
 from pathlib import Path
 
 TASKS = ("rotation", "dino", "mae")
-SMALL = {
-    "dino": [
-        "--recipe.task.num-prototypes",
-        "64",
-        "--recipe.task.hidden-dim",
-        "64",
-        "--recipe.task.num-local-crops",
-        "2",
-    ],
-    "mae": ["--recipe.task.decoder-dim", "32", "--recipe.task.decoder-depth", "1"],
+SMALL_OPTIONS = {
+    "dino": {"num-prototypes": 64, "hidden-dim": 64, "num-local-crops": 2},
+    "mae": {"decoder-dim": 32, "decoder-depth": 1},
 }
+"""Options of each task (``--recipe.task.NAME``) that make a step fast."""
 
 
 def attempt(words: list[str], log: Path, seconds: float | None) -> int | None:
-    """Run a command in a process of its own; its exit code, or None where it was killed after so many seconds."""
+    """Run a command in a process of its own; return its exit code, or None if it was killed after so many seconds."""
     child = os.fork()
     if not child:
         with log.open("a") as file:
@@ -42,74 +38,76 @@ def attempt(words: list[str], log: Path, seconds: float | None) -> int | None:
         from headway.cli import main
 
         os._exit(main(words))
-    until = None if seconds is None else time.monotonic() + seconds
+    deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if until is not None and time.monotonic() > until:
+        if deadline is not None and time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
-            status = os.waitpid(child, 0)[1]  # it may have come to its end just before
+            status = os.waitpid(child, 0)[1]  # it may have ended just before the kill
             return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
 
 
-def where(run: Path) -> str:
-    """What the kill found, by what lies in the run folder."""
+def killed_phase(run: Path) -> str:
+    """In which phase the kill came, by the files in the run folder."""
     if not (run / "run.json").exists():
         return "before the record"
-    torn = [path for folder in (run, run / "state") if folder.is_dir() for path in folder.glob(".*.tmp")]
-    if torn:
+    unfinished = [path for folder in (run, run / "state") if folder.is_dir() for path in folder.glob(".*.tmp")]
+    if unfinished:
         return "while writing a file"
     steps = [path for path in (run / "state").glob("[0-9]*")] if (run / "state").is_dir() else []
     return "while training" if steps else "before the first step"
 
 
-def one_task(task: str, arguments: argparse.Namespace, kills: int, folder: Path, chance: random.Random) -> Counter:
-    """Kill runs of one task so often; what the kills found. Exits where bits differ."""
+def kill_and_resume(task: str, args: argparse.Namespace, kills: int, folder: Path, rng: random.Random) -> Counter[str]:
+    """Kill runs of one task so many times; count the phases of the kills. Exits if bits differ."""
     words = ["pretrain", task, "--data", str(folder / "photos"), "--backbone", "vit_nano", "--patch", "8"]
-    words += ["--steps", str(arguments.steps), "--save-every", "3", "--recipe.batch-size", "16", *SMALL.get(task, [])]
+    words += ["--steps", str(args.steps), "--save-every", "3", "--recipe.batch-size", "16"]
+    for name, value in SMALL_OPTIONS.get(task, {}).items():
+        words += [f"--recipe.task.{name}", str(value)]
     log = folder / f"{task}.log"
     for name in ("choices", "whole"):  # the first measures choices and leaves them in the cache for the others
-        began = time.monotonic()
+        start = time.monotonic()
         if attempt([*words, "--out", str(folder / task / name)], log, None):
             sys.exit(f"{task}: the undisturbed run failed\n{log.read_text()[-2000:]}")
-    whole, found, done = time.monotonic() - began, Counter(), 0
+    duration, phases, done = time.monotonic() - start, Counter[str](), 0
     expected = (folder / task / "whole" / "model.safetensors").read_bytes()
     finished = 0
     while done < kills or not finished:
         run = folder / task / f"run{finished}"
         code = None
         while code is None:
-            seconds = chance.uniform(0, whole) if done < kills else None
+            seconds = rng.uniform(0, duration) if done < kills else None
             code = attempt([*words, "--out", str(run), "--resume"], log, seconds)
             if code is None:
                 done += 1
-                found[where(run)] += 1
+                phases[killed_phase(run)] += 1
         if code:
             sys.exit(f"{task}: exit code {code} after a kill\n{log.read_text()[-2000:]}")
         if (run / "model.safetensors").read_bytes() != expected:
             sys.exit(f"{task}: the weights in {run} are not those of the undisturbed run")
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         steps = [line["step"] for line in lines if "loss" in line]
-        if steps != sorted(set(steps)) or steps[-1] != arguments.steps:
+        if steps != sorted(set(steps)) or steps[-1] != args.steps:
             sys.exit(f"{task}: the log of {run} counts {steps}")
         finished += 1
         if finished > 1:
             shutil.rmtree(run)
-    print(f"{task}: {done} kills, {finished} runs finished, all in the same bits ({dict(found)})", flush=True)
-    return found
+    print(f"{task}: {done} kills, {finished} runs finished, all in the same bits ({dict(phases)})", flush=True)
+    return phases
 
 
 def main() -> None:
-    """Kill, resume, compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Kill, resume and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tasks", default=",".join(TASKS))
-    arguments = parser.parse_args()
-    tasks, chance = arguments.tasks.split(","), random.Random(arguments.seed)
+    args = parser.parse_args()
+    tasks, rng = args.tasks.split(","), random.Random(args.seed)
     import lightning_fabric
     import torch
     import tyro
@@ -123,12 +121,12 @@ def main() -> None:
         folder = Path(name)
         os.environ["HEADWAY_CACHE"] = str(folder / "cache")
         write_folder(folder / "photos", 64, 32)
-        found: Counter = Counter()
+        phases: Counter[str] = Counter()
         for number, task in enumerate(tasks):
-            share = arguments.kills * (number + 1) // len(tasks) - arguments.kills * number // len(tasks)
-            found += one_task(task, arguments, share, folder, chance)
-    total = sum(found.values())
-    print(f"{total} kills at random moments, every run ended in the bits of the undisturbed one: {dict(found)}")
+            kills = args.kills * (number + 1) // len(tasks) - args.kills * number // len(tasks)
+            phases += kill_and_resume(task, args, kills, folder, rng)
+    total = sum(phases.values())
+    print(f"{total} kills at random moments, every run ended in the bits of the undisturbed one: {dict(phases)}")
 
 
 if __name__ == "__main__":

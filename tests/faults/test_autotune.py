@@ -1,4 +1,4 @@
-"""Choices made by measuring: several processes make the same ones, also where one of them runs out of memory."""
+"""Measured choices: several processes choose alike, even where one of them runs out of memory."""
 
 import math
 
@@ -16,14 +16,14 @@ from headway.train.plan.autotune import select_fastest
 from tests.small import make_images, small_train_module
 
 
-def chosen_where_one_is_short(task, shard):
-    """What each process chooses where the second can't hold float32 with plain attention, or with shard anything."""
-    me, tried = rank(), []  # within ``alone`` each is the first
+def choose_with_little_memory(task, fsdp):
+    """What each process chooses where rank 1 runs out of memory: in float32 with manual attention, with FSDP always."""
+    me, tried = rank(), []  # within ``single_process`` each rank is 0
     honest = autotune.train_step
 
     def train_step(engine, optim, plan, *rest):
         tried.append((plan.precision, plan.attention_impl, len(rest[0].images), world_size()))
-        if me == 1 and (shard or plan.attention_impl == "manual") and plan.precision == "float32":
+        if me == 1 and (fsdp or plan.attention_impl == "manual") and plan.precision == "float32":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return honest(engine, optim, plan, *rest)
 
@@ -31,8 +31,8 @@ def chosen_where_one_is_short(task, shard):
         patch.setattr(autotune, "train_step", train_step)
         try:
             plan, seconds = select_fastest(
-                small_train_module(task), make_images(), Plan(steps=2, batch_size=16, fsdp=shard), Optim(),
-                precisions=("float32",) if shard else ("float32", "bf16"), time_limit_s=0.1,
+                small_train_module(task), make_images(), Plan(steps=2, batch_size=16, fsdp=fsdp), Optim(),
+                precisions=("float32",) if fsdp else ("float32", "bf16"), time_limit_s=0.1,
             )  # fmt: skip
         except HeadwayError as error:
             return str(error), tried
@@ -40,42 +40,42 @@ def chosen_where_one_is_short(task, shard):
 
 
 @pytest.mark.parametrize("task", ["rotation", "simclr"])
-def test_processes_choose_alike_though_one_runs_out_of_memory(task, workers):
-    (plan, seconds, tried), (other, theirs, _) = workers(2).run(chosen_where_one_is_short, task, False)
+def test_processes_choose_alike_where_one_runs_out_of_memory(task, workers):
+    (plan, seconds, tried), (other, theirs, _) = workers(2).run(choose_with_little_memory, task, False)
     assert plan == other and seconds == theirs
     assert seconds["float32/manual"] == math.inf and (plan.precision, plan.attention_impl) != ("float32", "manual")
     assert sum(map(math.isfinite, seconds.values())) == 3
-    assert {(pictures, processes) for _, _, pictures, processes in tried} == {(8, 1)}  # its part of the batch
+    assert {(images, processes) for _, _, images, processes in tried} == {(8, 1)}  # its part of the batch
     assert workers(2).run(world_size) == [2, 2]
 
 
-def test_where_they_have_to_go_together_the_one_that_is_short_says_what_to_do():
+def test_with_fsdp_the_process_without_memory_reports_what_to_do():
     from tests.processes import Workers
 
-    group = Workers(2)  # of its own: after a fault in the midst of a step it is of no more use
+    group = Workers(2)  # a separate group: an error within a step makes it unusable
     try:
         for pipe in group.pipes:
-            pipe.send((chosen_where_one_is_short, ("rotation", True)))
+            pipe.send((choose_with_little_memory, ("rotation", True)))
         answer, fault = group.pipes[1].recv()
         assert fault is None and answer[0].startswith("out of memory with ") and "wait in the middle" in answer[0]
-        assert {form for _, form, _, _ in answer[1]} == {"sdpa"}
+        assert {impl for _, impl, _, _ in answer[1]} == {"sdpa"}
     finally:
         for process in group.processes:
             process.kill()
             process.join()
 
 
-def test_alone_there_is_nobody_else(workers):
-    assert workers(2).run(seen_alone) == [(1, 0, 2)] * 2
+def test_single_process_hides_the_others(workers):
+    assert workers(2).run(world_in_single_process) == [(1, 0, 2)] * 2
 
 
-def seen_alone():
+def world_in_single_process():
     with single_process():
         inside = world_size(), rank()
     return *inside, world_size()
 
 
-def test_means_are_taken_in_the_widest_numbers_that_the_device_has(monkeypatch):
+def test_means_use_the_widest_float_of_the_device(monkeypatch):
     assert widest_float(torch.device("cpu")) == widest_float(torch.device("cuda")) == torch.float64
     assert widest_float(torch.device("mps")) == torch.float32
     values = [1.0 + 2**-20, 2.0**-30]

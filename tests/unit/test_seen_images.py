@@ -1,4 +1,4 @@
-"""A run remembers which images it was trained on, by their contents."""
+"""A run records the content hashes of the images that it was trained on."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from tests.small import make_images
 SMALL = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 1}
 
 
-def test_what_was_kept_is_found_again(tmp_path):
+def test_recorded_images_are_found_again(tmp_path):
     hashes = torch.tensor([5, -7, 2**62, 11])
     write_seen_images(tmp_path, hashes)
     assert count_seen_in_pretraining(tmp_path, torch.tensor([11, 12, 2**62])) == 2
@@ -34,7 +34,7 @@ def seen_by(run, images):
 
 
 @pytest.mark.parametrize("word", ["continue_from", "init"])
-def test_what_the_first_weights_have_seen_has_been_seen(word, tmp_path, unmeasured):
+def test_images_that_the_initial_weights_saw_count_as_seen(word, tmp_path, unmeasured):
     first, second, new = make_images(20), make_images(20, seed=1), make_images(20, seed=2)
     headway.pretrain("rotation", data=ArraySource(first), out=tmp_path / "a", size=16, **SMALL)
     words = {"data": ArraySource(second), "steps": 1, "precision": "float32", word: str(tmp_path / "a")}
@@ -44,7 +44,7 @@ def test_what_the_first_weights_have_seen_has_been_seen(word, tmp_path, unmeasur
     )
     assert seen_by(tmp_path / "b", torch.cat([first[:5], second[:3], new])) == 8
     assert seen_by(tmp_path / "c", torch.cat([first[:5], second[:3], new])) == 18
-    (tmp_path / "c" / "model.safetensors").unlink()  # goes on at its end, without what it began from
+    (tmp_path / "c" / "model.safetensors").unlink()  # resumes at its end, without the run that it started from
     (tmp_path / "b").rename(tmp_path / "elsewhere")
     headway.pretrain(
         "rotation",
@@ -55,7 +55,7 @@ def test_what_the_first_weights_have_seen_has_been_seen(word, tmp_path, unmeasur
     assert seen_by(tmp_path / "c", torch.cat([first[:5], second[:3], new])) == 18
 
 
-def test_where_the_first_weights_do_not_say_it_is_not_known(tmp_path, unmeasured):
+def test_seen_images_are_unknown_where_the_initial_weights_record_none(tmp_path, unmeasured):
     seen, words = make_images(20), {"data": ArraySource(make_images(20, seed=1)), "steps": 1, "precision": "float32"}
     headway.pretrain("rotation", data=ArraySource(seen), out=tmp_path / "a", size=16, **SMALL)
     file = str(tmp_path / "a" / "model.safetensors")
@@ -65,14 +65,14 @@ def test_where_the_first_weights_do_not_say_it_is_not_known(tmp_path, unmeasured
         assert not (tmp_path / run / SEEN_IMAGES_FILE).exists() and seen_by(tmp_path / run, seen) is None
     (tmp_path / "c" / "model.safetensors").unlink()
     headway.pretrain("rotation", out=tmp_path / "c", continue_from=str(tmp_path / "b"), resume=True, **words)
-    assert seen_by(tmp_path / "c", seen) is None  # nor later
+    assert seen_by(tmp_path / "c", seen) is None  # and stays unknown
     (tmp_path / "a" / SEEN_IMAGES_FILE).write_bytes(b"rubbish")
     with pytest.raises(headway.HeadwayError, match="cannot read"):
         headway.pretrain("rotation", out=tmp_path / "d", init=str(tmp_path / "a"), **words)
     assert not (tmp_path / "d").exists()
 
 
-def test_the_remark_is_made_where_it_is_due():
+def test_the_transductive_note():
     assert transductive_note(0, 10) is None and "not known" in str(transductive_note(None, 10))
     assert str(transductive_note(3, 10)).startswith("transductive: 3 of 10 test images")
 

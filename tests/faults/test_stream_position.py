@@ -19,11 +19,11 @@ from headway.train.loop.loop import fit
 from headway.utils import files
 from tests.small import make_images, small_backbone
 
-COUNT, BATCH, STEPS = 37, 10, 26  # 260 places: seven epochs and one image, and no epoch ends with a batch
+COUNT, BATCH, STEPS = 37, 10, 26  # 260 positions: seven epochs and one image, and no epoch ends with a batch
 
 
 class Killed(BaseException):
-    """As a kill: no clearing up is waited for."""
+    """Like a kill: nothing is cleaned up."""
 
 
 class Census(PretextTask):
@@ -34,7 +34,7 @@ class Census(PretextTask):
         self.kill_after = kill_after
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.register_buffer("seen", torch.zeros(COUNT))
-        self.register_buffer("stream", torch.full((STEPS * BATCH,), -1.0))  # the image at each place
+        self.register_buffer("stream", torch.full((STEPS * BATCH,), -1.0))  # the image at each position
 
     def make_views(self, batch, rng):
         return batch.images, batch.sample_index, rng.stream_position
@@ -53,16 +53,16 @@ class Census(PretextTask):
 
 
 def census(run, kill_after=None, save_every=3, accumulate=1):
-    """Go on with a census, to its end or until it is killed; the counts, where it came to its end."""
+    """Continue a census to its end or until it is killed; returns the counts where it reached its end."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        learner = TrainModule(small_backbone(), Census(kill_after))
+        module = TrainModule(small_backbone(), Census(kill_after))
     plan = Plan(steps=STEPS, batch_size=BATCH, save_every=save_every, grad_accum=accumulate, precision="float64")
     try:
-        fit(learner, make_images(COUNT), plan, Optim(lr=1e-3), run=Path(run), resume=True)
+        fit(module, make_images(COUNT), plan, Optim(lr=1e-3), run=Path(run), resume=True)
     except Killed:
         return None
-    return learner.task.seen.clone(), learner.task.stream.clone()
+    return module.task.seen.clone(), module.task.stream.clone()
 
 
 def correct(answer):
@@ -75,7 +75,7 @@ def correct(answer):
     return True
 
 
-def test_on_1_then_2_then_3_then_1_processes_with_a_kill_between(tmp_path, workers):
+def test_1_then_2_then_3_then_1_processes_with_kills_between(tmp_path, workers):
     run = str(tmp_path)
     assert census(run, kill_after=5) is None
     assert workers(2).run(census, run, 11, 2) == [None, None]
@@ -84,7 +84,9 @@ def test_on_1_then_2_then_3_then_1_processes_with_a_kill_between(tmp_path, worke
 
 
 def test_through_fifty_random_kills(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "fsync_path", lambda path: None)  # flushing takes most of the time, and is tested elsewhere
+    monkeypatch.setattr(
+        files, "fsync_path", lambda path: None
+    )  # flushing takes most of the time and is tested elsewhere
     chance = random.Random(0)
     kills, answer = 0, None
     while kills < 50:
@@ -110,8 +112,11 @@ def test_the_loader_alone_through_fifty_kills_and_other_numbers_of_processes(see
         ]
         together = zip(*(loader.batches(start, stop) for loader in loaders), strict=True)
         for step, parts in enumerate(together, start):
-            final[step] = torch.cat([part.index for part, _ in parts]), torch.cat([places for _, places in parts])
-        start = chance.randint(start, stop)  # what was done after the last checkpoint is done again
+            final[step] = (
+                torch.cat([part.sample_index for part, _ in parts]),
+                torch.cat([places for _, places in parts]),
+            )
+        start = chance.randint(start, stop)  # steps after the last checkpoint are taken again
     index, places = (torch.cat([final[step][n] for step in sorted(final)]) for n in range(2))
     assert places.equal(first + torch.arange(len(places))) and index.equal(shuffled_index(places, count, seed))
     whole = index[-first % count :]
