@@ -84,7 +84,9 @@ def test_on_1_then_2_then_3_then_1_processes_with_a_kill_between(tmp_path, worke
 
 
 def test_through_fifty_random_kills(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "fsync_path", lambda path: None)  # flushing takes most of the time, and is tested elsewhere
+    monkeypatch.setattr(
+        files, "fsync_path", lambda path: None
+    )  # flushing takes most of the time, and is tested elsewhere
     chance = random.Random(0)
     kills, answer = 0, None
     while kills < 50:
