@@ -9,7 +9,6 @@ tasks that have been measured.
 """
 
 import argparse
-import ast
 import os
 import re
 import runpy
@@ -25,8 +24,8 @@ from headway.pretext import TASKS
 from headway.synthetic import write_folder
 
 DOCS = Path(__file__).resolve().parent
-SOURCE = DOCS.parent / "src" / "headway"
-sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "benchmarks")]
+from architecture_diagram import draw_architecture  # noqa: E402
 from cells_io import CELLS, read_cells  # noqa: E402
 from tables import FEW_LABELS, Rows, format_mean, format_probe, group_rows, sort_rows  # noqa: E402
 
@@ -78,38 +77,109 @@ def draw_task_sheets() -> None:
             headway.show(task, data="unseen", run=run, out=sheet, count=4)
 
 
-def architecture() -> list[tuple[str, list[str], list[str]]]:
-    """The rows of the package, lowest first: name, its modules or sub-packages, and the rows that it imports."""
-    modules = sorted(SOURCE.rglob("*.py"))
-    parts = {path: path.relative_to(SOURCE).with_suffix("").parts for path in modules}
-    rows = {name[0]: set[str]() for name in parts.values()} | {"cli": set[str]()}
-    del rows["__init__"]
-    imports: dict[str, set[str]] = {row: set() for row in rows}
-    for path, name in parts.items():
-        if name[0] not in rows:
-            continue
-        if len(name) > 1 and name[1] != "__init__":
-            rows[name[0]].add(name[1] + "/" * (len(name) > 2))
-        imports[name[0]] |= imported_rows(path) & rows.keys() - {name[0]}
-    order: list[str] = []
-    while len(order) < len(rows):  # lowest first: rows that import least; of equals, the first by name
-        ready = [row for row in rows if row not in order and imports[row] <= set(order)]
-        order += sorted(ready)
-    return [(row, sorted(rows[row]), [other for other in order if other in imports[row]]) for row in order]
+def fill(page: Path, mark: str, text: str) -> None:
+    """Put text between a mark and the end mark that follows it; a page without the mark stays as it is."""
+    old = page.read_text(encoding="utf-8")
+    pattern = re.compile(rf"({re.escape(mark)}\n).*?(<!-- end -->)", re.DOTALL)
+    page.write_text(pattern.sub(lambda found: found[1] + text + found[2], old), encoding="utf-8")
 
 
-def imported_rows(path: Path) -> set[str]:
-    """The rows of the package that a file imports, except for type checkers alone."""
-    found = set[str]()
-    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            nodes += node.orelse
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            package, *rest = node.module.split(".")
-            if package == "headway":
-                found |= {rest[0]} if rest else {alias.name for alias in node.names}
-        nodes += ast.iter_child_nodes(node)
-    return found
+def task_results(page: str, cells: list[dict[str, Any]]) -> str:
+    """The recipe of a task, and a table for each data set and budget: the task's rows beside the baselines.
+
+    Args:
+        page: The stem of a page in docs/tasks: a task's name, or ``combined``, which has the rows of all combinations.
+        cells: All cells.
+    """
+    own = [cell for cell in cells if page_of(cell["task"]) == page and not cell["data"].endswith("-dev")]
+    parts = [recipe_sentence(TASKS[page])] if page in TASKS else []
+    if not own:
+        parts.append(NOT_MEASURED)
+    for data, budget in sorted({(cell["data"], cell["budget"]) for cell in own}):
+        found = [cell for cell in own if (cell["data"], cell["budget"]) == (data, budget)]
+        base = [cell for cell in cells if cell["data"] == data and cell["task"] in IN_COLOR]
+        tasks = list(dict.fromkeys(cell["task"] for cell in found))  # rotation+mae, say
+        if any(TASKS[part].grayscale for name in tasks for part in name.split("+") if part in TASKS):
+            base += [cell for cell in cells if cell["data"] == data and cell["task"] in IN_GRAYSCALE]
+        probes, cores = found[0]["probes"], found[0]["machine"]["cores"]
+        seeds = " ".join(map(str, sorted({cell["seed"] for cell in found})))
+        command = f"python benchmarks/leaderboard.py --run {' '.join(tasks)} --data {data}=FOLDER --budget {budget:g}"
+        parts.append(
+            f"{data}, {budget:g} CPU seconds ({duration_text(budget, cores)}), `vit_micro` with a\n"
+            f"convolutional stem and patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} test images.\n"
+            f"Accuracy in per cent, mean and standard deviation over seeds:\n\n{probe_table([*found, *base])}\n"
+            f"`{command} --cores {cores} --seeds {seeds}`\n"
+        )
+    return "\n".join(parts)
+
+
+def recipe_sentence(recipe: Recipe) -> str:
+    """Optimizer, batch size and length of a task's recipe."""
+    optim, batch_size = recipe.optim, recipe.batch_size
+    peak = "" if batch_size == 256 else f" (peak {optim.peak_lr(batch_size):g})"
+    decay, final = f"{optim.weight_decay:g}", optim.final_weight_decay
+    decay += "" if final is None else f" to {final:g}"
+    method = {"muon": "Muon", "adamw": "AdamW"}[optim.method]
+    return (
+        f"The recipe: {method} at learning rate {optim.lr:g} for 256 images, {batch_size} images per step{peak}, "
+        f"weight decay {decay};\n{recipe.epochs} epochs if neither a budget nor a length is given.\n"
+    )
+
+
+def page_of(task: str) -> str:
+    """The page in docs/tasks that describes a task."""
+    return "combined" if "+" in task else task
+
+
+def duration_text(budget: float, cores: int) -> str:
+    """CPU seconds as wall time."""
+    return f"{budget / 60 / cores:g} minutes of {'one core' if cores == 1 else f'{cores} cores'}"
+
+
+def probe_table(cells: list[dict[str, Any]]) -> str:
+    """Rows by name: mean and standard deviation of each probe over seeds."""
+    rows: Rows = defaultdict(list)
+    for cell in cells:
+        rows[f"{cell['task']} {cell['variant']}".strip()].append(cell)
+    return markdown(
+        ["", "seeds", *PROBES.values()],
+        [[name, str(len(row)), *(format_probe(row, key) for key in PROBES)] for name, row in rows.items()],
+    )
+
+
+def leaderboard(rows: Rows) -> str:
+    """The rows of a data set and budget: the best linear probe first, those without one (from scratch) last."""
+    probed = sort_rows(rows, "linear")
+    names = [name for name, _ in probed]
+    others = [(name, row) for name, row in rows.items() if name not in names]
+    heads = ["task", "seeds", "processor", "steps", *PROBES.values()]
+    return markdown(heads, [
+        [
+            name, str(len(row)), ", ".join(sorted({cell["machine"]["processor"] for cell in row})),
+            format_mean(row, "steps", 0), *(format_probe(row, key) for key in PROBES),
+        ]
+        for name, row in [*probed, *others]
+    ])  # fmt: skip
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]]) + "\n"
+
+
+def update_readme(readme: Path, cells: list[dict[str, Any]]) -> None:
+    """Write 20-NN and linear probe on CIFAR-10, after 360 CPU seconds, into the row of every task measured so."""
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        task = line.split("`")[1] if line.startswith("| [`") else ""
+        key = (task, "cifar10", 360, "")
+        row = [c for c in cells if (c["task"], c["data"], c["budget"], c["variant"]) == key]
+        if row:
+            numbers = " / ".join(format_probe(row, name) for name in ("knn", "linear"))
+            lines[number] = f"{line.rstrip('| ').rpartition(' |')[0]} | {numbers} |"
+    readme.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

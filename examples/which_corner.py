@@ -67,9 +67,9 @@ class WhichCornerTask(PretextTask):
         full = batch.images.shape[-1]  # images are square
         side = max(round(self.config.share * full), 1)
         room = min(round(self.config.max_offset * full), full - side)
-        corners = rng.integers(len(CORNERS))  # B
+        corners = rng.integers("corner", len(CORNERS))  # B
         low, right = corners >= 2, corners % 2 == 1  # B each
-        off = rng.integers(room + 1, 2)  # B 2
+        off = rng.integers("offset", room + 1, 2)  # B 2
         top = torch.where(low, full - side - off[:, 0], off[:, 0])  # B
         left = torch.where(right, full - side - off[:, 1], off[:, 1])  # B
         boxes = torch.stack([top, left, *[torch.full_like(top, side)] * 2], dim=1)  # B 4

@@ -73,6 +73,8 @@ def test_a_retired_word_is_found(word):
     assert retired_in(words_of(word))
 
 
-@pytest.mark.parametrize("word", ["image", "depicture_x"[:2], "color", "organisms", "analysis", "ideal", "gamma", "precise"])
+@pytest.mark.parametrize(
+    "word", ["image", "depicture_x"[:2], "color", "organisms", "analysis", "ideal", "gamma", "precise"]
+)
 def test_a_standard_word_is_not(word):
     assert not retired_in(words_of(word))

@@ -1,4 +1,4 @@
-"""Random numbers per image: every number is a hash of (seed, position in the sample stream, call, element).
+"""Random numbers per image: every number is a hash of (seed, position in the sample stream, name of the draw, element).
 
 Unlike a generator, a hash has no state. So N processes draw the numbers that one process would draw, a resumed run
 continues exactly, and the position in the data is one integer. The mixing function is the finalizer of SplitMix64
@@ -8,6 +8,7 @@ https://doi.org/10.1145/2714064.2660195).
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,8 +46,9 @@ def seeded(seed: int) -> Iterator[None]:
 class SampleRNG:
     """Random numbers for the B images of one (micro-)batch.
 
-    Each call returns new numbers. The same calls in the same order at the same stream positions return the same
-    numbers, independently of how the batch is split over processes and micro-batches.
+    Every draw has a name. The same name at the same stream positions gives the same numbers, whatever else is drawn
+    and however the batch is split over processes and micro-batches. Draws of different names are independent. No name
+    may be drawn twice from one object, since both draws would be equal.
 
     Args:
         seed: The run's seed.
@@ -54,53 +56,69 @@ class SampleRNG:
             epoch.
         step: The optimizer step, the same on every process.
 
-    Attributes:
-        step_rng: Random numbers that are the same on every process and in every micro-batch of the step.
+    Raises:
+        RuntimeError: By every draw whose name was drawn before.
     """
 
     def __init__(self, seed: int, stream_position: Tensor, step: int = 0):
-        self.seed, self.stream_position, self._step, self._calls = seed, stream_position, step, 0
-        self.step_rng = random.Random(stable_hash("step", seed, step))
+        self.seed, self.stream_position, self._step = seed, stream_position, step
+        self._drawn: set[str] = set()
+        self._dropout_masks = Counter[str]()
 
     def __len__(self) -> int:
         return len(self.stream_position)
 
-    def _bits(self, shape: tuple[int, ...]) -> Tensor:
-        self._calls += 1
-        key = _to_int64(stable_hash("call", self.seed, self._calls))
+    def _register(self, name: str) -> None:
+        if name in self._drawn:
+            raise RuntimeError(f"'{name}' was drawn before: name every draw differently, or fold_in a name first")
+        self._drawn.add(name)
+
+    def _bits(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        self._register(name)
+        key = _to_int64(stable_hash("draw", self.seed, name))
         rows = splitmix64(self.stream_position * _to_int64(_GOLDEN_GAMMA) + key)  # B
         count = math.prod(shape)
         columns = torch.arange(1, count + 1, device=self.stream_position.device) * _to_int64(_GOLDEN_GAMMA)  # count
         return splitmix64(rows[:, None] + columns).reshape(len(self), *shape)  # B *shape
 
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    def uniform(self, name: str, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Uniform numbers: B *shape, float32 in [low, high). Ranges other than [0, 1) may round up to ``high``."""
-        unit = ((self._bits(shape) >> 40) & ((1 << 24) - 1)).float() * 2.0**-24  # the 24 bits that float32 holds
+        unit = ((self._bits(name, shape) >> 40) & ((1 << 24) - 1)).float() * 2.0**-24  # the 24 bits that float32 holds
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
-    def normal(self, *shape: int) -> Tensor:
+    def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers: B *shape, float32 (Box and Muller 1958, https://doi.org/10.1214/aoms/1177706645)."""
-        pairs = self.uniform(*shape, 2)  # B *shape 2
+        pairs = self.uniform(name, *shape, 2)  # B *shape 2
         radius = torch.sqrt(-2.0 * torch.log1p(-pairs[..., 0]))  # log(1 - u) with u < 1 is finite
         return radius * torch.cos(2 * math.pi * pairs[..., 1])
 
-    def integers(self, high: int, *shape: int) -> Tensor:
+    def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Uniform integers in 0..high-1: B *shape, int64. Raises ValueError unless 1 <= high <= 2^24."""
         if not 1 <= high <= 1 << 24:
             raise ValueError(f"integers(high) needs 1 <= high <= 2^24, got {high}")
-        return (self.uniform(*shape) * high).long().clamp_(max=high - 1)
+        return (self.uniform(name, *shape) * high).long().clamp_(max=high - 1)
 
-    def bernoulli(self, probability: float, *shape: int) -> Tensor:
+    def bernoulli(self, name: str, probability: float, *shape: int) -> Tensor:
         """True with this probability: B *shape, bool."""
-        return self.uniform(*shape) < probability
+        return self.uniform(name, *shape) < probability
 
-    def permutation(self, n: int) -> Tensor:
+    def permutation(self, name: str, n: int) -> Tensor:
         """A permutation of 0..n-1 for each image: B n, int64."""
-        return self._bits((n,)).argsort(dim=1)
+        return self._bits(name, (n,)).argsort(dim=1)
+
+    def for_step(self, name: str) -> random.Random:
+        """Random numbers that are the same on every process and in every micro-batch of the step."""
+        self._register(name)
+        return random.Random(stable_hash("step", self.seed, name, self._step))
+
+    def dropout_uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform numbers of the next dropout mask of this name: layers don't know how often others have drawn."""
+        self._dropout_masks[name] += 1
+        return self.uniform(f"dropout {name} {self._dropout_masks[name]}", *shape)
 
     def fold_in(self, name: str) -> "SampleRNG":
-        """An independent stream named ``name``. Draws from other streams don't change it."""
-        return SampleRNG(stable_hash("fork", self.seed, name), self.stream_position, self._step)
+        """The independent random numbers of a part called ``name``; the same name gives the same numbers again."""
+        return SampleRNG(stable_hash("fold_in", self.seed, name), self.stream_position, self._step)
 
     @contextmanager
     def use_for_dropout(self) -> Iterator[None]:
@@ -112,10 +130,12 @@ class SampleRNG:
             _dropout_rng.reset(token)
 
 
-def dropout_mask(num_rows: int, drop_prob: float, *shape: int, device: torch.device | str = "cpu") -> Tensor:
+def dropout_mask(name: str, num_rows: int, drop_prob: float, *shape: int, device: torch.device | str = "cpu") -> Tensor:
     """Mask of inverted dropout from the RNG in use: num_rows *shape, float32, 0 or 1 / (1 - drop_prob).
 
-    Layers see V views of B images as V*B rows, view-major (``torch.cat`` of views). Row v*B + b belongs to image b.
+    Layers see V views of B images as V*B rows, view-major (``torch.cat`` of views). Row v*B + b belongs to image b. The
+    k-th mask of a name within ``use_for_dropout()`` is a draw of its own, so that masks of one kind of layer don't
+    depend on layers of another kind.
 
     Raises:
         RuntimeError: Outside ``SampleRNG.use_for_dropout()``, since with torch's global generator N processes would not
@@ -127,5 +147,6 @@ def dropout_mask(num_rows: int, drop_prob: float, *shape: int, device: torch.dev
     views, rest = divmod(num_rows, len(rng))
     if rest:
         raise RuntimeError(f"{num_rows} rows are no multiple of the {len(rng)} images of the RNG")
-    keep = rng.uniform(views, *shape).transpose(0, 1).reshape(num_rows, *shape) >= drop_prob  # V*B *shape
+    unit = rng.dropout_uniform(name, views, *shape)  # B V *shape
+    keep = unit.transpose(0, 1).reshape(num_rows, *shape) >= drop_prob  # V*B *shape
     return keep.float().div_(1.0 - drop_prob).to(device)

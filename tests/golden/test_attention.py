@@ -170,7 +170,7 @@ def test_dropout_masks_come_from_the_active_rng(impl):
     whole = run(slice(0, 4))
     assert_near(torch.cat([run(slice(0, 1)), run(slice(1, 4))]), whole)  # however the batch is split
     with SampleRNG(0, torch.arange(4)).use_for_dropout():
-        kept = SampleRNG.uniform(SampleRNG(0, torch.arange(4)), 1, 2, 3, 3)[:, 0] >= 0.5  # the same numbers
+        kept = SampleRNG(0, torch.arange(4)).dropout_uniform("attention", 1, 2, 3, 3)[:, 0] >= 0.5  # the same numbers
         trace = ours.trace(x)
     assert_near(trace.head_outputs, (trace.weights * kept * 2.0) @ trace.value)
     assert not torch.allclose(whole, ours.eval()(x))

@@ -115,6 +115,6 @@ def test_tokens_do_not_know_their_position():
     module = module_of("jigsaw", variant="tokens")
     views = views_of(module, 2)
     plain = module.backbone(views.images, use_pos_embed=False).patches
-    other = SampleRNG(1, torch.arange(2)).permutation(16)
+    other = SampleRNG(1, torch.arange(2)).permutation("positions", 16)
     moved = module.backbone(permute_patches(views.images, other, 4), use_pos_embed=False).patches
     assert torch.allclose(moved, plain.gather(1, other[..., None].expand_as(plain)), atol=1e-9)

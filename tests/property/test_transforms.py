@@ -64,7 +64,7 @@ def test_large_images_of_a_split_batch_are_equal_bit_for_bit(threads):
 @given(seeds, st.integers(1, 4), sizes)
 def test_four_rotations_and_two_flips_change_nothing(seed, batch, size):
     images, rng = make_images(seed, batch, size, size), SampleRNG(seed, torch.arange(batch))
-    turns, selected = rng.integers(4), rng.bernoulli(0.5)
+    turns, selected = rng.integers("turns", 4), rng.bernoulli("selected", 0.5)
     rotated = images
     for _ in range(4):
         rotated = rotate90(rotated, turns)
@@ -124,10 +124,10 @@ def test_neutral_factors_change_nothing(seed, selected):
     assert torch.allclose(operation(unit, neutral), unit, atol=1e-6)
 
 
-def test_presets_make_different_views_in_each_call():
+def test_presets_make_different_views_from_each_rng():
     images, rng = make_images(0, 3, 48, 48), SampleRNG(0, torch.arange(3))
     for augment in (simclr_augment(32), simclr_augment(64), *byol_augments(64)):
-        first, second = augment(images, rng, 32), augment(images, rng, 32)
+        first, second = (augment(images, rng.fold_in(name), 32) for name in ("first", "second"))
         assert not torch.equal(first, second)
 
 

@@ -14,11 +14,13 @@ from headway.transforms.masks import (
     upsample_mask,
 )
 
-RNG = SampleRNG(0, torch.arange(2000))
+
+def make_rng():
+    return SampleRNG(0, torch.arange(2000))
 
 
 def test_every_patch_is_masked_equally_often():
-    frequency = random_masks(RNG, 16, 0.75).float().mean(0)
+    frequency = random_masks(make_rng(), 16, 0.75).float().mean(0)
     assert ((frequency - 0.75).abs() < 0.05).all()
 
 
@@ -31,9 +33,9 @@ def test_kept_and_masked_are_complements():
 @pytest.mark.parametrize("ratio", [-0.5, 1.5])
 def test_mask_ratio_outside_of_0_and_1_is_refused(ratio):
     with pytest.raises(ValueError, match="of 16 patches"):
-        random_masks(RNG, 16, ratio)
+        random_masks(make_rng(), 16, ratio)
     with pytest.raises(ValueError, match="of 16 patches"):
-        block_masks(RNG, (4, 4), ratio)
+        block_masks(make_rng(), (4, 4), ratio)
 
 
 def test_boxes_to_masks_marks_a_rectangle():
@@ -48,7 +50,7 @@ def test_block_masks_have_more_neighbors_than_random_masks():
         grid = mask.view(-1, 14, 14)
         return (grid[:, 1:] & grid[:, :-1]).sum() + (grid[:, :, 1:] & grid[:, :, :-1]).sum()
 
-    blocks, random = block_masks(RNG, (14, 14), 0.4), random_masks(RNG, 196, 0.4)
+    blocks, random = block_masks(make_rng(), (14, 14), 0.4), random_masks(make_rng(), 196, 0.4)
     assert count_neighbors(blocks) > 1.7 * count_neighbors(random)
     assert blocks.any(0).all()  # every patch is masked sometimes
     half = blocks.view(-1, 14, 14).float().mean(0)
@@ -69,7 +71,7 @@ def test_central_masks_cover_the_center():
 
 
 def test_region_masks_have_equal_counts_any_position_and_are_connected():
-    regions, blocks = (sample(RNG, (14, 14), 0.25) for sample in (region_masks, block_masks))
+    regions, blocks = (sample(make_rng(), (14, 14), 0.25) for sample in (region_masks, block_masks))
     assert (regions.sum(1) == 49).all()
     assert regions.any(0).all() and len(regions.unique(dim=0)) > 0.9 * len(regions)  # few regions are equal
 

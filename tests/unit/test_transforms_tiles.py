@@ -58,10 +58,10 @@ def test_tiles_start_at_whole_pixels_of_their_own_cell(height, width, gap, jitte
 @pytest.mark.parametrize("stored", [24, 96])
 def test_tiles_equal_a_loop_over_images_and_cells(stored):
     images, positions, tiles = noise(4, stored), torch.arange(4), Tiles()
-    order = SampleRNG(1, positions).permutation(NUM_CELLS)[:, :5]
+    order = SampleRNG(1, positions).permutation("order", NUM_CELLS)[:, :5]
     result = tiles(images, SampleRNG(0, positions), 12, order).unflatten(0, (5, 4))
     rng = SampleRNG(0, positions)
-    flipped, boxes = rng.bernoulli(0.5), tiles.boxes(rng, stored, stored)
+    flipped, boxes = rng.bernoulli("flip", 0.5), tiles.boxes(rng, stored, stored)
     assert flipped.any() and not flipped.all()
     for i in range(4):
         image = to_float01(images[i : i + 1])
@@ -138,7 +138,7 @@ def test_assemble_tiles_shows_each_tile_in_its_cell():
 
 def test_permute_patches_moves_patches_and_can_be_inverted():
     images = torch.rand(3, 2, 8, 12)
-    positions = SampleRNG(0, torch.arange(3)).permutation(6)
+    positions = SampleRNG(0, torch.arange(3)).permutation("positions", 6)
     permuted = permute_patches(images, positions, 4)
     for image in range(3):
         for index in range(6):

@@ -216,7 +216,9 @@ class ViT(nn.Module):
         if not self.training:
             return [None] * self.depth
         rates = [self.drop_path * block / max(self.depth - 1, 1) for block in range(self.depth)]
-        factors = [dropout_mask(len(tokens), rate, 2, device=tokens.device) if rate else None for rate in rates]  # B 2
+        factors = [  # B 2 each
+            dropout_mask("drop path", len(tokens), rate, 2, device=tokens.device) if rate else None for rate in rates
+        ]
         return [None if factor is None else (factor[:, 0], factor[:, 1]) for factor in factors]
 
 

@@ -93,7 +93,8 @@ def attention_dropout(weights: Tensor, dropout: float) -> Tensor:
     """Apply inverted dropout to attention weights B h T S; the mask comes from the active rng. 0 changes nothing."""
     if not dropout:
         return weights
-    return weights * dropout_mask(len(weights), dropout, *weights.shape[1:], device=weights.device).to(weights.dtype)
+    mask = dropout_mask("attention", len(weights), dropout, *weights.shape[1:], device=weights.device)  # B h T S
+    return weights * mask.to(weights.dtype)
 
 
 def _format_shape(tensor: Tensor) -> str:

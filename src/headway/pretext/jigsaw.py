@@ -105,7 +105,7 @@ class JigsawTask(PretextTask):
     def make_views(self, batch: Batch, rng: SampleRNG) -> JigsawViews:
         """Cut nine tiles and draw their shuffles. The target is the permutation's index."""
         tiles = self.config.tiles(batch.images, rng, self.tile_size)  # 9*B C S S
-        targets = rng.integers(len(self.permutations), self.config.num_shuffles).T.flatten()  # M*B
+        targets = rng.integers("permutation", len(self.permutations), self.config.num_shuffles).T.flatten()  # M*B
         return JigsawViews(normalize_tiles(tiles) if self.config.normalize_tiles else tiles, targets)
 
     def forward(self, backbone: Backbone, views: JigsawViews, clock: TrainingClock) -> TaskOutput:
@@ -155,7 +155,7 @@ class JigsawTokensTask(PretextTask):
         """Crop each image and shuffle its patches as pixels."""
         tiles = self.config.tiles
         images = random_resized_crop(batch.images, rng, self.size, tiles.scale, (1.0, 1.0), tiles.flip_prob)
-        positions = rng.permutation(self.num_patches)  # B N
+        positions = rng.permutation("positions", self.num_patches)  # B N
         return JigsawTokensViews(permute_patches(images, positions, self.patch_size), positions)
 
     def forward(self, backbone: Backbone, views: JigsawTokensViews, clock: TrainingClock) -> TaskOutput:

@@ -92,7 +92,7 @@ class LeJEPATask(PretextTask):
         config = self.config
         scales = (config.global_scale, config.local_scale)
         crops = multi_crop(batch.images, rng, self.crop_sizes, config.num_local_crops, scales)
-        return LeJEPAViews(*crops, rng.step_rng.getrandbits(62))
+        return LeJEPAViews(*crops, rng.for_step("directions").getrandbits(62))
 
     def forward(self, backbone: Backbone, views: LeJEPAViews, clock: TrainingClock) -> TaskOutput:
         """Agreement of an image's views, and the Gaussian test of each view over all processes."""
@@ -100,7 +100,7 @@ class LeJEPATask(PretextTask):
         pooled = [backbone(crops).pooled for crops in (views.global_crops, views.local_crops) if len(crops)]
         z = at_least_fp32(self.projector(torch.cat(pooled))).unflatten(0, (-1, count))  # V B E
         rng = SampleRNG(views.directions_seed, torch.zeros(1, dtype=torch.int64, device=z.device))
-        directions = rng.normal(z.shape[-1], self.config.num_directions)[0]  # E A
+        directions = rng.normal("directions", z.shape[-1], self.config.num_directions)[0]  # E A
         invariance = (z - z[:2].mean(0)).square().mean()
         sigreg = epps_pulley(z, l2_normalize(directions, dim=0).to(z.dtype)).mean()
         scale = max(REFERENCE_BATCH_SIZE / sum(all_gather_int(count, z.device)), 1)

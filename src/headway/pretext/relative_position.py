@@ -89,7 +89,7 @@ class RelativePositionTask(PretextTask):
         if self.config.all_neighbors:
             targets = torch.arange(len(DIRECTIONS), device=device).expand(b, -1)  # B 8
         else:
-            targets = rng.integers(len(DIRECTIONS), 1)  # B 1
+            targets = rng.integers("direction", len(DIRECTIONS), 1)  # B 1
         cells = targets + (targets >= CENTER_CELL)  # B V: skip the center
         order = torch.cat([torch.full((b, 1), CENTER_CELL, device=device), cells], 1)  # B 1+V
         tiles = self.config.tiles(batch.images, rng, self.tile_size, order)  # (1+V)*B C S S

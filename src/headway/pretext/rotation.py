@@ -64,7 +64,7 @@ class RotationTask(PretextTask):
             targets = torch.arange(NUM_ROTATIONS, device=images.device).repeat_interleave(len(images))  # 4*B
             images = images.repeat(NUM_ROTATIONS, 1, 1, 1)  # 4*B C H W
         else:
-            targets = rng.integers(NUM_ROTATIONS)  # B
+            targets = rng.integers("rotation", NUM_ROTATIONS)  # B
         return RotationViews(rotate90(images, targets), targets)
 
     def forward(self, backbone: Backbone, views: RotationViews, clock: TrainingClock) -> TaskOutput:

@@ -63,7 +63,7 @@ class Augment:
 
         Args:
             images: B C H W, uint8 or floating point in [0, 1].
-            rng: Random numbers of each image; every call makes another view.
+            rng: Random numbers of each image; fold in a name for every further view.
             size: Side of the square view in pixels.
 
         Returns:
@@ -74,14 +74,14 @@ class Augment:
             strengths = (self.brightness, self.contrast, self.saturation, self.hue)
             view = color_jitter(view, rng, *strengths, probability=self.jitter_prob)
         if self.grayscale_prob:
-            view = grayscale(view, rng.bernoulli(self.grayscale_prob))
+            view = grayscale(view, rng.bernoulli("grayscale", self.grayscale_prob))
         kernel = 2 * (size // 20) + 1  # an odd number near a tenth of the size
         if self.blur_prob and kernel > 1:
-            selected = rng.bernoulli(self.blur_prob)  # B
-            sigma = rng.uniform(low=self.sigma[0], high=self.sigma[1])  # B
+            selected = rng.bernoulli("blur", self.blur_prob)  # B
+            sigma = rng.uniform("blur sigma", low=self.sigma[0], high=self.sigma[1])  # B
             view = apply_to_selected(view, selected, lambda images, sigma: gaussian_blur(images, sigma, kernel), sigma)
         if self.solarize_prob:
-            view = solarize(view, rng.bernoulli(self.solarize_prob))
+            view = solarize(view, rng.bernoulli("solarize", self.solarize_prob))
         return view
 
 

@@ -75,7 +75,7 @@ def color_jitter(
 ) -> Tensor:
     """Apply color jitter: the four operations in random order, each with a random parameter per image.
 
-    The order is drawn once per call from ``rng.step_rng``, the same on every process and in every micro-batch;
+    The order is drawn once per step, the same on every process and in every micro-batch;
     everything else is drawn per image. Howard, "Some improvements on deep convolutional neural network based image
     classification", 2013 (https://arxiv.org/abs/1312.5402).
 
@@ -88,11 +88,15 @@ def color_jitter(
         hue: Shifts are uniform in [-hue, hue]; at most 0.5.
         probability: Probability that an image is changed at all.
     """
-    selected = rng.bernoulli(probability)  # B
+    selected = rng.bernoulli("jitter", probability)  # B
     strengths = (brightness, contrast, saturation, hue)
-    factors = [rng.uniform(low=max(0.0, 1 - strength), high=1 + strength) for strength in strengths[:3]]  # B each
-    factors.append(rng.uniform(low=-hue, high=hue))  # B
-    order = [i for i in rng.step_rng.sample(range(4), 4) if strengths[i] > 0]
+    names = ("brightness", "contrast", "saturation")
+    factors = [  # B each
+        rng.uniform(name, low=max(0.0, 1 - strength), high=1 + strength)
+        for name, strength in zip(names, strengths[:3], strict=True)
+    ]
+    factors.append(rng.uniform("hue", low=-hue, high=hue))  # B
+    order = [i for i in rng.for_step("jitter order").sample(range(4), 4) if strengths[i] > 0]
 
     def jitter(images: Tensor, *parameters: Tensor) -> Tensor:
         for i in order:

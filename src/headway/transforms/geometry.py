@@ -61,15 +61,16 @@ def random_boxes(
     Returns:
         B 4, integers in float32.
     """
-    area = height * width * rng.uniform(num_tries, low=scale[0], high=scale[1])  # B tries
-    aspect = torch.exp(rng.uniform(num_tries, low=math.log(ratio[0]), high=math.log(ratio[1])))  # B tries
+    area = height * width * rng.uniform("crop area", num_tries, low=scale[0], high=scale[1])  # B tries
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(rng.uniform("crop aspect", num_tries, low=low, high=high))  # B tries
     box_w, box_h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()  # B tries
     fits = (box_w >= 1) & (box_w <= width) & (box_h >= 1) & (box_h <= height)  # B tries
     first = fits.int().argmax(1, keepdim=True)  # B 1
     none = ~fits.any(1)  # B
     box_w = box_w.gather(1, first)[:, 0].masked_fill(none, min(width, round(height * ratio[1])))  # B
     box_h = box_h.gather(1, first)[:, 0].masked_fill(none, min(height, round(width / ratio[0])))  # B
-    position = rng.uniform(2)  # B 2
+    position = rng.uniform("crop position", 2)  # B 2
     top = torch.where(none, ((height - box_h) / 2).floor(), (position[:, 0] * (height - box_h + 1)).floor())  # B
     left = torch.where(none, ((width - box_w) / 2).floor(), (position[:, 1] * (width - box_w + 1)).floor())  # B
     # A product just below an integer may round up to it; the box must stay inside.
@@ -86,7 +87,7 @@ def random_resized_crop(
 ) -> Tensor:
     """Crop a random box of each image (``random_boxes``) and flip it with probability ``flip_prob``: B C size size."""
     boxes = random_boxes(rng, images.shape[2], images.shape[3], scale, ratio)  # B 4
-    return crop_resize(images, boxes, size, rng.bernoulli(flip_prob) if flip_prob else None)
+    return crop_resize(images, boxes, size, rng.bernoulli("flip", flip_prob) if flip_prob else None)
 
 
 def center_crop_resize(images: Tensor, size: int) -> Tensor:

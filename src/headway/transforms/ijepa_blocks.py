@@ -45,7 +45,7 @@ def sample_ijepa_blocks(
     area of the context x (1 - area of a target / N)^M. Where more than K are left, random ones are dropped.
 
     Args:
-        rng: Random numbers: sizes from ``rng.step_rng``, positions per image.
+        rng: Random numbers: sizes of the step, positions per image.
         grid: Rows and columns of patches, N = rows x columns; at least 2 x 2.
         num_targets: M; targets may overlap.
         target_scale: Range of a target's area as a fraction of the grid.
@@ -56,23 +56,24 @@ def sample_ijepa_blocks(
         ValueError: A target could cover the whole context.
     """
     rows, columns = grid
-    height, width = _block_size(rng.step_rng, grid, target_scale, target_aspect_ratio)
-    context_height, context_width = _block_size(rng.step_rng, grid, context_scale, (1.0, 1.0))
+    height, width = _block_size(rng.for_step("target size"), grid, target_scale, target_aspect_ratio)
+    context_height, context_width = _block_size(rng.for_step("context size"), grid, context_scale, (1.0, 1.0))
     context, target = context_height * context_width, height * width
     if target >= context:
         raise ValueError(f"a target of {target} patches could cover the context of {context}, on a grid of {grid}")
     num_keep = min(max(int(context * (1 - target / (rows * columns)) ** num_targets), 1), context - target)  # K
 
-    position = rng.uniform(NUM_PROPOSALS, num_targets, 2)  # B proposals M 2
+    position = rng.uniform("target position", NUM_PROPOSALS, num_targets, 2)  # B proposals M 2
     position[:, -1] = position[:, -1, :1]  # all targets in one place: this proposal always leaves enough
     corner = _corners(position, grid, height, width)  # B proposals M 2
     covered = boxes_to_masks(_boxes(corner, height, width), grid).any(2)  # B proposals N
-    context_corner = _corners(rng.uniform(2), grid, context_height, context_width)  # B 2
+    context_corner = _corners(rng.uniform("context position", 2), grid, context_height, context_width)  # B 2
     in_context = boxes_to_masks(_boxes(context_corner, context_height, context_width), grid)  # B N
     free = in_context[:, None] & ~covered  # B proposals N
     chosen = (free.sum(2) >= num_keep).int().argmax(1)  # B
     batch_index = torch.arange(len(rng), device=position.device)  # B
-    order = rng.permutation(rows * columns) + rows * columns * (~free[batch_index, chosen])  # B N: free patches first
+    order = rng.permutation("kept patches", rows * columns)  # B N
+    order = order + rows * columns * (~free[batch_index, chosen])  # B N: free patches first
     kept = order.argsort(1)[:, :num_keep].sort(1).values  # B K
 
     row_offset = torch.arange(height, device=position.device)[:, None] * columns

@@ -39,7 +39,8 @@ def random_masks(rng: SampleRNG, num_patches: int, mask_ratio: float) -> Tensor:
     """Mask round(mask_ratio x N) random patches: B N, bool. Raises ValueError unless ``mask_ratio`` is in [0, 1]."""
     num_masked = round(mask_ratio * num_patches)
     _check_num_masked(num_patches, num_masked)
-    return rng.permutation(num_patches) < num_masked  # the positions of the first numbers in a permutation
+    order = rng.permutation("masked patches", num_patches)  # B N
+    return order < num_masked  # the positions of the first numbers in a permutation
 
 
 def random_keep_indices(rng: SampleRNG, num_patches: int, num_keep: int) -> tuple[Tensor, Tensor]:
@@ -59,7 +60,7 @@ def random_keep_indices(rng: SampleRNG, num_patches: int, num_keep: int) -> tupl
         ValueError: K is not in 0..N.
     """
     _check_num_masked(num_patches, num_keep)
-    kept = rng.permutation(num_patches)[:, :num_keep].sort(1).values  # B K
+    kept = rng.permutation("visible patches", num_patches)[:, :num_keep].sort(1).values  # B K
     mask = torch.ones(len(rng), num_patches, dtype=torch.bool, device=kept.device)  # B N
     return kept, mask.scatter_(1, kept, False)
 
@@ -103,11 +104,12 @@ def block_masks(
     rows, columns = grid
     num_masked = round(mask_ratio * rows * columns)
     _check_num_masked(rows * columns, num_masked)
-    area = num_masked * rng.uniform(num_blocks, low=scale[0], high=scale[1])  # B M
-    aspect = torch.exp(rng.uniform(num_blocks, low=math.log(aspect_ratio[0]), high=math.log(aspect_ratio[1])))  # B M
+    area = num_masked * rng.uniform("block area", num_blocks, low=scale[0], high=scale[1])  # B M
+    low, high = math.log(aspect_ratio[0]), math.log(aspect_ratio[1])
+    aspect = torch.exp(rng.uniform("block aspect", num_blocks, low=low, high=high))  # B M
     height = (area * aspect).sqrt().round().clamp(1, rows)  # B M
     width = (area / aspect).sqrt().round().clamp(1, columns)  # B M
-    position = rng.uniform(num_blocks, 2)  # B M 2
+    position = rng.uniform("block position", num_blocks, 2)  # B M 2
     top = (position[..., 0] * (rows - height + 1)).floor()  # B M
     left = (position[..., 1] * (columns - width + 1)).floor()  # B M
     inside = boxes_to_masks(torch.stack([top, left, height, width], -1), grid)  # B M N
@@ -151,10 +153,10 @@ def region_masks(rng: SampleRNG, grid: tuple[int, int], mask_ratio: float, num_d
     rows, columns = grid
     num_masked = round(mask_ratio * rows * columns)
     _check_num_masked(rows * columns, num_masked)
-    radius = rng.uniform(num_discs, low=0.5, high=1.5) * (num_masked / num_discs) ** 0.5  # B M, patches
+    radius = rng.uniform("disc radius", num_discs, low=0.5, high=1.5) * (num_masked / num_discs) ** 0.5  # B M, patches
     sides = torch.tensor([rows, columns], device=radius.device)  # 2
-    start = rng.uniform(1, 2) * sides  # B 1 2: anywhere
-    angle = rng.uniform(num_discs, low=0.0, high=2 * math.pi)  # B M
+    start = rng.uniform("start", 1, 2) * sides  # B 1 2: anywhere
+    angle = rng.uniform("angle", num_discs, low=0.0, high=2 * math.pi)  # B M
     step = radius[..., None] * torch.stack([angle.sin(), angle.cos()], -1)  # B M 2
     walk = start + step.cumsum(1) - step[:, :1]  # B M 2
     center = sides - (sides - walk.remainder(2 * sides)).abs()  # B M 2: reflected at the image's edges

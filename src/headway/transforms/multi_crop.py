@@ -51,7 +51,7 @@ def global_and_local_views(
     images = to_float01(images)  # once for all views
 
     def make_view(index: int, size: int, scale: tuple[float, float]) -> Tensor:
-        return replace(augments[min(index, len(augments) - 1)], scale=scale)(images, rng, size)
+        return replace(augments[min(index, len(augments) - 1)], scale=scale)(images, rng.fold_in(f"view {index}"), size)
 
     global_views = [make_view(index, global_size, global_scale) for index in range(num_global)]
     local_views = [make_view(num_global + index, local_size, local_scale) for index in range(num_local)]
@@ -135,7 +135,7 @@ def masked_multi_crop(
 
     Args:
         batch: B images.
-        rng: Random numbers: the number of masked patches from ``rng.step_rng``, the crop and its patches per image.
+        rng: Random numbers: the number of masked patches of the step, the crop and its patches per image.
         crop_sizes: Sides of global and of local crops in pixels.
         grid: Rows and columns of patches in a global crop.
         num_local_crops: Local crops per image.
@@ -144,7 +144,7 @@ def masked_multi_crop(
     """
     crops = multi_crop(batch.images, rng, crop_sizes, num_local_crops, scales)
     num_patches = grid[0] * grid[1]
-    num_masked = num_masked_patches(num_patches, rng.step_rng.uniform(*mask_ratio))
+    num_masked = num_masked_patches(num_patches, rng.for_step("mask ratio").uniform(*mask_ratio))
     mask = block_masks(rng, grid, num_masked / num_patches)  # B N
-    first = rng.bernoulli(0.5)[:, None]  # B 1
+    first = rng.bernoulli("masked crop", 0.5)[:, None]  # B 1
     return MaskedMultiCrop(*crops, torch.cat([mask & first, mask & ~first]), batch.sample_index)

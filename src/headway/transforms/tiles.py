@@ -59,7 +59,7 @@ class Tiles:
         Returns:
             V*B C size size, view-major, float32 in [0, 1].
         """
-        images = to_float01(hflip(images, rng.bernoulli(self.flip_prob)))  # once for all tiles
+        images = to_float01(hflip(images, rng.bernoulli("flip", self.flip_prob)))  # once for all tiles
         boxes = self.boxes(rng, images.shape[2], images.shape[3])  # B 9 4
         if cell_indices is not None:
             boxes = boxes.gather(1, cell_indices[..., None].expand(-1, -1, 4))  # B V 4
@@ -77,7 +77,7 @@ class Tiles:
         tile = ((1 - self.gap) * cell).floor().clamp(min=1)  # B 1 1
         index = torch.arange(NUM_CELLS, device=square.device)  # 9
         corner = torch.stack([index // GRID_SIZE, index % GRID_SIZE], 1) * cell  # B 9 2
-        offset = self.jitter * self.gap * cell * rng.uniform(NUM_CELLS, 2, low=-1, high=1)  # B 9 2
+        offset = self.jitter * self.gap * cell * rng.uniform("tile offset", NUM_CELLS, 2, low=-1, high=1)  # B 9 2
         # Rounding keeps tiles inside, since the first cell starts and the last one ends at a whole pixel.
         start = square[:, None, :2] + (corner + (cell - tile) / 2 + offset).round().clamp(min=0).minimum(side - tile)
         return torch.cat([start, tile.expand(-1, NUM_CELLS, 2)], 2)  # B 9 4
@@ -126,8 +126,8 @@ def drop_channels(tiles: Tensor, rng: SampleRNG) -> Tensor:
         rng: Random numbers of B images.
     """
     num_views, channels = len(tiles) // len(rng), tiles.shape[1]
-    kept = rng.integers(channels, num_views).T.flatten()  # V*B
-    noise = rng.normal(num_views, *tiles.shape[1:]).transpose(0, 1).flatten(0, 1)  # V*B C S S
+    kept = rng.integers("kept channel", channels, num_views).T.flatten()  # V*B
+    noise = rng.normal("channel noise", num_views, *tiles.shape[1:]).transpose(0, 1).flatten(0, 1)  # V*B C S S
     is_kept = per_image(kept) == torch.arange(channels, device=tiles.device).view(-1, 1, 1)  # V*B C 1 1
     kept_std = tiles.flatten(2).std(2, unbiased=False).gather(1, kept[:, None])  # V*B 1
     return torch.where(is_kept, tiles, (0.5 + 0.01 * kept_std[..., None, None] * noise).clamp_(0, 1))
