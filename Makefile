@@ -20,7 +20,7 @@ check: $(READY)         ## format, lint, types and layers
 	$(BIN)/python -m pytest tests/test_layers.py
 
 bench: $(READY)         ## quick measurements, as ratios in one run (longer ones: see the docstring of each script)
-	for script in benchmarks/step.py benchmarks/views.py benchmarks/leaderboard.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/step.py benchmarks/transforms.py benchmarks/leaderboard.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: $(READY)          ## rebuild tables and images in docs/
 	$(BIN)/python docs/build.py

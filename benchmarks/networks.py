@@ -56,7 +56,7 @@ def main() -> None:
             words = [str(value) for value in key.values() if value != ""]
             work = partial(measure, choice, images, budget / args.cores, seed, args.temperature)
             make_cell(args.cells / f"{'_'.join(words)}.json", key, work, "probes")
-    Console(width=130).print(table(read_cells(args.cells)))
+    Console(width=140).print(table(read_cells(args.cells)))
 
 
 def measure(choice: str, images: str, seconds: float, seed: int, temperature: str) -> dict[str, Any]:

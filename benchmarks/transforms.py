@@ -54,7 +54,7 @@ def compare(stored: int, side: int, batch_size: int, seconds: float) -> tuple[fl
 
     def ours(images: Tensor) -> list[Tensor]:
         rng, pixels = SampleRNG(0, positions), to_float01(images)
-        return [augment(pixels, rng, side) for _ in range(2)]
+        return [augment(pixels, rng.fold_in(name), side) for name in ("first", "second")]
 
     def theirs(images: Tensor) -> list[Tensor]:
         return [torch.stack([transform(image) for image in images]) for _ in range(2)]

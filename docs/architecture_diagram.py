@@ -115,17 +115,17 @@ def draw_architecture(file: Path, source: Path = SOURCE) -> None:
                 draw.rectangle((x - 6, middle - 6, x + 6, middle + 6), BOX, BORDER)
         top = bottom + GAP
     note = (
-        "A square: the row itself. Names that end in a slash are sub-packages. Drawn by docs/build.py from the imports."
+        "A square: the row itself. Names that end in a slash are sub-packages. Drawn from the imports by docs/build.py."
     )
     draw.text((MARGIN, top + 24), note, MUTED, part_font, "ls")
     image.save(file, optimize=True)
 
 
 def wrap(words: list[str], font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The words, separated by two spaces, in lines that are no wider than ``width`` pixels."""
+    """The words, separated by commas, in lines that are no wider than ``width`` pixels."""
     lines = [""]
     for word in words:
-        longer = f"{lines[-1]}  {word}".strip()
+        longer = f"{lines[-1]}, {word}".removeprefix(", ")
         if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:

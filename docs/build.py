@@ -105,8 +105,8 @@ def task_results(page: str, cells: list[dict[str, Any]]) -> str:
         seeds = " ".join(map(str, sorted({cell["seed"] for cell in found})))
         command = f"python benchmarks/leaderboard.py --run {' '.join(tasks)} --data {data}=FOLDER --budget {budget:g}"
         parts.append(
-            f"{data}, {budget:g} CPU seconds ({duration_text(budget, cores)}), `vit_micro` with a\n"
-            f"convolutional stem and patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} test images.\n"
+            f"{data}, {budget:g} CPU seconds ({duration_text(budget, cores)}), `vit_micro` with a convolutional\n"
+            f"stem and patches of 8 pixels; {probes['labels']:,} labels, {probes['test']:,} test images.\n"
             f"Accuracy in per cent, mean and standard deviation over seeds:\n\n{probe_table([*found, *base])}\n"
             f"`{command} --cores {cores} --seeds {seeds}`\n"
         )

@@ -2,9 +2,9 @@
 
     python examples/simclr_from_scratch.py --steps 300
 
-trains a small vision transformer on drawn animals and reads off its features by nearest neighbors. What this leaves out,
-`headway pretrain simclr` adds: checkpoints, several processes, mixed precision, image files. The loss is NT-Xent (Chen et
-al. 2020, https://arxiv.org/abs/2002.05709).
+trains a small vision transformer on drawn animals and evaluates its features by nearest neighbors. `headway pretrain
+simclr` adds what this leaves out: checkpoints, several processes, mixed precision, image files. The loss is NT-Xent
+(Chen et al. 2020, https://arxiv.org/abs/2002.05709).
 """
 
 import argparse

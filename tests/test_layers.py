@@ -27,7 +27,7 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def imported(path: Path) -> set[tuple[str, ...]]:
-    """Modules of the package that a file imports, inside functions as well; imports for type checkers alone do not count."""
+    """Modules of the package that a file imports, inside functions as well, without imports for type checkers alone."""
     found: set[tuple[str, ...]] = set()
     ignored = {
         node

@@ -1,9 +1,6 @@
 """One vocabulary: the field's. Words that this project once used for things that have a standard name are refused."""
 
-import ast
-import io
 import re
-import tokenize
 from pathlib import Path
 
 import pytest

@@ -121,6 +121,8 @@ class Optim:
         return self.lr * (batch_size / 256 if batch_size <= 1024 else 4 * math.sqrt(batch_size / 1024))
 
 
+MUON = Optim(method="muon", lr=4e-3, weight_decay=0.05)
+"""The optimizer of most tasks."""
 Task = TypeVar("Task", bound=TaskConfig)
 
 

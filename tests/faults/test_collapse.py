@@ -73,7 +73,7 @@ class Fault(NamedTuple):
 
 FAULTS = {
     "no stop-gradient": Fault(
-        "simsiam", 100, "gradient is not stopped", {}, ((simsiam, "negative_cosine", without_stop_gradient),)
+        "simsiam", 140, "gradient is not stopped", {}, ((simsiam, "negative_cosine", without_stop_gradient),)
     ),
     "no stop-gradient, no teacher": Fault("byol", 60, "gradient is not stopped", {}, (without_teacher(byol.BYOLTask),)),
     "no negatives": Fault("simclr", 40, "negatives are missing", {}, ((simclr, "nt_xent", without_negatives),)),

@@ -233,7 +233,9 @@ def test_lejepa_whole_loss():
     z = module.task.projector(torch.cat(pooled)).reshape(4, 3, 8)
     middle = (z[0] + z[1]) / 2
     agree = [(z[v, b, e] - middle[b, e]) ** 2 for v in range(4) for b in range(3) for e in range(8)]
-    directions = SampleRNG(views.directions_seed, torch.zeros(1, dtype=torch.int64)).normal("directions", 8, 16)[0].double()
+    directions = (
+        SampleRNG(views.directions_seed, torch.zeros(1, dtype=torch.int64)).normal("directions", 8, 16)[0].double()
+    )
     directions = directions / directions.norm(dim=0)
     gauss = [epps_pulley(z[v : v + 1], directions[:, a : a + 1]) for v in range(4) for a in range(16)]
     weight = 0.05 * 256 / 3  # T is scaled to that of 256 images

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 from tyro.conf import Positional
 
@@ -16,7 +15,7 @@ from headway.attention_viz.maps_png import write_attention_pngs
 from headway.attention_viz.model import AttentionModel, load_attention_model
 from headway.attention_viz.tutorial import tutorial_html
 from headway.attention_viz.tutorial_parts import WorkedExample
-from headway.cli.console import print_skipped, progress_bar
+from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.dataset.decode_all import load_image
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.decoding.decode import center_crop_resize
@@ -131,22 +130,21 @@ def attend(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the result in a few lines."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
     if "token" in result:
         head = f"layer {result['layer']}, attention head {result['attention_head']}"
-        return print(f"{head}, {result['token']}: open {result['out']}")
+        return print_line(f"{head}, {result['token']}: open {result['out']}")
     layers, heads = result["layers"], result["attention_heads"]
-    print(f"{result['images']} images, {layers} layers of {heads} attention heads")
+    print_line(f"{result['images']} images, {layers} layers of {heads} attention heads")
     for title, name in (("distance in pixels, by layer", "distance"), ("entropy in bits, by layer", "entropy")):
-        print(f"{title}: " + ", ".join(f"{sum(row) / heads:.1f}" for row in result[name]))
+        print_line(f"{title}: " + ", ".join(f"{sum(row) / heads:.1f}" for row in result[name]))
     if "importance" in result:
         drops = [(drop, i + 1, j + 1) for i, row in enumerate(result["importance"]) for j, drop in enumerate(row)]
         drop, i, j = max(drops)
-        print(
+        print_line(
             f"accuracy {result['accuracy']:.1f} % on {result['held_out']} held-out images; the largest drop "
             f"({drop:+.1f} points) is without attention head {j} of layer {i}"
         )
-    print(f"open {result['out']}")
+    print_line(f"open {result['out']}")
 
 
 def _check_option_combinations(explain: bool, layer: int | None, data: object, test: object) -> None:

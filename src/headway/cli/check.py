@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from headway.backbones.input_size import choose_view_size, storage_side
-from headway.cli.console import progress_bar
+from headway.cli.console import print_line, progress_bar
 from headway.data.dataset.sample_stats import SampleStats, compute_sample_stats
 from headway.data.decoding.pixel_format import MAX_CHANNELS, PixelFormat
 from headway.data.inspection.scan import scan
@@ -76,27 +75,26 @@ def exit_code(result: dict[str, Any]) -> int:
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the counts, then the findings with example files."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
     for part, title in ((result, ""), (result.get("test"), "test set: ")):
         if part:
             for line in summary(part):
-                print(title + line)
+                print_line(title + line)
     if result["pretrain_storage"]:
-        print(result["pretrain_storage"])
-    print("")
+        print_line(result["pretrain_storage"])
+    print_line("")
     for sentence in result["findings"]:
-        print(f"- {escape_unprintable(sentence)}")
+        print_line(f"- {escape_unprintable(sentence)}")
     for title, names in _examples(result):
-        print(f"\n{title}")
+        print_line(f"\n{title}")
         for name in names[:MAX_NAMES_PRINTED]:
-            print(f"  {name}")
+            print_line(f"  {name}")
         if len(names) > MAX_NAMES_PRINTED:
             hint = "" if result["out"] else " (--json names them all)"
-            print(f"  ... and {len(names) - MAX_NAMES_PRINTED:,} more{hint}")
+            print_line(f"  ... and {len(names) - MAX_NAMES_PRINTED:,} more{hint}")
     if not result["findings"]:
-        print("No findings.")
+        print_line("No findings.")
     if result["out"]:
-        print(f"\nThe page is {result['out']}")
+        print_line(f"\nThe page is {result['out']}")
 
 
 def summary(data_facts: dict[str, Any]) -> list[str]:

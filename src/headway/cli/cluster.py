@@ -4,12 +4,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tyro.conf import Positional
 
-from headway.cli.console import print_skipped, progress_bar
+from headway.cli.console import check_at_least, print_line, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import build_store
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.open import open_source
@@ -42,8 +41,7 @@ def cluster(
         rows (name, nmi, ari, accuracy in percent, accuracy_std: standard deviation over repeats), clusters, images,
         repeats.
     """
-    if repeats < 1:
-        raise HeadwayError(f"--repeats must be 1 or more, got {repeats}")
+    check_at_least(1, repeats=repeats)
     pretrained, _ = load_run(run)
     size = input_size(pretrained)
     source = open_source(data, labeled=True, backbone=pretrained)
@@ -75,18 +73,16 @@ def cluster(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the table."""
-    console = Console(highlight=False, markup=False)
     table = Table("k-means on", "NMI", "ARI", "accuracy, %")
     for row in result["rows"]:
         std = f" ± {row['accuracy_std']:.1f}" if row["accuracy_std"] is not None else ""
         table.add_row(row["name"], f"{row['nmi']:.3f}", f"{row['ari']:.3f}", f"{row['accuracy']:.1f}{std}")
-    console.print(table)
-    console.print(
+    print_table(table)
+    print_line(
         f"{result['images']:,} images in {result['clusters']} clusters, as many as there are classes; mean (and "
         f"standard deviation) over {result['repeats']} repeats. K-means used no label. Accuracy: with the best "
         f"one-to-one assignment of clusters to classes; for classes of equal size, chance is slightly above "
-        f"{100 / result['clusters']:.1f} %.",
-        soft_wrap=True,
+        f"{100 / result['clusters']:.1f} %."
     )
 
 

@@ -1,14 +1,33 @@
-"""Messages and progress bars on standard error; results go to standard output."""
+"""Messages and progress bars on standard error, results on standard output, and the check of numeric options."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from headway.distributed import rank
+from headway.errors import HeadwayError
 
 stderr_console = Console(stderr=True)
+
+
+def check_at_least(minimum: int, **options: int) -> None:
+    """Refuse options below a minimum. Raises HeadwayError."""
+    for name, value in options.items():
+        if value < minimum:
+            raise HeadwayError(f"--{name.replace('_', '-')} must be {minimum} or more, got {value}")
+
+
+def print_line(text: str) -> None:
+    """Print a line of a result on standard output, unwrapped; rich markup in the text is printed as it is."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output, at most as wide as the terminal."""
+    Console(highlight=False, markup=False).print(table)
 
 
 def print_note(text: str) -> None:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from tyro.conf import Positional
 
 from headway.backbones.input_size import STORAGE_SCALE, storage_side
 from headway.backbones.weights import weights_sha256
-from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.cli.console import check_at_least, print_line, print_note, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
 from headway.data.sources.base import Source
@@ -26,7 +25,7 @@ from headway.evaluation.methods import SCRATCH, UNTRAINED
 from headway.evaluation.result_cache import ResultCache, check_out_folder, in_memory_cache
 from headway.reports.line_chart import ChartText, Line, draw_chart
 from headway.train.run_dir.seen_images import count_seen_in_pretraining, transductive_note
-from headway.utils.files import atomic_write, write_json, write_text
+from headway.utils.files import write_bytes, write_json, write_text
 from headway.utils.hashing import stable_hash
 
 METHODS = (PRETRAINED, SCRATCH, UNTRAINED)
@@ -72,9 +71,8 @@ def curve(
         over training from scratch), transductive (test images that were in the unlabeled data; null: unknown), out.
     """
     requested = _parse_counts(labels_per_class)
-    for option, value, minimum in (("draws", draws, 1), ("finetune-steps", finetune_steps, 0)):
-        if value < minimum:
-            raise HeadwayError(f"--{option} must be {minimum} or more, got {value}")
+    check_at_least(1, draws=draws)
+    check_at_least(0, finetune_steps=finetune_steps)
     if resume and out is None:
         raise HeadwayError("--resume continues the curve in --out; give it as well")
     if out is not None:
@@ -118,7 +116,6 @@ def curve(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the table."""
-    console = Console(highlight=False, markup=False)
     title = f"accuracy in percent against labels per class ({result['head']} head)"
     table = Table("per class", "labels", *METHODS, "gain", title=title)
     row_of = {(row["labels_per_class"], row["name"]): row for row in result["rows"]}
@@ -127,14 +124,12 @@ def print_result(result: dict[str, Any]) -> None:
         numbers = [f"{row['accuracy']:.1f}\n{row['low']:.1f} to {row['high']:.1f}" for row in rows]
         difference = f"{gain['points']:+.1f}\n{gain['low']:.1f} to {gain['high']:.1f}"
         table.add_row(str(gain["labels_per_class"]), f"{rows[0]['labels']:,}", *numbers, difference)
-    console.print(table)
-    console.print(
-        INTERVAL_NOTE.format(result["test_images"]) + " Gain: over training from scratch, paired.", soft_wrap=True
-    )
+    print_table(table)
+    print_line(INTERVAL_NOTE.format(result["test_images"]) + " Gain: over training from scratch, paired.")
     if remark := transductive_note(result["transductive"], result["test_images"]):
-        console.print(remark, soft_wrap=True)
+        print_line(remark)
     if result["out"]:
-        console.print(f"In {result['out']}: curve.csv, curve.png, report.json.", soft_wrap=True)
+        print_line(f"In {result['out']}: curve.csv, curve.png, report.json.")
 
 
 def _parse_counts(text: str) -> list[LabelsPerClass]:
@@ -196,10 +191,5 @@ def _write_outputs(folder: Path, points: Sequence[CurvePoint], result: dict[str,
     chart_text = ChartText(
         "Accuracy against labels", "labels per class", "test accuracy, %", INTERVAL_NOTE.format(result["test_images"])
     )
-    image = draw_chart(chart_text, lines, ticks)
-
-    def save(temporary: Path) -> None:
-        temporary.write_bytes(image)
-
-    atomic_write(folder / "curve.png", save)
+    write_bytes(folder / "curve.png", draw_chart(chart_text, lines, ticks))
     write_json(folder / "report.json", result)

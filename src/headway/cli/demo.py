@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from headway import synthetic
-from headway.backbones.build import from_config, to_config
 from headway.backbones.input_size import storage_side
 from headway.backbones.weights import load_backbone
 from headway.cli import command_start_time
@@ -26,10 +25,9 @@ from headway.data.sources.in_memory import ArraySource
 from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
 from headway.errors import HeadwayError
 from headway.evaluation.frozen_probes import PRETRAINED_LINEAR, ComparisonSetup, fit_frozen_probes
-from headway.evaluation.methods import SCRATCH, UNTRAINED, scale_lr
+from headway.evaluation.methods import SCRATCH, UNTRAINED, reinitialize, scale_lr
 from headway.evaluation.scratch_comparison import FINE_TUNED, compare_to_scratch
 from headway.evaluation.time_budget import LABEL_BATCH_SIZE, fit_time_budget
-from headway.rng import seeded
 from headway.train.config import PretrainConfig
 from headway.train.log.events import ProgressBar, Sink
 from headway.train.plan.auto import AutoChoice, AutoInputs, auto_inputs, choose_settings
@@ -126,7 +124,7 @@ def demo(
     # The run has hashed the resized images; a later transfer compares hashes of the original ones.
     write_seen_images(folder / "run", store.content_hashes[train])
     pretrained = load_backbone(folder / "run")
-    untrained = _untrained(pretrained, seed)
+    untrained = reinitialize(pretrained, seed)
     train_images: Any = subset(images, train)  # indexed like a tensor
     setup = ComparisonSetup(
         pretrained, untrained, train_images, labels[train], images[test], labels[test], store.classes, size,
@@ -240,8 +238,3 @@ def _synthetic_animals(seed: int) -> synthetic.DrawnAnimals:
     with progress_bar("drawing animals") as progress:
         source.prerender(progress)
     return source
-
-
-def _untrained(pretrained: torch.nn.Module, seed: int) -> torch.nn.Module:
-    with seeded(seed):
-        return from_config(to_config(pretrained))

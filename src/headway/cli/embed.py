@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.console import Console
 from tyro.conf import Positional
 
 from headway.backbones.weights import weights_sha256
-from headway.cli.console import print_skipped, progress_bar
+from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.open import open_source
 from headway.data.sources.base import Source
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
@@ -85,7 +84,7 @@ def embed(
                 rows = array.tobytes()
             parts = {
                 FEATURES_FILE: rows if writer.next_index else _npy_header(0, ()) + rows,
-                NAMES_FILE: _to_bytes(text.getvalue()),
+                NAMES_FILE: text.getvalue().encode("utf-8", "surrogateescape"),
             }
             writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
     shape = tuple(state["shape"])
@@ -108,10 +107,6 @@ def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)})
     magic, text = header.getvalue()[:8], header.getvalue()[10:].rstrip()
     return magic + (256 - 10).to_bytes(2, "little") + text.ljust(256 - 11) + b"\n"
-
-
-def _to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _write_npz(folder: Path, writer: ResumableWriter) -> Path:
@@ -139,7 +134,7 @@ def _write_npz(folder: Path, writer: ResumableWriter) -> Path:
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the result in a line."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(
+    print_line(
         f"{result['images']:,} images x {result['embed_dim']} features in {result['out']}, "
         f"{result['skipped']:,} skipped"
     )

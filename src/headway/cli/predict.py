@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli.console import print_skipped, progress_bar
+from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.open import open_source
 from headway.data.sources.base import Source
 from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, load_classifier
@@ -98,8 +97,7 @@ def predicted_labels(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the number of images of each label."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
     for label, count in sorted([*result["labels"].items(), (UNSURE, result["unsure"])], key=lambda item: -item[1]):
         if count:
-            print(f"{count:>8,}  {label}")
-    print(f"{result['images']:,} images classified, {result['skipped']:,} skipped; the table is {result['out']}")
+            print_line(f"{count:>8,}  {label}")
+    print_line(f"{result['images']:,} images classified, {result['skipped']:,} skipped; the table is {result['out']}")

@@ -4,11 +4,10 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from headway.cli import command_start_time
-from headway.cli.console import print_note, progress_bar
+from headway.cli.console import print_line, print_note, progress_bar
 from headway.config import Recipe
 from headway.data.dataset.image_store import median_short_side, resolve_pixel_format
 from headway.data.open import open_source
@@ -163,9 +162,8 @@ def pretrain(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the result in two lines."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
-    print(
+    print_line(
         f"{result['task']}: {result['steps']} steps in {result['seconds']:.0f} s "
         f"({result['images_per_second']:,.0f} images/s), loss {result['loss']:.3f}; the run is in {result['run']}"
     )
-    print(f"next: headway transfer {result['run']} --data LABELED --head linear --out MODEL")
+    print_line(f"next: headway transfer {result['run']} --data LABELED --head linear --out MODEL")

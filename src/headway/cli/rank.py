@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tyro.conf import Positional
 
 from headway.backbones.input_size import STORAGE_SCALE, storage_side
-from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.cli.console import print_line, print_note, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import build_store, median_short_side
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
@@ -95,7 +94,6 @@ def rank(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the order, and how reliable it is."""
-    console = Console(highlight=False, markup=False)
     has_labels = result["correlations"] is not None
     table = Table("")
     table.add_column("run", overflow="fold")
@@ -105,15 +103,13 @@ def print_result(result: dict[str, Any]) -> None:
         alpha = "-" if row["alpha"] is None else f"{row['alpha']:.2f}"
         probe = [f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}"] if has_labels else []
         table.add_row(str(i), row["run"], f"{row['lidar']:.1f}", f"{row['rankme']:.1f}", alpha, *probe)
-    console.print(table)
-    console.print(
-        f"Best first by {result['by']}. LiDAR and RankMe: higher is better; alpha: nearer to 1.", soft_wrap=True
-    )
+    print_table(table)
+    print_line(f"Best first by {result['by']}. LiDAR and RankMe: higher is better; alpha: nearer to 1.")
     for row in result["reference"]:
         where = f"{row['data']}, {row['cpu_seconds']:g} CPU seconds a run, {row['tasks']} tasks"
-        console.print(f"Measured on {where}: {correlation_sentence(row['spearman'], row['runs'])}", soft_wrap=True)
+        print_line(f"Measured on {where}: {correlation_sentence(row['spearman'], row['runs'])}")
     if has_labels:
-        console.print("Here: " + correlation_sentence(result["correlations"], result["n"]), soft_wrap=True)
+        print_line("Here: " + correlation_sentence(result["correlations"], result["n"]))
 
 
 def correlation_sentence(spearman: dict[str, float | None], num_runs: int) -> str:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from tyro.conf import Positional
 
 from headway import synthetic
 from headway.backbones.input_size import choose_view_size, storage_side
-from headway.cli.console import print_skipped
+from headway.cli.console import print_line, print_skipped
 from headway.config import Recipe
 from headway.data.dataset.image_store import ImageStore, build_store, median_short_side
 from headway.data.dataset.subset import subsample_evenly
@@ -110,8 +109,7 @@ def show(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the result in a line."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
-    print(f"{result['task']} on {result['images']} images: open {result['out']}")
+    print_line(f"{result['task']} on {result['images']} images: open {result['out']}")
 
 
 def _load_evenly_spaced(source: Source, side: int, count: int) -> ImageStore:

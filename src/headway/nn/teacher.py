@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from headway.protocol import TrainingClock
+from headway.protocol import Backbone, TrainingClock
 from headway.schedule import cosine
 
 CENTER_SPEEDUP = 25.0
@@ -38,8 +38,9 @@ class EMATeacher(nn.Module):
         student: The module to copy; it is not changed.
     """
 
-    def __init__(self, student: nn.Module):
+    def __init__(self, student: nn.Module | Backbone):
         super().__init__()
+        assert isinstance(student, nn.Module)
         self.network = copy.deepcopy(student).requires_grad_(False)
         part: Any
         for part in self.network.modules():
@@ -82,6 +83,20 @@ def teacher_momentum(clock: TrainingClock, momentum: float, ema_horizon: float) 
         ema_horizon: Fraction of the run; it corresponds to at least one step.
     """
     return cosine(clock.progress, min(momentum, 1 - 1 / max(ema_horizon * clock.total_steps, 1.0)), 1.0)
+
+
+def update_teachers(config: Any, clock: TrainingClock, *pairs: tuple[EMATeacher, Any]) -> float:
+    """Move teachers towards their students, and return the momentum of this step.
+
+    Args:
+        config: Its ``momentum`` and ``ema_horizon`` count.
+        clock: The position in the run.
+        pairs: Each teacher with its student.
+    """
+    momentum = teacher_momentum(clock, config.momentum, config.ema_horizon)
+    for teacher, student in pairs:
+        teacher.update(student, momentum)
+    return momentum
 
 
 def center_momentum(teacher_momentum: float, max_momentum: float) -> float:

@@ -14,12 +14,11 @@ Zbontar, Jing, Misra, LeCun and Deny, "Barlow Twins: self-supervised learning vi
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.distributed import all_mean
 from headway.losses.moments import center_batch, cross_covariance
 from headway.metrics.training_metrics import batch_feature_std
@@ -57,8 +56,8 @@ class BarlowTwins:
 class BarlowTwinsTask(PretextTask):
     """Agree on every coordinate, and correlate none with another."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: BarlowTwins, embed_dim: int, size: int):
         super().__init__()
@@ -106,4 +105,4 @@ def on_off_diagonal(correlation: Tensor) -> tuple[Tensor, Tensor]:
     return (1 - diagonal).square().mean(), off_diagonal.square().sum() / len(correlation)
 
 
-RECIPE = Recipe(task=BarlowTwins(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=BarlowTwins(), optim=MUON, epochs=200, batch_size=256)

@@ -13,15 +13,15 @@ Grill, Strub, Altche, Tallec, Richemond, Buchatskaya, Doersch, Pires, Guo, Azar,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import cosine_similarity
 from headway.nn.projection_heads import projector
-from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.nn.teacher import EMATeacher, update_teachers
 from headway.protocol import Backbone, Batch, DataInfo, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
 from headway.transforms.augment import Augment, byol_augments
@@ -55,12 +55,11 @@ class BYOL:
 class BYOLTask(PretextTask):
     """Predict the EMA teacher's projection."""
 
-    batch_coupled: ClassVar[bool] = True  # by the batch norms of projector and predictor
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True  # by the batch norms of projector and predictor
+    min_batch_size = 2
 
     def __init__(self, config: BYOL, backbone: Backbone, size: int):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.size = config, size
         self.augments = config.augments or byol_augments(size)
         self.projector = projector([backbone.embed_dim, config.hidden_dim, config.projection_dim])
@@ -86,10 +85,8 @@ class BYOLTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
-        self.teacher.update(backbone, momentum)
-        self.teacher_projector.update(self.projector, momentum)
+        pairs = (self.teacher, backbone), (self.teacher_projector, self.projector)
+        update_teachers(self.config, clock, *pairs)
 
 
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -97,4 +94,4 @@ def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     return (2 - 2 * cosine_similarity(predictions, targets)).mean()
 
 
-RECIPE = Recipe(task=BYOL(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=BYOL(), optim=MUON, epochs=200, batch_size=256)

@@ -64,8 +64,8 @@ class CombinedTask(PretextTask):
 
     def __init__(self, tasks: dict[str, PretextTask], weights: Sequence[float]):
         super().__init__()
-        self.task_names, self.weights = tuple(tasks), tuple(weights)
-        self.tasks = nn.ModuleDict(tasks)
+        self.weights = tuple(weights)
+        self.tasks: Any = nn.ModuleDict(tasks)  # torch types its values as modules without the methods of a task
         self.loss_scales: Tensor
         self.register_buffer("loss_scales", torch.ones(len(tasks)))
         self.num_measured: Tensor  # the number of measured steps; skipped steps don't count
@@ -78,17 +78,17 @@ class CombinedTask(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> CombinedViews:
         """The views of each task, with a random stream per task."""
-        views = tuple(task.make_views(batch, rng.fold_in(name)) for name, task in self._named_tasks())
+        views = tuple(task.make_views(batch, rng.fold_in(name)) for name, task in self.tasks.items())
         return CombinedViews(views, len(batch.images))
 
     def forward(self, backbone: Backbone, views: CombinedViews, clock: TrainingClock) -> TaskOutput:
         """The weighted sum of the tasks' losses, each divided by its scale."""
-        pairs = zip(self._named_tasks(), views.views, strict=True)
-        outputs = [task(backbone, task_views, clock) for (_, task), task_views in pairs]
+        pairs = zip(self.tasks.values(), views.views, strict=True)
+        outputs = [task(backbone, task_views, clock) for task, task_views in pairs]
         losses = torch.stack([output.loss for output in outputs])  # one per task
         weights = torch.tensor(self.weights, dtype=losses.dtype, device=losses.device)
         metrics = {}
-        for name, output in zip(self.task_names, outputs, strict=True):
+        for name, output in zip(self.tasks, outputs, strict=True):
             metrics[f"{name}.loss"] = output.loss.detach()
             metrics.update({f"{name}.{metric}": value for metric, value in output.metrics.items()})
         sums = (losses.detach() * views.num_images, torch.tensor(views.num_images, device=losses.device))
@@ -97,7 +97,7 @@ class CombinedTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Call each task's ``after_step``, and measure its loss at the start of the run."""
-        for i, (_, task) in enumerate(self._named_tasks()):
+        for i, task in enumerate(self.tasks.values()):
             task.after_step(backbone, [parts[i] for parts, _ in step_stats], clock)
         if clock.step <= clock.total_steps * NORMALIZATION_FRACTION or not self.num_measured:
             scales = global_mean([sums for _, sums in step_stats]).abs().clamp_min(MIN_LOSS_SCALE)  # one per task
@@ -109,12 +109,9 @@ class CombinedTask(PretextTask):
         """The panels of every task, under its name."""
         return [
             panel._replace(title=f"{name}: {panel.title}")
-            for (name, task), task_views in zip(self._named_tasks(), views.views, strict=True)
+            for (name, task), task_views in zip(self.tasks.items(), views.views, strict=True)
             for panel in task.visualize(batch, task_views, backbone)
         ]
-
-    def _named_tasks(self) -> list[tuple[str, Any]]:
-        return [(name, self.tasks[name]) for name in self.task_names]
 
 
 def combine(recipes: dict[str, Recipe]) -> Recipe:

@@ -15,7 +15,7 @@ language", 2022 (https://arxiv.org/abs/2202.03555).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from headway.config import Optim, Recipe, check_range
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import at_least_fp32
-from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.nn.teacher import EMATeacher, update_teachers
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
 from headway.transforms.color import color_jitter
@@ -68,11 +68,10 @@ class Data2Vec:
 class Data2VecTask(PretextTask):
     """Predict the EMA teacher's features of masked patches."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"mask", "return_layers"})
+    requires = frozenset({"mask", "return_layers"})
 
     def __init__(self, config: Data2Vec, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.size = config, data_info.input_size
         self.grid = maskable_grid(data_info.input_size, backbone.patch_size)
         layers = min(config.average_top_k_layers or max(backbone.depth // 2, 1), backbone.depth)
@@ -100,8 +99,7 @@ class Data2VecTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        assert isinstance(backbone, nn.Module)
-        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.ema_horizon))
+        update_teachers(self.config, clock, (self.teacher, backbone))
 
     def visualize(self, batch: Batch, views: MaskedViews, backbone: Backbone | None = None) -> list[Panel]:
         """The inputs of student and teacher; with a network, the cosine between predictions and targets."""

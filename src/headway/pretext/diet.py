@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import at_least_fp32, no_autocast
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
@@ -117,4 +117,4 @@ def logsumexp_and_max(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]
     return logits.logsumexp(1), logits.detach().amax(1)
 
 
-RECIPE = Recipe(task=DIET(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=400, batch_size=256)
+RECIPE = Recipe(task=DIET(), optim=MUON, epochs=400, batch_size=256)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.config import Optim, Recipe, check_range
 from headway.distributed import global_mean, sum_and_count
@@ -24,7 +24,7 @@ from headway.losses.distillation import cross_view_entropy, default_num_prototyp
 from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
 from headway.nn.numerics import at_least_fp32
 from headway.nn.projection_heads import PrototypeHead
-from headway.nn.teacher import EMATeacher, center_momentum, teacher_momentum
+from headway.nn.teacher import EMATeacher, center_momentum, update_teachers
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
 from headway.schedule import linear_ramp
@@ -85,7 +85,6 @@ class DINOTask(PretextTask):
 
     def __init__(self, config: DINO, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config = config
         self.num_prototypes = config.num_prototypes or default_num_prototypes(data_info.num_images)
         self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
@@ -96,9 +95,7 @@ class DINOTask(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MultiCrop:
         """Two global crops and several local ones of each image."""
-        config = self.config
-        scales = (config.global_scale, config.local_scale)
-        return multi_crop(batch.images, rng, self.crop_sizes, config.num_local_crops, scales)
+        return multi_crop(batch.images, rng, self.crop_sizes, self.config)
 
     def forward(self, backbone: Backbone, views: MultiCrop, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy of the student's probabilities under the teacher's, over all pairs of different crops."""
@@ -115,10 +112,7 @@ class DINOTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[tuple[Tensor, Tensor]], clock: TrainingClock) -> None:
         """Update the moving averages: the teacher, and the center of its outputs."""
-        assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
-        self.teacher.update(backbone, momentum)
-        self.teacher_head.update(self.head, momentum)
+        momentum = update_teachers(self.config, clock, (self.teacher, backbone), (self.teacher_head, self.head))
         center_keep = center_momentum(momentum, self.config.center_momentum)
         self.center.lerp_(global_mean(step_stats).to(self.center.dtype), 1 - center_keep)
 

@@ -14,7 +14,7 @@ Oquab, Darcet, Moutakanni, Vo et al., "DINOv2: learning robust visual features w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from headway.losses.sinkhorn import sinkhorn
 from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
 from headway.nn.numerics import at_least_fp32
 from headway.nn.projection_heads import PrototypeHead
-from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.nn.teacher import EMATeacher, update_teachers
 from headway.pretext.panels import masked_crop_panels, patch_agreement_captions
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
@@ -90,13 +90,12 @@ class DINOv2:
 class DINOv2Task(PretextTask):
     """Predict the EMA teacher's balanced assignments of crops and of masked patches, with spread-out features."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"mask"})
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    requires = frozenset({"mask"})
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: DINOv2, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.grid = config, maskable_grid(data_info.input_size, backbone.patch_size)
         self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
         dims = (
@@ -112,11 +111,7 @@ class DINOv2Task(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedMultiCrop:
         """Two global crops, one of them masked, and several local ones of each image."""
-        config = self.config
-        scales = (config.global_scale, config.local_scale)
-        return masked_multi_crop(
-            batch, rng, self.crop_sizes, self.grid, config.num_local_crops, scales, config.mask_ratio
-        )
+        return masked_multi_crop(batch, rng, self.crop_sizes, self.grid, self.config)
 
     def forward(self, backbone: Backbone, views: MaskedMultiCrop, clock: TrainingClock) -> TaskOutput:
         """The three losses. Assignments and nearest neighbors are computed over all processes."""
@@ -154,11 +149,8 @@ class DINOv2Task(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
-        self.teacher.update(backbone, momentum)
-        self.teacher_head.update(self.head, momentum)
-        self.teacher_patch_head.update(self.patch_head, momentum)
+        heads = (self.teacher_head, self.head), (self.teacher_patch_head, self.patch_head)
+        update_teachers(self.config, clock, (self.teacher, backbone), *heads)
 
     def visualize(self, batch: Batch, views: MaskedMultiCrop, backbone: Backbone | None = None) -> list[Panel]:
         """The global crops as the student sees them, then the local crops; with a network, its agreement on patches."""

@@ -15,7 +15,7 @@ Zhou, Wei, Wang, Shen, Xie, Yuille and Kong, "iBOT: image BERT pre-training with
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from headway.losses.distillation import cross_view_entropy, default_num_prototyp
 from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
 from headway.nn.numerics import at_least_fp32
 from headway.nn.projection_heads import PrototypeHead
-from headway.nn.teacher import EMATeacher, center_momentum, teacher_momentum
+from headway.nn.teacher import EMATeacher, center_momentum, update_teachers
 from headway.pretext.panels import masked_crop_panels, patch_agreement_captions
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
@@ -92,11 +92,10 @@ class IBOT:
 class IBOTTask(PretextTask):
     """Predict the EMA teacher's assignments of crops and of masked patches."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"mask"})
+    requires = frozenset({"mask"})
 
     def __init__(self, config: IBOT, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.grid = config, maskable_grid(data_info.input_size, backbone.patch_size)
         self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
         self.num_prototypes = config.num_prototypes or default_num_prototypes(data_info.num_images)
@@ -110,11 +109,7 @@ class IBOTTask(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedMultiCrop:
         """Two global crops, one of them masked, and several local ones of each image."""
-        config = self.config
-        scales = (config.global_scale, config.local_scale)
-        return masked_multi_crop(
-            batch, rng, self.crop_sizes, self.grid, config.num_local_crops, scales, config.mask_ratio
-        )
+        return masked_multi_crop(batch, rng, self.crop_sizes, self.grid, self.config)
 
     def forward(self, backbone: Backbone, views: MaskedMultiCrop, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy under the teacher, over pairs of different crops and over masked patches."""
@@ -147,10 +142,7 @@ class IBOTTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the moving averages: the teacher, and the centers of its outputs."""
-        assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
-        self.teacher.update(backbone, momentum)
-        self.teacher_head.update(self.head, momentum)
+        momentum = update_teachers(self.config, clock, (self.teacher, backbone), (self.teacher_head, self.head))
         center_keep = center_momentum(momentum, self.config.center_momentum)
         for center, sums in zip((self.center, self.patch_center), zip(*step_stats, strict=True), strict=True):
             center.lerp_(global_mean(sums).to(center.dtype), 1 - center_keep)

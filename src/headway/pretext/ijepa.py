@@ -15,17 +15,17 @@ joint-embedding predictive architecture", 2023 (https://arxiv.org/abs/2301.08243
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.config import Optim, Recipe, check_range
 from headway.errors import HeadwayError
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import at_least_fp32
-from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.nn.teacher import EMATeacher, update_teachers
 from headway.pretext.predictor import PredictorTransformer, check_embed_dim, gather_tokens
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
@@ -87,11 +87,10 @@ class IJEPA:
 class IJEPATask(PretextTask):
     """Predict blocks from a block, in feature space."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"keep_indices"})
+    requires = frozenset({"keep_indices"})
 
     def __init__(self, config: IJEPA, backbone: Backbone, data_info: DataInfo):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.size = config, data_info.input_size
         self.grid = maskable_grid(data_info.input_size, backbone.patch_size)
         self.predictor = PredictorTransformer(
@@ -114,8 +113,7 @@ class IJEPATask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        assert isinstance(backbone, nn.Module)
-        self.teacher.update(backbone, teacher_momentum(clock, self.config.momentum, self.config.ema_horizon))
+        update_teachers(self.config, clock, (self.teacher, backbone))
 
     def visualize(self, batch: Batch, views: IJEPAViews, backbone: Backbone | None = None) -> list[Panel]:
         """The image, the context, and each target; with a network, the cosine between predictions and targets."""

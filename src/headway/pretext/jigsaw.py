@@ -17,7 +17,7 @@ puzzles in vision transformer", 2022 (https://arxiv.org/abs/2207.11971).
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from headway.config import Optim, Recipe, check_range
 from headway.errors import unknown_name_error
+from headway.losses.classification import classification_output
 from headway.nn.numerics import at_least_fp32
 from headway.nn.projection_heads import projector
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
@@ -111,8 +112,7 @@ class JigsawTask(PretextTask):
     def forward(self, backbone: Backbone, views: JigsawViews, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy over the K permutations."""
         logits = self._logits(backbone, views)  # M*B K
-        accuracy = (logits.argmax(1) == views.targets).float().mean()
-        return TaskOutput(F.cross_entropy(logits, views.targets), {"accuracy": accuracy})
+        return classification_output(logits, views.targets)
 
     def _logits(self, backbone: Backbone, views: JigsawViews) -> Tensor:
         projected = F.relu(self.projection(backbone(views.tiles).pooled))  # 9*B P
@@ -142,7 +142,7 @@ class JigsawTask(PretextTask):
 class JigsawTokensTask(PretextTask):
     """Classify the position of every patch."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"keep_indices", "use_pos_embed"})
+    requires = frozenset({"keep_indices", "use_pos_embed"})
 
     def __init__(self, config: Jigsaw, embed_dim: int, patch_size: int, size: int):
         super().__init__()
@@ -162,8 +162,7 @@ class JigsawTokensTask(PretextTask):
         """Cross-entropy over the N positions, for each visible patch."""
         logits = self._logits(backbone, views)  # B K N
         targets = views.positions[:, : self.num_visible]  # B K
-        accuracy = (logits.argmax(2) == targets).float().mean()
-        return TaskOutput(F.cross_entropy(logits.flatten(0, 1), targets.flatten()), {"accuracy": accuracy})
+        return classification_output(logits.flatten(0, 1), targets.flatten())
 
     def _logits(self, backbone: Backbone, views: JigsawTokensViews) -> Tensor:
         keep = None

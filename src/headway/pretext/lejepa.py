@@ -16,12 +16,12 @@ function", 1983 (https://doi.org/10.1093/biomet/70.3.723).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.distributed import all_gather_int, all_sum
 from headway.metrics.training_metrics import batch_feature_std, coordinate_std
 from headway.nn.numerics import at_least_fp32, l2_normalize, no_autocast
@@ -78,8 +78,8 @@ class LeJEPA:
 class LeJEPATask(PretextTask):
     """Agree on each image, and distribute all embeddings as a Gaussian."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: LeJEPA, backbone: Backbone, data_info: DataInfo):
         super().__init__()
@@ -89,9 +89,7 @@ class LeJEPATask(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> LeJEPAViews:
         """Two global crops and several local ones of each image. All processes draw the same directions."""
-        config = self.config
-        scales = (config.global_scale, config.local_scale)
-        crops = multi_crop(batch.images, rng, self.crop_sizes, config.num_local_crops, scales)
+        crops = multi_crop(batch.images, rng, self.crop_sizes, self.config)
         return LeJEPAViews(*crops, rng.for_step("directions").getrandbits(62))
 
     def forward(self, backbone: Backbone, views: LeJEPAViews, clock: TrainingClock) -> TaskOutput:
@@ -148,4 +146,4 @@ def epps_pulley(z: Tensor, directions: Tensor) -> Tensor:
     return total * (squared_error * weight).sum(-1)
 
 
-RECIPE = Recipe(task=LeJEPA(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=LeJEPA(), optim=MUON, epochs=200, batch_size=256)

@@ -12,12 +12,12 @@ He, Chen, Xie, Li, Dollar and Girshick, "Masked autoencoders are scalable vision
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.pretext.predictor import PredictorTransformer, check_embed_dim, gather_tokens
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
@@ -67,7 +67,7 @@ class MAE:
 class MAETask(PretextTask):
     """Reconstruct the masked patches."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"keep_indices"})
+    requires = frozenset({"keep_indices"})
 
     def __init__(self, config: MAE, embed_dim: int, patch_size: int, data_info: DataInfo):
         super().__init__()
@@ -135,4 +135,4 @@ def normalize_patches(pixels: Tensor) -> Tensor:
     return (pixels - mean) / (variance + VARIANCE_EPS).sqrt()
 
 
-RECIPE = Recipe(task=MAE(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=400, batch_size=256)
+RECIPE = Recipe(task=MAE(), optim=MUON, epochs=400, batch_size=256)

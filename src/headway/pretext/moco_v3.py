@@ -12,15 +12,13 @@ Chen, Xie and He, "An empirical study of training self-supervised vision transfo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import nn
-
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.losses.contrastive import info_nce
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.projection_heads import projector
-from headway.nn.teacher import EMATeacher, teacher_momentum
+from headway.nn.teacher import EMATeacher, update_teachers
 from headway.protocol import Backbone, Batch, DataInfo, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
 from headway.transforms.augment import Augment, byol_augments
@@ -57,12 +55,11 @@ class MoCoV3:
 class MoCoV3Task(PretextTask):
     """Identify one's own image among the teacher's keys."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: MoCoV3, backbone: Backbone, size: int):
         super().__init__()
-        assert isinstance(backbone, nn.Module)
         self.config, self.size = config, size
         self.augments = config.augments or byol_augments(size)
         hidden, out = config.hidden_dim, config.projection_dim
@@ -90,10 +87,8 @@ class MoCoV3Task(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        assert isinstance(backbone, nn.Module)
-        momentum = teacher_momentum(clock, self.config.momentum, self.config.ema_horizon)
-        self.teacher.update(backbone, momentum)
-        self.teacher_projector.update(self.projector, momentum)
+        pairs = (self.teacher, backbone), (self.teacher_projector, self.projector)
+        update_teachers(self.config, clock, *pairs)
 
 
-RECIPE = Recipe(task=MoCoV3(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=MoCoV3(), optim=MUON, epochs=200, batch_size=256)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import unknown_name_error
+from headway.losses.classification import classification_output
 from headway.nn.numerics import at_least_fp32
 from headway.nn.projection_heads import projector
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
@@ -102,8 +102,7 @@ class RelativePositionTask(PretextTask):
     def forward(self, backbone: Backbone, views: RelativePositionViews, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy over the eight directions."""
         logits = self._logits(backbone, views)  # V*B 8
-        accuracy = (logits.argmax(1) == views.targets).float().mean()
-        return TaskOutput(F.cross_entropy(logits, views.targets), {"accuracy": accuracy})
+        return classification_output(logits, views.targets)
 
     def _logits(self, backbone: Backbone, views: RelativePositionViews) -> Tensor:
         b = len(views.tiles) - len(views.targets)
@@ -136,7 +135,7 @@ class RelativePositionTask(PretextTask):
 
 RECIPE = Recipe(
     task=RelativePosition(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05),
+    optim=MUON,
     epochs=200,
     batch_size=64,
     storage_scale=1.5,

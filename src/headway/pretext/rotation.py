@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
+from headway.losses.classification import classification_output
 from headway.nn.numerics import at_least_fp32
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
@@ -70,8 +70,7 @@ class RotationTask(PretextTask):
     def forward(self, backbone: Backbone, views: RotationViews, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy over the four rotations."""
         logits = at_least_fp32(self.head(backbone(views.images).pooled))  # V*B 4
-        accuracy = (logits.argmax(1) == views.targets).float().mean()
-        return TaskOutput(F.cross_entropy(logits, views.targets), {"accuracy": accuracy})
+        return classification_output(logits, views.targets)
 
     def visualize(self, batch: Batch, views: RotationViews, backbone: Backbone | None = None) -> list[Panel]:
         """The upright crop, the rotated crop, and the rotated crop turned back by the network's prediction."""
@@ -90,4 +89,4 @@ class RotationTask(PretextTask):
         return panels
 
 
-RECIPE = Recipe(task=Rotation(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=100, batch_size=64)
+RECIPE = Recipe(task=Rotation(), optim=MUON, epochs=100, batch_size=64)

@@ -9,12 +9,11 @@ Chen, Kornblith, Norouzi and Hinton, "A simple framework for contrastive learnin
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.losses.contrastive import nt_xent
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import l2_normalize
@@ -56,8 +55,8 @@ class SimCLR:
 class SimCLRTask(PretextTask):
     """Distinguish an image from all others, independently of crop and colors."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: SimCLR, embed_dim: int, size: int):
         super().__init__()
@@ -113,4 +112,4 @@ def downscale(images: Tensor, patch_size: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)  # B C side side
 
 
-RECIPE = Recipe(task=SimCLR(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=SimCLR(), optim=MUON, epochs=200, batch_size=256)

@@ -13,7 +13,6 @@ Xie, Zhang, Cao, Lin, Bao, Yao, Dai and Hu, "SimMIM: a simple framework for mask
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +52,7 @@ class SimMIM:
 class SimMIMTask(PretextTask):
     """Reconstruct the masked patches."""
 
-    requires: ClassVar[frozenset[str]] = frozenset({"mask"})
+    requires = frozenset({"mask"})
 
     def __init__(self, config: SimMIM, backbone: Backbone, data_info: DataInfo):
         super().__init__()
@@ -79,8 +78,7 @@ class SimMIMTask(PretextTask):
 
     def forward(self, backbone: Backbone, views: MaskedViews, clock: TrainingClock) -> TaskOutput:
         """Mean absolute error on the masked patches. Every image has equally many of them."""
-        predictions = self._reconstruct(backbone, views)  # B N p*p*C
-        targets = patchify(self._normalize(views.images.to(predictions.dtype)), self.patch_size)  # B N p*p*C
+        predictions, targets = self._predictions_and_targets(backbone, views)  # B N p*p*C each
         loss = (predictions - targets)[views.mask].abs().mean()
         return TaskOutput(loss, {"mean_color_error": targets[views.mask].abs().mean()})
 
@@ -88,10 +86,9 @@ class SimMIMTask(PretextTask):
         """The masked image, the reconstruction, and the image."""
         panels = [Panel("input", overlay_mask(views.images, views.mask, self.grid))]
         if backbone is not None:
-            predictions = self._reconstruct(backbone, views)  # B N p*p*C
-            targets = patchify(self._normalize(views.images.to(predictions.dtype)), self.patch_size)  # B N p*p*C
+            predictions, targets = self._predictions_and_targets(backbone, views)  # B N p*p*C each
             errors = (predictions - targets)[views.mask].abs().reshape(len(targets), -1).mean(1)  # B
-            mean, std = (predictions.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))  # C 1 1
+            mean, std = self._mean_and_std(predictions)  # C 1 1 each
             restored = unpatchify(predictions, self.patch_size, self.grid[0]) * std + mean  # B C H W
             masked = upsample_mask(views.mask, self.grid, self.patch_size)[:, None]  # B 1 H W
             captions = [f"error {error:.2f} standard deviations" for error in errors.tolist()]
@@ -99,15 +96,16 @@ class SimMIMTask(PretextTask):
             panels.append(Panel("reconstruction", filled, captions))
         return [*panels, Panel("target", views.images)]
 
-    def _reconstruct(self, backbone: Backbone, views: MaskedViews) -> Tensor:
-        """The network's prediction of every patch: B N p*p*C."""
+    def _predictions_and_targets(self, backbone: Backbone, views: MaskedViews) -> tuple[Tensor, Tensor]:
+        """The network's prediction of every patch and the patch, normalized as the backbone's input: B N p*p*C each."""
         tokens = backbone(views.images, mask=views.mask, mask_value=self.mask_token).patches  # B N D
-        return at_least_fp32(self.to_pixels(tokens))
+        predictions = at_least_fp32(self.to_pixels(tokens))
+        mean, std = self._mean_and_std(predictions)  # C 1 1 each
+        return predictions, patchify((views.images.to(predictions.dtype) - mean) / std, self.patch_size)
 
-    def _normalize(self, images: Tensor) -> Tensor:
-        """Normalize each channel by the mean and standard deviation of the backbone's input: B C H W."""
-        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))  # C 1 1
-        return (images - mean) / std
+    def _mean_and_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel of the backbone's input, in the type of ``like``: C 1 1 each."""
+        return like.new_tensor(self.mean).view(-1, 1, 1), like.new_tensor(self.std).view(-1, 1, 1)
 
 
 RECIPE = Recipe(

@@ -10,11 +10,10 @@ Chen and He, "Exploring simple Siamese representation learning", 2020 (https://a
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import cosine_similarity
 from headway.nn.projection_heads import projector
@@ -46,8 +45,8 @@ class SimSiam:
 class SimSiamTask(PretextTask):
     """Predict one's own projection of another view."""
 
-    batch_coupled: ClassVar[bool] = True  # by the batch norms of projector and predictor
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True  # by the batch norms of projector and predictor
+    min_batch_size = 2
 
     def __init__(self, config: SimSiam, embed_dim: int, size: int):
         super().__init__()
@@ -79,4 +78,4 @@ def negative_cosine(predictions: Tensor, projections: Tensor) -> Tensor:
     return -cosine_similarity(predictions, projections.detach()).mean()
 
 
-RECIPE = Recipe(task=SimSiam(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=SimSiam(), optim=MUON, epochs=200, batch_size=256)

@@ -15,12 +15,11 @@ assignments", 2020 (https://arxiv.org/abs/2006.09882).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.distributed import all_gather_rows, rank, world_size
 from headway.losses.distillation import cross_view_entropy
 from headway.losses.sinkhorn import sinkhorn
@@ -79,8 +78,8 @@ class SwAV:
 class SwAVTask(PretextTask):
     """Predict the code of another crop."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: SwAV, backbone: Backbone, data_info: DataInfo):
         super().__init__()
@@ -98,9 +97,7 @@ class SwAVTask(PretextTask):
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MultiCrop:
         """Two global crops and several local ones of each image."""
-        config = self.config
-        scales = (config.global_scale, config.local_scale)
-        return multi_crop(batch.images, rng, self.crop_sizes, config.num_local_crops, scales, self.augment)
+        return multi_crop(batch.images, rng, self.crop_sizes, self.config, self.augment)
 
     def forward(self, backbone: Backbone, views: MultiCrop, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy of every crop's probabilities under the codes of the other global crops."""
@@ -140,4 +137,4 @@ class SwAVTask(PretextTask):
         return self.queue[:, rank() :: world_size()] if ready else self.queue[:, :0]
 
 
-RECIPE = Recipe(task=SwAV(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=SwAV(), optim=MUON, epochs=200, batch_size=256)

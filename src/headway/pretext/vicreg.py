@@ -15,13 +15,13 @@ Bardes, Ponce and LeCun, "VICReg: variance-invariance-covariance regularization 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.losses.moments import center_batch, cross_covariance
 from headway.metrics.training_metrics import batch_feature_std, participation_ratio
 from headway.nn.numerics import at_least_fp32
@@ -59,8 +59,8 @@ class VICReg:
 class VICRegTask(PretextTask):
     """Agree, vary, and vary independently."""
 
-    batch_coupled: ClassVar[bool] = True
-    min_batch_size: ClassVar[int] = 2
+    batch_coupled = True
+    min_batch_size = 2
 
     def __init__(self, config: VICReg, embed_dim: int, size: int):
         super().__init__()
@@ -120,4 +120,4 @@ def variance_covariance(z: Tensor) -> VarianceCovariance:
     )  # fmt: skip
 
 
-RECIPE = Recipe(task=VICReg(), optim=Optim(method="muon", lr=4e-3, weight_decay=0.05), epochs=200, batch_size=256)
+RECIPE = Recipe(task=VICReg(), optim=MUON, epochs=200, batch_size=256)

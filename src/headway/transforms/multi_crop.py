@@ -6,7 +6,7 @@ Caron et al., "Unsupervised learning of visual features by contrasting cluster a
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,21 +89,20 @@ class MultiCrop(NamedTuple):
 
 
 def multi_crop(
-    images: Tensor, rng: SampleRNG, crop_sizes: tuple[int, int], num_local_crops: int,
-    scales: tuple[tuple[float, float], tuple[float, float]], augment: Augment | None = None,
-) -> MultiCrop:  # fmt: skip
+    images: Tensor, rng: SampleRNG, crop_sizes: tuple[int, int], config: Any, augment: Augment | None = None
+) -> MultiCrop:
     """Make two global crops and several local ones of each image.
 
     Args:
         images: B C H W.
         rng: Random numbers of each image.
         crop_sizes: Sides of global and of local crops in pixels.
-        num_local_crops: Local crops per image.
-        scales: Ranges of the area of a global and of a local crop, as fractions of the image's.
+        config: A task's configuration. Its ``num_local_crops``, and ``global_scale`` and ``local_scale``, ranges of the
+            area of a crop as fractions of the image's, count.
         augment: As for ``global_and_local_views``.
     """
     large, small = global_and_local_views(
-        images, rng, *crop_sizes, 2, num_local_crops, *scales, augment
+        images, rng, *crop_sizes, 2, config.num_local_crops, config.global_scale, config.local_scale, augment
     )  # lists of B C S S and B C s s
     return MultiCrop(torch.cat(large), torch.cat(small) if small else large[0][:0])
 
@@ -125,9 +124,8 @@ class MaskedMultiCrop(NamedTuple):
 
 
 def masked_multi_crop(
-    batch: Batch, rng: SampleRNG, crop_sizes: tuple[int, int], grid: tuple[int, int], num_local_crops: int,
-    scales: tuple[tuple[float, float], tuple[float, float]], mask_ratio: tuple[float, float],
-) -> MaskedMultiCrop:  # fmt: skip
+    batch: Batch, rng: SampleRNG, crop_sizes: tuple[int, int], grid: tuple[int, int], config: Any
+) -> MaskedMultiCrop:
     """Make crops, and mask patches in one global crop of each image.
 
     The papers mask a crop with probability 1/2. Here one of an image's two global crops is masked, and the number of
@@ -138,13 +136,11 @@ def masked_multi_crop(
         rng: Random numbers: the number of masked patches of the step, the crop and its patches per image.
         crop_sizes: Sides of global and of local crops in pixels.
         grid: Rows and columns of patches in a global crop.
-        num_local_crops: Local crops per image.
-        scales: Ranges of the area of a global and of a local crop, as fractions of the image's.
-        mask_ratio: Fraction of masked patches, uniform in this range.
+        config: As for ``multi_crop``; the fraction of masked patches is uniform in the range ``mask_ratio``.
     """
-    crops = multi_crop(batch.images, rng, crop_sizes, num_local_crops, scales)
+    crops = multi_crop(batch.images, rng, crop_sizes, config)
     num_patches = grid[0] * grid[1]
-    num_masked = num_masked_patches(num_patches, rng.for_step("mask ratio").uniform(*mask_ratio))
+    num_masked = num_masked_patches(num_patches, rng.for_step("mask ratio").uniform(*config.mask_ratio))
     mask = block_masks(rng, grid, num_masked / num_patches)  # B N
     first = rng.bernoulli("masked crop", 0.5)[:, None]  # B 1
     return MaskedMultiCrop(*crops, torch.cat([mask & first, mask & ~first]), batch.sample_index)
