@@ -56,8 +56,8 @@ def label_free_metrics(backbone: nn.Module, images: Tensor, size: int, seed: int
     features = extract_features(backbone, images[:MAX_IMAGES], size)  # N D
     sample, augment = images[:MAX_AUGMENTED_IMAGES], simclr_augment(size)
     rng = SampleRNG(seed, torch.arange(len(sample)))
-    augmented = [augment(sample, rng.fold_in(f"view {i}"), size) for i in range(NUM_VIEWS)]  # V of N C size size
-    views = [extract_features(backbone, images, size) for images in augmented]  # V of N D
+    augmented = (augment(sample, rng.fold_in(f"view {i}"), size) for i in range(NUM_VIEWS))  # V of N C size size
+    views = [extract_features(backbone, view, size) for view in augmented]  # V of N D
     return LabelFreeMetrics(effective_rank(features), lidar(torch.stack(views, 1)), alpha_req(features))
 
 
