@@ -51,7 +51,8 @@ HEADS = ["knn", "linear", "attentive", "mlp", "finetune", "lora"]
 @pytest.fixture(scope="module", params=HEADS)
 def model(request, photos, run, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / request.param
-    options = {"knn": {"folds": 2}, "linear": {"folds": 0}}.get(request.param, {"folds": 2, "epochs": 2})
+    trained = {"folds": 2, "epochs": 2, "seed": 2}  # with other seeds, chance on the folds makes all confidences equal
+    options = {"knn": {"folds": 2}, "linear": {"folds": 0}}.get(request.param, trained)
     result = headway.transfer(run, data=photos, out=out, head=request.param, **options)
     assert result["head"] == request.param and result["low"] <= result["accuracy"] <= result["high"]
     return out
