@@ -35,7 +35,7 @@ def main() -> None:
     images = [Image.fromarray(load_image(source, index).pixels.permute(1, 2, 0).numpy()) for index in indices]
     changed = {
         "JPEG of quality 75": [reencode(image, "JPEG", quality=75) for image in images],
-        "half the pixels a side": [image.reduce(2) for image in images],
+        "half the pixels per side": [image.reduce(2) for image in images],
         "both": [reencode(image.reduce(2), "JPEG", quality=75) for image in images],
     }
     for name, others in changed.items():

@@ -8,32 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from headway._version import __version__
+from headway.cli import VERBS
 
 _EXPORTS = {
-    "attend": "headway.cli.attend",
-    "check": "headway.cli.check",
-    "cluster": "headway.cli.cluster",
-    "compare": "headway.cli.compare",
-    "curve": "headway.cli.curve",
-    "demo": "headway.cli.demo",
-    "embed": "headway.cli.embed",
-    "export": "headway.cli.export",
-    "predict": "headway.cli.predict",
-    "pretrain": "headway.cli.pretrain",
-    "rank": "headway.cli.rank",
-    "show": "headway.cli.show",
-    "tasks": "headway.cli.tasks",
-    "transfer": "headway.cli.transfer",
-    "Batch": "headway.protocol",
-    "TrainingClock": "headway.protocol",
-    "DataInfo": "headway.protocol",
-    "Features": "headway.protocol",
+    **{verb: f"headway.cli.{verb}" for verb in VERBS},
+    **dict.fromkeys(("Optim", "Recipe", "Rule"), "headway.config"),
+    **dict.fromkeys(
+        ("Batch", "DataInfo", "Features", "PretextTask", "TaskOutput", "TrainingClock"), "headway.protocol"
+    ),
     "HeadwayError": "headway.errors",
-    "Optim": "headway.config",
-    "TaskOutput": "headway.protocol",
-    "PretextTask": "headway.protocol",
-    "Recipe": "headway.config",
-    "Rule": "headway.config",
     "load_backbone": "headway.backbones.weights",
 }
 __all__ = ["__version__", *_EXPORTS]

@@ -122,8 +122,7 @@ class DataInfo(NamedTuple):
         num_images: Number of images in the data set.
         channels: Channels of each image.
         sample_images: ``sample_images(n)`` returns n images spread evenly over the data set, n C H W, uint8 (or float32
-            in
-            [0, 1]).
+            in [0, 1]).
         input_size: Side in pixels of the square main view that the network sees.
     """
 
@@ -187,8 +186,9 @@ class PretextTask(nn.Module):
         requires: What the backbone must support; checked against ``backbone.supports`` before the run starts.
         batch_coupled: True if the loss of one image depends on the others (SimCLR, VICReg, any batch norm). The engine
             then refuses to split the batch.
-        min_batch_size: The smallest global batch for which the loss is meaningful.
-        cost_milestones: Shares of the run, in [0, 1) and rising from 0, at which the duration of a step changes.
+        min_batch_size: The smallest global batch for which the loss is meaningful; smaller ones are refused.
+        cost_milestones: Shares of the run, in [0, 1) and rising from 0, at which the duration of a step changes (for
+            budgets).
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()

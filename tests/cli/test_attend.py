@@ -210,7 +210,7 @@ def rendered(address):
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium, which shows the page, is not installed")
 def test_pointing_at_a_patch_shows_what_it_attends_to(run, image, tmp_path):
     out = tmp_path / "page.html"
     headway.attend(run, str(image), out=out)

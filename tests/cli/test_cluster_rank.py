@@ -89,7 +89,7 @@ def test_the_reference_correlations_are_printed(runs, tmp_path, monkeypatch, cap
     write_folder(tmp_path / "photos", 12, 32, seed=0)
     assert main(["rank", runs[0], "--data", str(tmp_path / "photos")]) == 0
     output = capsys.readouterr().out
-    assert "Measured on birds, 60 CPU seconds a run, 3 tasks" in output and "9 runs: lidar +0.50 (" in output
+    assert "Measured on birds, 60 CPU seconds per run, 3 tasks" in output and "9 runs: lidar +0.50 (" in output
     monkeypatch.setattr("headway.evaluation.label_free.REFERENCE_FILE", tmp_path / "none.json")
     assert reference_correlations() == []
 

@@ -79,7 +79,7 @@ def test_rows_gain_verdict_and_one_sentence(finished):
     assert names == {"raw pixels", "untrained", "from scratch"} | tasks
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in result["rows"])
     assert result["verdict"] in ("helped", "hurt", "cannot tell") and result["gain"]["method"] in tasks
-    assert result["verdict"] in result["sentence"] and "4 labels a class" in result["sentence"]
+    assert result["verdict"] in result["sentence"] and "4 labels per class" in result["sentence"]
     assert "one pretraining" not in result["sentence"], "two seeds are more than one"
     report = json.loads((out / "report.json").read_text())
     assert report["rows"] == result["rows"] and len(list((out / "runs").iterdir())) == 4
@@ -248,7 +248,7 @@ def test_the_pretraining_of_a_run_can_be_continued(finished, tmp_path):
     run = str(finished[0] / "runs" / "mae-0")
     result = compare(tmp_path / "cmp", tasks="rotation", heads="linear", baselines=run)
     assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in result["rows"]}
-    with pytest.raises(HeadwayError, match="sees 24 pixels a side, not 32; give --size 24"):
+    with pytest.raises(HeadwayError, match="sees 24 pixels per side, not 32; give --size 24"):
         compare(tmp_path / "other", tasks="rotation", heads="linear", baselines=run, size=32)
 
 

@@ -90,7 +90,7 @@ def test_permuted_test_labels_change_no_selection(run, tmp_path):
         test.labels = test.labels[shift:] + test.labels[:shift]
         out = tmp_path / str(shift)
         curve(run, out=out, test=test, labels_per_class="4", draws=1)
-        factors.append(json.loads((out / "results" / "lr-factor-of-from-scratch-4-a-class.json").read_text()))
+        factors.append(json.loads((out / "results" / "lr-factor-of-from-scratch-4-per-class.json").read_text()))
     assert factors[0] == factors[1]
 
 

@@ -40,7 +40,7 @@ def module_or_skip(task, backbone):
     except Exception as error:
         pytest.fail(f"{task} on {backbone}: {error}")
     if check_supports(module.backbone, module.task.requires):
-        pytest.skip(f"{backbone} cannot {', '.join(module.task.requires)}, which {task} needs")
+        pytest.skip(f"{backbone} does not support {', '.join(module.task.requires)}, which {task} requires")
     return module
 
 
@@ -110,7 +110,7 @@ def test_learns_under_bf16_with_a_float32_loss(task):
 def test_the_smallest_batches_are_finite_or_refused(task, count, half):
     module = small_train_module(task)
     if count < module.task.min_batch_size:
-        with pytest.raises(HeadwayError, match=r"batch size 1 is too small: .* needs at least 2 images a step"):
+        with pytest.raises(HeadwayError, match=r"batch size 1 is too small: .* needs at least 2 images per step"):
             check_batch_size(module, count, grad_accum=1)
         return
     check_batch_size(module, count, grad_accum=1)

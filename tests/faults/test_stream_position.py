@@ -1,4 +1,4 @@
-"""The exact position: whatever kills a run, and however many processes go on, every image comes once an epoch.
+"""The exact position: whatever kills a run, and however many processes go on, every image comes once per epoch.
 
 A task that learns nothing keeps the census: how often each image was in a step that is part of the final weights.
 """

@@ -10,7 +10,7 @@ from headway.pretext.barlow_twins import cross_correlation, on_off_diagonal
 from headway.pretext.simsiam import negative_cosine
 from headway.pretext.vicreg import variance_covariance
 
-loss = pytest.importorskip("lightly.loss", reason="lightly is not installed; its losses are only compared with")
+loss = pytest.importorskip("lightly.loss", reason="lightly, with which the losses are compared, is not installed")
 
 
 def two(width=8, count=12, seed=0):

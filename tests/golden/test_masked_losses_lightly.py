@@ -6,7 +6,7 @@ import torch
 from headway.losses.distillation import cross_view_entropy, token_cross_entropy
 from headway.losses.koleo import koleo_loss
 
-loss = pytest.importorskip("lightly.loss", reason="lightly is not installed; its losses are only compared with")
+loss = pytest.importorskip("lightly.loss", reason="lightly, with which the losses are compared, is not installed")
 NUM_IMAGES, PROTOTYPES, PATCHES = 5, 7, 6
 
 

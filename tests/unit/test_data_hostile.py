@@ -72,7 +72,7 @@ NOTES = {
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     if not MAKE.is_file():
-        pytest.skip("the script that generates hostile files is not next to the project (../shared/hostile)")
+        pytest.skip("the script that generates hostile files is not beside the project (../shared/hostile)")
     folder = tmp_path_factory.mktemp("hostile")
     subprocess.run([sys.executable, MAKE, folder], check=True, capture_output=True, timeout=120)
     yield folder

@@ -125,7 +125,7 @@ def test_torchvision_data_sets_by_name(tmp_path, monkeypatch):
 
 
 def test_one_process_at_a_time_downloads(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl", reason="this system has no flock to test the lock with")
     from torchvision import datasets
 
     class CIFAR10(Pairs):
@@ -227,7 +227,8 @@ def test_a_hugging_face_data_set_keeps_the_encoded_bytes(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # warnings of the library
 def test_a_real_hugging_face_data_set():
-    datasets, pyarrow = pytest.importorskip("datasets"), pytest.importorskip("pyarrow")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     cells = [{"bytes": png(number), "path": path} for number, path in enumerate(("b/a.png", None, "c.png"))]
     rows = pyarrow.table({"image": cells, "label": [0, 1, 0]}, schema=features.arrow_schema)
@@ -249,7 +250,7 @@ def test_arrays_are_sources():
 
 
 def test_a_parquet_table(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
 
     for number in range(3):

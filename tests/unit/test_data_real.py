@@ -12,7 +12,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 CIFAR, ANIMALS = SHARED / "cifar10", SHARED / "tiny-animals64"
 
 
-@pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10 is not next to the project")
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="no CIFAR-10 beside the project (../shared/cifar10)")
 def test_cifar_is_read_from_its_gzipped_tar():
     source = open_source(CIFAR / "test.tar.gz", labeled=True)
     assert len(source) == 10_000 and source.classes[0] == "airplane" and median_short_side(source)[0] == 32
@@ -23,7 +23,7 @@ def test_cifar_is_read_from_its_gzipped_tar():
         open_source(CIFAR)
 
 
-@pytest.mark.skipif(not ANIMALS.is_dir(), reason="tiny-animals64 is not next to the project")
+@pytest.mark.skipif(not ANIMALS.is_dir(), reason="no tiny-animals64 beside the project (../shared/tiny-animals64)")
 def test_animals_are_read_from_their_tar():
     source = open_source(ANIMALS / "test.tar", labeled=True)
     store = build_store(source, 48)

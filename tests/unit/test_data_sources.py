@@ -81,7 +81,7 @@ def test_links_are_followed_once_and_never_in_circles(tmp_path):
     assert found == ["linked.png", "loop/outside/far.png", "z/1.png"]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_files_that_are_not_regular_are_unreadable_and_do_not_block(tmp_path):
     write(tmp_path, "good.png")
     os.mkfifo(tmp_path / "pipe.png")

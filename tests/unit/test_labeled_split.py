@@ -1,4 +1,4 @@
-"""Labeled splits: several labels an image, test sets, and images that stay on disk."""
+"""Labeled splits: several labels per image, test sets, and images that stay on disk."""
 
 import pytest
 import torch

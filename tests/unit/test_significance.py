@@ -129,9 +129,9 @@ def test_rows_are_sorted_and_paired():
 
 def test_the_claim_as_a_sentence():
     claim = Claim(7.2, 4.8, 9.6, verdict_from_interval(4.8, 9.6), 2.4, "jigsaw", ("jigsaw",))
-    words = ("training from scratch", "10 labels a class")
+    words = ("training from scratch", "10 labels per class")
     assert claim_sentence(claim, *words) == (
-        "jigsaw helped: +7.2 points (95 %: 4.8 to 9.6) over training from scratch at 10 labels a class"
+        "jigsaw helped: +7.2 points (95 %: 4.8 to 9.6) over training from scratch at 10 labels per class"
     )
     assert "jigsaw hurt: -7.2" in claim_sentence(
         claim._replace(points=-7.2, low=-9.6, high=-4.8, verdict=verdict_from_interval(-9.6, -4.8)), *words

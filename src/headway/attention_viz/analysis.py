@@ -8,11 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headway.attention_viz.attention_hooks import (
-    ablate_attention_head,
-    attention_layers,
-    attention_maps,
-)
+from headway.attention_viz.attention_hooks import ablate_attention_head, attention_layers, attention_maps
 from headway.metrics.intervals import Interval, accuracy, paired_interval
 from headway.utils.progress import Progress
 
@@ -141,7 +137,5 @@ def attention_head_importance(
             progress(done, len(heads))
     ordered = iter(drops)
     return AttentionHeadImportance(
-        accuracy(correct),
-        [[next(ordered) for _ in range(layer.num_heads)] for layer in layers],
-        len(correct),
+        accuracy(correct), [[next(ordered) for _ in range(layer.num_heads)] for layer in layers], len(correct)
     )

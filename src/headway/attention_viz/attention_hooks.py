@@ -102,14 +102,10 @@ def trace_attention(
     def record(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> None:
         calls.append((args[0], {"rope": kwargs.get("rope")}, output))
 
-    handle = own.register_forward_hook(record, with_kwargs=True)
-    try:
-        with _eval_mode(backbone):
-            backbone(images)
-            x, kwargs, output = calls[0]
-            return attention, x, attention.trace(x, **kwargs), output
-    finally:
-        handle.remove()
+    with own.register_forward_hook(record, with_kwargs=True), _eval_mode(backbone):
+        backbone(images)
+        x, kwargs, output = calls[0]
+        return attention, x, attention.trace(x, **kwargs), output
 
 
 @contextmanager
@@ -126,11 +122,8 @@ def ablate_attention_head(attention: Any, head: int) -> Iterator[None]:
         return (heads * mask).flatten(-2)  # B T h*d
 
     output = attention.output if isinstance(attention, MultiHeadAttention) else attention.proj
-    handle = output.register_forward_pre_hook(ablate)
-    try:
+    with output.register_forward_pre_hook(ablate):
         yield
-    finally:
-        handle.remove()
 
 
 def _is_timm_attention(module: nn.Module) -> bool:
@@ -157,14 +150,14 @@ def _record_weights(attention: Any, record: Callable[[Tensor], None]) -> Iterato
             record(trace.weights)
             return trace.output
 
-        handle, fused = attention.register_forward_hook(replace, with_kwargs=True), None
-    else:  # without the fused kernel, timm passes the weights through a dropout module
-        handle = attention.attn_drop.register_forward_hook(lambda module, args, weights: record(weights))
-        fused = getattr(attention, "fused_attn", False)
-        attention.fused_attn = False
+        with attention.register_forward_hook(replace, with_kwargs=True):
+            yield
+        return
+    # Without the fused kernel, timm passes the weights through a dropout module.
+    fused = getattr(attention, "fused_attn", False)
+    attention.fused_attn = False
     try:
-        yield
+        with attention.attn_drop.register_forward_hook(lambda module, args, weights: record(weights)):
+            yield
     finally:
-        handle.remove()
-        if fused is not None:
-            attention.fused_attn = fused
+        attention.fused_attn = fused

@@ -25,10 +25,10 @@ def load_held_out(
     data: Any,
     test: Any,
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress,
     *,
-    labels: str | Path | None = None,
-    group_by: str = "",
+    labels: str | Path | None,
+    group_by: str,
 ) -> LabeledSplit:
     """Labeled images for k-NN and held-out images, each an even subsample of at most MAX_IMAGES.
 
@@ -65,13 +65,8 @@ def load_held_out(
                 "been trained on some of them; give the same --data, --labels, --group-by and --seed as to transfer, "
                 "or --test"
             )
-    groups = None if split.test_groups is None else subsample_evenly(split.test_groups, MAX_IMAGES)
-    return split._replace(
-        images=subsample_evenly(split.images, MAX_IMAGES),
-        labels=subsample_evenly(split.labels, MAX_IMAGES),
-        test_images=subsample_evenly(split.test_images, MAX_IMAGES),
-        test_labels=subsample_evenly(split.test_labels, MAX_IMAGES),
-        test_groups=groups,
+    return split.subsample_test(MAX_IMAGES)._replace(
+        images=subsample_evenly(split.images, MAX_IMAGES), labels=subsample_evenly(split.labels, MAX_IMAGES)
     )
 
 

@@ -123,7 +123,7 @@ nothing; <code>headway attend --out FOLDER</code> draws the maps as PNG files.</
 {images}
 <h2>Statistics of the attention heads</h2>
 <div class="tables">
-{_statistics_tables(report, report.images[0].maps.grid)}
+{_statistics_tables(report)}
 {_importance_table(report)}
 </div>
 <footer><p>{html.escape(report.note)}</p></footer>
@@ -175,8 +175,8 @@ def _map_button(name: str) -> str:
     return f'<button class="map" title="{name}" aria-label="{name}"><canvas></canvas></button>'
 
 
-def _statistics_tables(report: AttentionReport, grid: tuple[int, int]) -> str:
-    tokens = grid[0] * grid[1] + len(report.prefix_names)
+def _statistics_tables(report: AttentionReport) -> str:
+    tokens = report.images[0].maps.weights[0].shape[-1]
     distance = f"Distance of a patch from what it attends to, averaged over {report.statistics_scope}."
     entropy = (
         f"0: one token gets all attention; {np.log2(tokens):.1f}: all {tokens} tokens get the same. "

@@ -6,8 +6,6 @@ Steps 1, 2, 7 and 8 are in ``tutorial_linear_steps``, the steps inside one atten
 import html
 import inspect
 import textwrap
-from collections.abc import Callable
-from typing import Any
 
 from headway.attention_viz.matrix_tables import TIMES, side_by_side
 from headway.attention_viz.overlay import draw_patch_lines, frame_patch
@@ -115,6 +113,8 @@ def _summary_section(e: WorkedExample, focus: Focus) -> str:
         if left
         else "This was the last layer: the tokens are now the network's description of the image."
     )
+    source = inspect.getsource(MultiHeadAttention.trace).rstrip()
+    code = textwrap.dedent(source.split('"""')[2].lstrip("\n"))  # below its docstring
     return section(
         "After",
         paragraph(
@@ -130,7 +130,7 @@ def _summary_section(e: WorkedExample, focus: Focus) -> str:
             "<code>attention_dropout</code> change nothing here: no token is masked and nothing is dropped. Comments "
             "after # give shapes, for B images at once and S tokens that are attended to, here as many as T:"
         ),
-        f"<pre>{html.escape(_source_body(MultiHeadAttention.trace))}</pre>\n",
+        f"<pre>{html.escape(code)}</pre>\n",
         paragraph(
             "<b>Check.</b> Normally the network computes the same formula with a faster implementation. For this image "
             f"its output and Y differ by {largest:.7f} at most."
@@ -140,9 +140,3 @@ def _summary_section(e: WorkedExample, focus: Focus) -> str:
             '<a href="https://arxiv.org/abs/1706.03762">https://arxiv.org/abs/1706.03762</a>'
         ),
     )
-
-
-def _source_body(function: Callable[..., Any]) -> str:
-    """The source of a function below its docstring."""
-    source = inspect.getsource(function).rstrip()
-    return textwrap.dedent(source.split('"""')[2].lstrip("\n"))

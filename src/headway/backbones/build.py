@@ -78,9 +78,9 @@ def to_config(backbone: nn.Module) -> dict[str, Any]:
         ValueError: The module is not a backbone from ``build_backbone``.
     """
     network: Any = backbone
-    config = getattr(network, "config", None)
+    config: Any = getattr(network, "config", None)
     kind = {"ViTConfig": "vit", "TimmConfig": "timm"}.get(type(config).__name__)
-    if config is None or kind is None:
+    if kind is None:
         raise ValueError(f"{type(backbone).__name__} is not a backbone from build_backbone")
     return {"kind": kind, **asdict(config), "input_spec": network.input_spec._asdict()}
 

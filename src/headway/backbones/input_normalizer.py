@@ -1,5 +1,7 @@
 """First operations of every backbone: check images, convert to grayscale, normalize, and mask pixels."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ IMAGENET_INPUT = InputSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 
 
 def check_input_spec(input_spec: InputSpec) -> None:
-    """Raise HeadwayError unless mean and std have one entry a channel, std is positive, and grayscale is possible."""
+    """Raise HeadwayError unless mean and std have one entry per channel, std is positive, and grayscale is possible."""
     if not len(input_spec.mean) == len(input_spec.std) == input_spec.channels >= 1:
         raise HeadwayError(
             f"input_spec needs a mean and std for each of {input_spec.channels} channels, got {input_spec}"
@@ -103,3 +105,11 @@ def check_patch_tensor(name: str, patches: Tensor, batch_size: int, num_columns:
     if patches.dim() != 2 or len(patches) != batch_size or num_columns not in (None, patches.shape[1]):
         wanted = f"{batch_size} x {'K' if num_columns is None else num_columns}"
         raise ValueError(f"{name} must be {wanted} for this batch, got {' x '.join(map(str, patches.shape))}")
+
+
+def resolve_layers(layers: Sequence[int], depth: int, subject: str) -> list[int]:
+    """Indices of layers, from 0; -1 is the last of ``depth``. Raises a ValueError that begins with ``subject``."""
+    for layer in layers:
+        if not -depth <= layer < depth:
+            raise ValueError(f"{subject} layers 0..{depth - 1} (or -1 for the last), got {layer}")
+    return [layer % depth for layer in layers]

@@ -1,4 +1,4 @@
-"""Stems: they turn pixels into one token a patch."""
+"""Stems: they turn pixels into one token per patch."""
 
 from itertools import pairwise
 
@@ -145,8 +145,8 @@ def num_halvings(patch_size: int) -> int:
     halvings = patch_size.bit_length() - 1
     if patch_size < 2 or patch_size != 2**halvings:
         raise HeadwayError(
-            f"a convolutional stem halves the resolution down to one pixel a patch: patch size {patch_size} must be a "
-            "power of two; or take stem='linear'"
+            f"a convolutional stem halves the resolution down to one pixel per patch: patch size {patch_size} must be "
+            "a power of two; or take stem='linear'"
         )
     return halvings
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from headway.backbones.input_normalizer import InputNormalizer, mask_pixels, patch_grid
+from headway.backbones.input_normalizer import InputNormalizer, mask_pixels, patch_grid, resolve_layers
 from headway.backbones.timm_build import (
     create_timm_model,
     input_spec_of,
@@ -131,7 +131,7 @@ class TimmBackbone(nn.Module):
         """Features of a network whose output is tokens."""
         grid, outputs = patch_grid(x, self.patch_size), {}
         if return_layers:
-            return_layers = [self._layer_index(layer) for layer in return_layers]
+            return_layers = resolve_layers(return_layers, self.depth, f"{self.name} has")
             indices = sorted(set(return_layers))
             options = {"return_prefix_tokens": True} if self.num_prefix_tokens else {}
             tokens, intermediates = self.network.forward_intermediates(x, indices=indices, output_fmt="NLC", **options)
@@ -144,11 +144,6 @@ class TimmBackbone(nn.Module):
         mean = self.final_layer(tokens[:, self.num_prefix_tokens :].mean(1))  # B D
         pooled = prefix[:, 0] if self.config.pooling == "class" else mean  # B D
         return Features(pooled, patches, prefix, grid, tuple(outputs[layer] for layer in return_layers))
-
-    def _layer_index(self, layer: int) -> int:
-        if not -self.depth <= layer < self.depth:
-            raise ValueError(f"{self.name} has layers 0..{self.depth - 1} (or -1 for the last), got {layer}")
-        return layer % self.depth
 
     def _probe_outputs(self) -> tuple[bool, int]:
         """Run once to find whether the output is tokens and how wide it is, and remove parameters without effect."""

@@ -20,6 +20,7 @@ from headway.backbones.input_normalizer import (
     check_patch_tensor,
     mask_pixels,
     patch_grid,
+    resolve_layers,
 )
 from headway.backbones.pos_embed import interpolate_pos_embed, sincos_pos_embed
 from headway.backbones.stem import STEMS
@@ -144,7 +145,7 @@ class ViT(nn.Module):
             HeadwayError: The network cannot process such images.
             ValueError: ``keep_indices``, ``mask``, ``mask_value`` or ``return_layers`` does not fit.
         """
-        layers = [self._layer_index(layer) for layer in return_layers]
+        layers = resolve_layers(return_layers, self.depth, "there are")
         x = self.input_normalizer(images, self.norm.weight.dtype)  # B C H W
         grid = patch_grid(x, self.patch_size)
         if keep_indices is not None:
@@ -173,11 +174,6 @@ class ViT(nn.Module):
         for block in self.blocks:
             block.compile(*args, **kwargs)
 
-    def _layer_index(self, layer: int) -> int:
-        if not -self.depth <= layer < self.depth:
-            raise ValueError(f"there are layers 0..{self.depth - 1} (or -1 for the last), got {layer}")
-        return layer % self.depth
-
     def _embed_patches(
         self,
         x: Tensor,
@@ -186,7 +182,7 @@ class ViT(nn.Module):
         mask: Tensor | None,
         mask_value: Tensor | None,
     ) -> Tensor:
-        """B N D: one token a patch; no token depends on the content of a dropped or masked patch."""
+        """B N D: one token per patch; no token depends on the content of a dropped or masked patch."""
         if mask is not None:
             check_patch_tensor("mask", mask, len(x), math.prod(grid))
         if self.stem.overlapping and (keep_indices is not None or mask is not None):

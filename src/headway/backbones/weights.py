@@ -69,11 +69,8 @@ def load_backbone(path: str | Path) -> nn.Module:
         raise HeadwayError(f"{file} does not describe the network of its weights: it is not a backbone from headway")
     try:
         backbone = from_config(json.loads(description))
-        backbone.to(_dtype(state)).load_state_dict(state)
+        dtypes = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+        backbone.to(next(dtypes, torch.float32)).load_state_dict(state)
     except (json.JSONDecodeError, RuntimeError) as error:
         raise HeadwayError(f"the weights in {file} do not fit the network that it describes: {error}") from error
     return backbone.eval()
-
-
-def _dtype(state: dict[str, torch.Tensor]) -> torch.dtype:
-    return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)

@@ -21,7 +21,7 @@ from headway.data.dataset.subset import subsample_evenly
 from headway.data.decoding.decode import center_crop_resize
 from headway.data.decoding.pixel_format import pixel_format_of
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.errors import HeadwayError, UnreadableImageError
 from headway.reports.html import to_rgb
 from headway.transforms.pixels import to_float01
@@ -44,8 +44,8 @@ def attend(
     size: int = 0,
     explain: bool = False,
     layer: int | None = None,
-    data: str | Path | Source | None = None,
-    test: str | Path | Source | None = None,
+    data: DataLike | None = None,
+    test: DataLike | None = None,
     labels: str | Path | None = None,
     group_by: str = "",
     seed: int = 0,
@@ -88,7 +88,12 @@ def attend(
         raise HeadwayError(f"--explain writes a page: end --out '{out}' in .html")
     if file.suffix not in (".html", ""):
         raise HeadwayError(f"--out '{out}' is neither a page (.html) nor a folder")
-    _check_option_combinations(explain, layer, data, test)
+    if layer is not None and not explain:
+        raise HeadwayError("--layer goes with --explain; without it all layers are shown")
+    if explain and data is not None:
+        raise HeadwayError("--explain and --data exclude one another: --explain shows the steps of one layer")
+    if test is not None and data is None:
+        raise HeadwayError("--test goes with --data, the labeled images")
     network = load_attention_model(str(model), size, pretrained)
     named_images = _read_images([images] if isinstance(images, (str, Path)) else images, network)
     if explain and len(named_images) > 1:
@@ -145,15 +150,6 @@ def print_result(result: dict[str, Any]) -> None:
             f"({drop:+.1f} points) is without attention head {j} of layer {i}"
         )
     print_line(f"open {result['out']}")
-
-
-def _check_option_combinations(explain: bool, layer: int | None, data: object, test: object) -> None:
-    if layer is not None and not explain:
-        raise HeadwayError("--layer goes with --explain; without it all layers are shown")
-    if explain and data is not None:
-        raise HeadwayError("--explain and --data exclude one another: --explain shows the steps of one layer")
-    if test is not None and data is None:
-        raise HeadwayError("--test goes with --data, the labeled images")
 
 
 def _read_images(images: Any, network: AttentionModel) -> list[tuple[str, Tensor]]:

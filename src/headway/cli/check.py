@@ -11,7 +11,7 @@ from headway.data.dataset.sample_stats import SampleStats, compute_sample_stats
 from headway.data.decoding.pixel_format import MAX_CHANNELS, PixelFormat
 from headway.data.inspection.scan import scan
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike, Source
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
 from headway.reports.data_check import ScannedDataset, escape_unprintable, find_leakage, findings, summarize
@@ -23,9 +23,9 @@ MAX_NAMES_PRINTED = 5
 
 
 def check(
-    data: Positional[str | Path | Source],
+    data: Positional[DataLike],
     *,
-    test: str | Path | Source | None = None,
+    test: DataLike | None = None,
     out: str | Path | None = None,
     thumbnails: bool = True,
     channels: int = 0,
@@ -135,7 +135,7 @@ def _try_sample_stats(source: Source, channels: int) -> SampleStats | None:
 
 
 def _scan(
-    description: str, data: str | Path | Source, source: Source, pixel_format: PixelFormat, num_thumbnails: int
+    description: str, data: DataLike, source: Source, pixel_format: PixelFormat, num_thumbnails: int
 ) -> ScannedDataset:
     count = min(num_thumbnails, len(source))
     indices = [i * len(source) // count for i in range(count)]

@@ -1,18 +1,16 @@
 """``headway cluster``: k-means clusters of the images, with and without pretraining, compared with their classes."""
 
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from rich.table import Table
-from torch import Tensor
 from tyro.conf import Positional
 
 from headway.cli.console import check_at_least, print_line, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import build_store
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.downstream.features.extract import extract_features
 from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
@@ -25,7 +23,7 @@ PRETRAINED = "pretrained"
 
 
 def cluster(
-    run: Positional[str], *, data: str | Path | Source, repeats: int = 3, seed: int = 0
+    run: Positional[str], *, data: DataLike, repeats: int = 3, seed: int = 0
 ) -> dict[str, Any]:  # fmt: skip
     """Cluster images by k-means on raw pixels, untrained and pretrained features; compare clusters with classes.
 
@@ -53,11 +51,6 @@ def cluster(
         raise HeadwayError("the readable images have fewer than two classes to compare clusters with")
     num_classes = len(labels.unique())
 
-    def features(name: str, seed: int) -> Tensor:
-        if name in fixed:
-            return fixed[name]
-        return extract_features(reinitialize(pretrained, seed), store.images, size)  # N D
-
     rows: list[dict[str, Any]] = []
     names = (RAW_PIXELS, UNTRAINED, PRETRAINED)
     fixed = {RAW_PIXELS: raw_pixels(store.images), PRETRAINED: extract_features(pretrained, store.images, size)}
@@ -65,7 +58,10 @@ def cluster(
         for name in names:
             scores: list[ClusteringScores] = []
             for i in range(seed, seed + repeats):
-                scores.append(clustering_scores(kmeans(features(name, i), num_classes, i), labels))
+                features = fixed.get(name)  # N D
+                if features is None:
+                    features = extract_features(reinitialize(pretrained, i), store.images, size)
+                scores.append(clustering_scores(kmeans(features, num_classes, i), labels))
                 progress(len(rows) * repeats + len(scores), len(names) * repeats)
             rows.append(_row(name, scores))
     return {"rows": rows, "clusters": num_classes, "images": len(labels), "repeats": repeats}

@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 
 from headway.backbones.build import build_backbone
 from headway.backbones.input_size import choose_view_size, storage_side
 from headway.cli import command_start_time
 from headway.cli.comparison_setup import claim_dict, limit_test_set, resume_conditions
-from headway.cli.console import print_note, print_skipped, progress_bar, stderr_console
+from headway.cli.console import (
+    check_at_least,
+    print_line,
+    print_note,
+    print_skipped,
+    print_table,
+    progress_bar,
+    stderr_console,
+)
 from headway.data.dataset.image_store import build_store, median_short_side
 from headway.data.dataset.sample_stats import get_sample_stats
 from headway.data.dataset.subset import subset
 from headway.data.open import open_source, open_test_source
-from headway.data.sources.base import Source, SubsetSource, with_pixel_format
+from headway.data.sources.base import DataLike, SubsetSource, with_pixel_format
 from headway.data.sources.in_memory import ArraySource
 from headway.downstream.labeled_split import load_labeled_split
 from headway.errors import HeadwayError
@@ -41,10 +48,10 @@ from headway.utils.files import write_json
 
 def compare(
     *,
-    data: str | Path | Source,
-    labeled: str | Path | Source,
+    data: DataLike,
+    labeled: DataLike,
     out: str | Path,
-    test: str | Path | Source | None = None,
+    test: DataLike | None = None,
     tasks: str = "rotation,simclr",
     budget: str | None = None,
     steps: int | None = None,
@@ -71,7 +78,7 @@ def compare(
 
     Args:
         data: Images to pretrain on; those that are in the test set are left out.
-        labeled: Labeled images: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        labeled: Labeled images: a folder with one folder per class, tars with .cls, or a CSV with file,label.
         out: The folder to write. Finished results in it are not computed again.
         test: Images to test on; none: a stratified fifth of the labeled images is held out.
         tasks: Names, separated by commas.
@@ -108,12 +115,8 @@ def compare(
     check_heads(head_names, ())
     if not task_names or not head_names:
         raise HeadwayError("compare needs a task and a head, such as --tasks rotation,simclr --heads linear")
-    for option, value, minimum in (
-        ("seeds", seeds, 1), ("draws", draws, 1), ("labels-per-class", labels_per_class, 1),
-        ("finetune-steps", finetune_steps, 0),
-    ):  # fmt: skip
-        if value < minimum:
-            raise HeadwayError(f"--{option} must be {minimum} or more, got {value}")
+    check_at_least(1, seeds=seeds, draws=draws, labels_per_class=labels_per_class)
+    check_at_least(0, finetune_steps=finetune_steps)
     taken_names = (*task_names, RAW_PIXELS, UNTRAINED, SCRATCH)
     if clash := next((name for name in baseline_names if name in taken_names), None):
         raise HeadwayError(f"--baselines {clash} has the name of another row; write ./{clash}, or its whole path")
@@ -210,12 +213,11 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the leaderboard and the verdict."""
     if "preview" in result:
         return  # compare has printed it
-    console = Console(highlight=False, markup=False)
-    console.print(leaderboard_table(result))
+    print_table(leaderboard_table(result))
     continued = [claim["sentence"] for claim in result["continued_baselines"].values()]
     for line in (*remarks(result), *continued, result["sentence"]):
-        console.print(line, soft_wrap=True)
-    console.print(f"Everything is in {result['out']}: runs/, results/, report.json.", soft_wrap=True)
+        print_line(line)
+    print_line(f"Everything is in {result['out']}: runs/, results/, report.json.")
 
 
 def _split_commas(text: str) -> tuple[str, ...]:

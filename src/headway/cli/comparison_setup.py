@@ -4,13 +4,11 @@ from typing import Any
 
 import torch
 
-from headway.data.dataset.subset import subsample_evenly
 from headway.downstream.finetuning.finetune import HEAD_CONFIGS
 from headway.downstream.labeled_split import LabeledSplit
 from headway.evaluation.comparison_config import ComparisonConfig
 from headway.evaluation.methods import SCRATCH, SCRATCH_CONFIG
 from headway.evaluation.significance import Claim, claim_sentence
-from headway.utils.hashing import stable_hash
 from headway.utils.serialize import serialize
 
 MAX_TEST_IMAGES = 5000
@@ -28,25 +26,18 @@ def resume_conditions(
         name: getattr(config.pretrain_configs[0], name)
         for name in ("backbone", "stem", "patch", "size", "budget", "steps")
     }
-    assert split.groups is not None
-    contents = (split.labels, split.test_labels, split.test_hashes)
     recipes = {name: serialize(recipe) for name, recipe in {**HEAD_CONFIGS, SCRATCH: SCRATCH_CONFIG}.items()}
     return {
-        **fixed, **network, "recipes": recipes, "group_by": stable_hash(*split.groups.tolist()),
+        **fixed, **network, "recipes": recipes, "group_by": split.groups_hash(),
         "data": fingerprint, "storage_side": split.images.shape[-1],
-        "labeled": stable_hash(*(x.tolist() for x in contents)),
+        "labeled": split.contents_hash(),
         "shuffle_labels": shuffle_labels,
     }  # fmt: skip
 
 
 def limit_test_set(split: LabeledSplit, seed: int, shuffle: bool) -> LabeledSplit:
     """At most ``MAX_TEST_IMAGES`` test images; with ``shuffle`` all labels are permuted at random."""
-    split = split._replace(
-        test_images=subsample_evenly(split.test_images, MAX_TEST_IMAGES),
-        test_labels=subsample_evenly(split.test_labels, MAX_TEST_IMAGES),
-        test_hashes=subsample_evenly(split.test_hashes, MAX_TEST_IMAGES),
-        test_groups=None if split.test_groups is None else subsample_evenly(split.test_groups, MAX_TEST_IMAGES),
-    )
+    split = split.subsample_test(MAX_TEST_IMAGES)
     if not shuffle:
         return split
     generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,8 @@ from rich.table import Table
 from headway.distributed import rank
 from headway.errors import HeadwayError
 
+MAX_SKIPPED_SHOWN = 5
+"""Unreadable images named at most."""
 stderr_console = Console(stderr=True)
 
 
@@ -63,10 +65,10 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         progress.stop()
 
 
-def print_skipped(skipped: Sequence[Sequence[str]], max_shown: int = 5, total: int | None = None) -> None:
+def print_skipped(skipped: Sequence[Sequence[str]], total: int | None = None) -> None:
     """Print the first (name, reason) pairs of unreadable images, and ``total`` where ``skipped`` does not hold all."""
     total = len(skipped) if total is None else total
-    for name, reason in skipped[:max_shown]:
+    for name, reason in skipped[:MAX_SKIPPED_SHOWN]:
         print_note(f"skipped {name!r}: {reason}")
-    if total > max_shown:
-        print_note(f"... and {total - max_shown} more; skipped {total} in all")
+    if total > MAX_SKIPPED_SHOWN:
+        print_note(f"... and {total - MAX_SKIPPED_SHOWN} more; skipped {total} in all")

@@ -15,7 +15,7 @@ from headway.backbones.weights import weights_sha256
 from headway.cli.console import check_at_least, print_line, print_note, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.downstream.head_swap import input_size, load_run
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.errors import HeadwayError
@@ -26,7 +26,6 @@ from headway.evaluation.result_cache import ResultCache, check_out_folder, in_me
 from headway.reports.line_chart import ChartText, Line, draw_chart
 from headway.train.run_dir.seen_images import count_seen_in_pretraining, transductive_note
 from headway.utils.files import write_bytes, write_json, write_text
-from headway.utils.hashing import stable_hash
 
 METHODS = (PRETRAINED, SCRATCH, UNTRAINED)
 INTERVAL_NOTE = "95 % intervals over draws of labels and {:,} test images, for this one pretraining."
@@ -35,8 +34,8 @@ INTERVAL_NOTE = "95 % intervals over draws of labels and {:,} test images, for t
 def curve(
     run: Positional[str],
     *,
-    data: str | Path | Source,
-    test: str | Path | Source | None = None,
+    data: DataLike,
+    test: DataLike | None = None,
     labels_per_class: str = "1,2,5,10,20,50,all",
     head: str = "linear",
     group_by: str = "",
@@ -52,7 +51,7 @@ def curve(
 
     Args:
         run: A run folder that ``headway pretrain`` wrote, a weights file, or timm:NAME (timm fetches its weights).
-        data: Labeled images: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        data: Labeled images: a folder with one folder per class, tars with .cls, or a CSV with file,label.
         test: Images to test on; none: a stratified fifth of the labeled images is held out.
         labels_per_class: Labels per class, separated by commas; "all" is all there are.
         head: The head of this run: knn, linear, attentive or mlp (frozen backbone), finetune (all weights are trained),
@@ -135,14 +134,10 @@ def print_result(result: dict[str, Any]) -> None:
 def _parse_counts(text: str) -> list[LabelsPerClass]:
     """Labels per class, ascending, "all" (None) last. Raises HeadwayError for anything else."""
     parts = {part.strip() for part in text.split(",") if part.strip()}
-    numbers = sorted({int(part) for part in parts if part.isdecimal() and int(part) > 0})
-    invalid = [part for part in parts if part != "all" and not (part.isdecimal() and int(part) > 0)]
-    if invalid or not parts:
+    numbers = parts - {"all"}
+    if not parts or not all(part.isdecimal() and int(part) > 0 for part in numbers):
         raise HeadwayError(f"--labels-per-class takes numbers from 1 and 'all', separated by commas, got '{text}'")
-    counts: list[int | None] = [*numbers]
-    if "all" in parts:
-        counts.append(None)
-    return counts
+    return [*sorted(set(map(int, numbers))), *([None] if "all" in parts else [])]
 
 
 def _clip_counts(counts: Sequence[LabelsPerClass], largest_class: int) -> list[LabelsPerClass]:
@@ -155,11 +150,9 @@ def _resume_conditions(
     backbone: nn.Module, split: LabeledSplit, head: str, finetune_steps: int, seed: int
 ) -> dict[str, Any]:
     """Everything that must be unchanged when a curve is resumed."""
-    assert split.groups is not None
-    contents = (split.labels, split.test_labels, split.test_hashes)
     return {
-        "run": weights_sha256(backbone), "labels": stable_hash(*(x.tolist() for x in contents)), "head": head,
-        "finetune_steps": finetune_steps, "seed": seed, "group_by": stable_hash(*split.groups.tolist()),
+        "run": weights_sha256(backbone), "labels": split.contents_hash(), "head": head,
+        "finetune_steps": finetune_steps, "seed": seed, "group_by": split.groups_hash(),
     }  # fmt: skip
 
 

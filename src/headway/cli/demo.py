@@ -20,7 +20,7 @@ from headway.data.dataset.image_store import build_store, median_short_side, spl
 from headway.data.dataset.subset import subsample_evenly, subset
 from headway.data.open import open_source
 from headway.data.sampling.split import stratified_split
-from headway.data.sources.base import Source, SubsetSource
+from headway.data.sources.base import DataLike, Source, SubsetSource
 from headway.data.sources.in_memory import ArraySource
 from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
 from headway.errors import HeadwayError
@@ -62,7 +62,7 @@ def demo_choice(inputs: AutoInputs, is_synthetic: bool) -> AutoChoice:
 
 def demo(
     *,
-    data: str | Path | Source | None = None,
+    data: DataLike | None = None,
     out: str | Path = "headway-demo",
     budget: str = "3m",
     seed: int = 0,
@@ -92,7 +92,7 @@ def demo(
         store = build_store(source, side, progress=progress)
     print_skipped(store.skipped)
     if store.labels is None:
-        raise HeadwayError("the demo needs labeled images: one folder a class, tars with .cls, or file,label")
+        raise HeadwayError("the demo needs labeled images: one folder per class, tars with .cls, or file,label")
     images, labels = store.images, store.labels  # images may be memory-mapped: subsets of them are not copied
     if shuffle_labels:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
@@ -185,7 +185,7 @@ def print_result(result: dict[str, Any]) -> None:
     for name, description in OUTPUT_FILES.items():
         console.print(f"  {name:<22}{description}")
     console.print(
-        "\nContinue with your own images (photos: any folder; labeled: one folder a class):"
+        "\nContinue with your own images (photos: any folder; labeled: one folder per class):"
         if details["data"] == "synthetic animals" else "\nContinue with these images, and with others (photos):"
     )  # fmt: skip
     for command in details["commands"]:

@@ -49,12 +49,6 @@ def _option_value(argv: list[str], option: str) -> str:
     return ""
 
 
-def _concrete_recipe_type(recipe: Recipe) -> Any:
-    """``Recipe`` with the type of its task, so that the fields of the task become options."""
-    task: Any = type(recipe.task)
-    return Recipe[task]
-
-
 def _command_line_type(annotation: Any) -> Any:
     """The part of an annotation that can be given as text: of ``str | Path | Source`` only ``str`` is left."""
     if get_origin(annotation) is Annotated:  # such as Positional
@@ -78,9 +72,9 @@ def _argument_collector(function: Callable[..., Any], argv: list[str]) -> Callab
             resumed_run = _option_value(argv, "--out") if "--resume" in argv else ""
             run = _option_value(argv, "--continue-from") or _option_value(argv, "--reproduce")
             recipe = recipe_for(task, find_recipe(task), run, resumed_run)
+            task_type: Any = type(recipe.task)  # so that the fields of the task become options
             parameters = [
-                p.replace(default=recipe, annotation=_concrete_recipe_type(recipe)) if p.name == "recipe" else p
-                for p in parameters
+                p.replace(default=recipe, annotation=Recipe[task_type]) if p.name == "recipe" else p for p in parameters
             ]
     help_json = tyro.conf.arg(help="Make the last line of standard output one JSON object.")
     kind = inspect.Parameter.KEYWORD_ONLY

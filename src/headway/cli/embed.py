@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from headway.backbones.weights import weights_sha256
 from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.embedding import check_embedding
 from headway.downstream.features.embedding import embed as compute
@@ -30,7 +30,7 @@ COPY_CHUNK_BYTES = 1 << 24
 def embed(
     run: Positional[str],
     *,
-    data: str | Path | Source,
+    data: DataLike,
     out: str | Path,
     features: Literal["pooled", "prefix", "patches"] = "pooled",
     layer: int | None = None,

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from tyro.conf import Positional
 
-from headway.cli.console import stderr_console
+from headway.cli.console import print_line, stderr_console
 from headway.downstream.classifier import CLASSIFIER_FILE, load_classifier
 from headway.downstream.export import FORMATS, checked_export_bytes, exportable_backbone, exportable_classifier
 from headway.downstream.head_swap import load_run
@@ -47,9 +46,8 @@ def export(model: Positional[str], *, out: str | Path) -> dict[str, Any]:
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the description of the file in a few lines."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
     spec, classes = result["input"], f" of {', '.join(result['classes'])}" if "classes" in result else ""
     shape = " x ".join(map(str, spec["shape"]))
-    print(f"in   {spec['name']}: {spec['type']}, {shape}, in 0 to 1; {spec['preprocessing']}")
-    print(f"out  {', '.join(result['outputs'])}{classes}")
-    print(f"{result['out']}, {result['bytes'] / 1e6:.1f} MB; its outputs equal Headway's")
+    print_line(f"in   {spec['name']}: {spec['type']}, {shape}, in 0 to 1; {spec['preprocessing']}")
+    print_line(f"out  {', '.join(result['outputs'])}{classes}")
+    print_line(f"{result['out']}, {result['bytes'] / 1e6:.1f} MB; its outputs equal Headway's")

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, load_classifier
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.resumable_writer import ResumableWriter
@@ -25,7 +25,7 @@ TABLE_FILE = "labels.csv"
 def predict(
     model: Positional[str],
     *,
-    data: str | Path | Source,
+    data: DataLike,
     out: str | Path,
     min_confidence: float = 0.0,
     resume: bool = False,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,9 +15,9 @@ from headway.data.dataset.image_store import build_store, median_short_side
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
 from headway.data.open import open_source, open_test_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike, Source
 from headway.downstream.features.extract import extract_features
-from headway.downstream.finetuning.finetune import linear_head
+from headway.downstream.finetuning.finetune import calibrated_linear_head
 from headway.downstream.head_swap import input_size, load_run
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.errors import HeadwayError
@@ -36,9 +35,9 @@ from headway.metrics.intervals import accuracy, accuracy_interval
 def rank(
     runs: Positional[list[str]],
     *,
-    data: str | Path | Source,
-    labeled: str | Path | Source | None = None,
-    test: str | Path | Source | None = None,
+    data: DataLike,
+    labeled: DataLike | None = None,
+    test: DataLike | None = None,
     by: Literal["lidar", "rankme", "alpha"] = "lidar",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def print_result(result: dict[str, Any]) -> None:
     print_table(table)
     print_line(f"Best first by {result['by']}. LiDAR and RankMe: higher is better; alpha: nearer to 1.")
     for row in result["reference"]:
-        where = f"{row['data']}, {row['cpu_seconds']:g} CPU seconds a run, {row['tasks']} tasks"
+        where = f"{row['data']}, {row['cpu_seconds']:g} CPU seconds per run, {row['tasks']} tasks"
         print_line(f"Measured on {where}: {correlation_sentence(row['spearman'], row['runs'])}")
     if has_labels:
         print_line("Here: " + correlation_sentence(result["correlations"], result["n"]))
@@ -136,7 +135,7 @@ def _load_images(source: Source, size: int) -> Tensor:
 
 
 def _linear_probe_accuracies(
-    backbones: Sequence[Any], labeled: str | Path | Source, test: str | Path | Source | None, seed: int
+    backbones: Sequence[Any], labeled: DataLike, test: DataLike | None, seed: int
 ) -> list[dict[str, float]]:
     """Accuracy of a linear probe on each backbone, with its interval over test images."""
     accuracies, splits = [], dict[tuple[int, PixelFormat], LabeledSplit]()
@@ -153,7 +152,7 @@ def _linear_probe_accuracies(
             if not len(split.test_labels):
                 raise HeadwayError("no images are left to test on; label more, or give --test")
             features = extract_features(backbone, split.images, size)
-            head = linear_head(features, split.labels, len(split.classes), seed, split.groups)
+            head, _ = calibrated_linear_head(features, split.labels, len(split.classes), seed, groups=split.groups)
             with torch.no_grad():
                 correct = head(extract_features(backbone, split.test_images, size)).argmax(1) == split.test_labels
             low, high = accuracy_interval(correct, split.interval_groups())

@@ -14,7 +14,7 @@ from headway.config import Recipe
 from headway.data.dataset.image_store import ImageStore, build_store, median_short_side
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike, Source
 from headway.errors import HeadwayError
 from headway.pretext import describe_task, find_recipe
 from headway.protocol import Batch
@@ -37,7 +37,7 @@ MAX_IMAGES = 200
 def show(
     task: Positional[str],
     *,
-    data: str | Path | Source | None = None,
+    data: DataLike | None = None,
     out: str | Path,
     run: str | Path | None = None,
     count: int = 8,

@@ -20,7 +20,7 @@ def tasks() -> dict[str, Any]:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print the result, three lines a task."""
+    """Print the result, three lines per task."""
     console = Console(highlight=False, soft_wrap=True)
     for row in result["tasks"]:
         console.print(f"[bold]{row['name']}[/bold]  {row['summary']}\n    {row['paper']}\n    {row['file']}")

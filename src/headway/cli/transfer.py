@@ -4,14 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from headway.backbones.input_size import STORAGE_SCALE, storage_side
-from headway.cli.console import print_note, print_skipped, progress_bar
+from headway.cli.console import print_line, print_note, print_skipped, progress_bar
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
-from headway.data.sources.base import Source
+from headway.data.sources.base import DataLike
 from headway.downstream.evaluate import evaluate
 from headway.downstream.finetuning.finetune import FINE_TUNE, HEAD_CONFIGS, FineTuneConfig
 from headway.downstream.head_swap import HeadSwap, input_size, load_run
@@ -27,10 +26,10 @@ from headway.utils.files import refuse_existing
 def transfer(
     run: Positional[str],
     *,
-    data: str | Path | Source,
+    data: DataLike,
     out: str | Path,
     head: Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"] = "linear",
-    test: str | Path | Source | None = None,
+    test: DataLike | None = None,
     labels_per_class: int | None = None,
     group_by: str = "",
     labels: str | Path | None = None,
@@ -49,7 +48,7 @@ def transfer(
 
     Args:
         run: A run folder that ``headway pretrain`` wrote, a weights file, or timm:NAME (timm fetches its weights).
-        data: Labeled images: a folder with one folder a class, tars with .cls, or a CSV with file,label.
+        data: Labeled images: a folder with one folder per class, tars with .cls, or a CSV with file,label.
         out: The classifier's folder to write; it must not exist.
         head: knn (no training), linear, attentive or mlp (frozen backbone), finetune (all weights are trained), or lora
             (low-rank updates of the backbone's attention layers).
@@ -125,9 +124,8 @@ def transfer(
 
 def print_result(result: dict[str, Any]) -> None:
     """Print the result in a few lines."""
-    print = Console(soft_wrap=True, highlight=False, markup=False).print
     multilabel = "f1" in result
-    print(
+    print_line(
         f"{result['head']}: accuracy {result['accuracy']:.1f} % (95 %: {result['low']:.1f} to {result['high']:.1f}) on "
         f"{result['test_images']} test images, trained on {result['labels']} labels"
         f"{' (correct: exactly the labels of the image)' if multilabel else ''}; "
@@ -137,7 +135,7 @@ def print_result(result: dict[str, Any]) -> None:
         f"mean average precision {result['mean_average_precision']:.1f} %, F1 {result['f1']:.1f} %" if multilabel
         else f"balanced accuracy: {result['balanced_accuracy']:.1f} %"
     )  # fmt: skip
-    print(f"{means}; expected calibration error {result['calibration_error']:.1f} points")
+    print_line(f"{means}; expected calibration error {result['calibration_error']:.1f} points")
     if remark := transductive_note(result["transductive"], result["test_images"]):
-        print(remark)
-    print(f"next: headway predict {result['model']} --data IMAGES --out labels.csv")
+        print_line(remark)
+    print_line(f"next: headway predict {result['model']} --data IMAGES --out labels.csv")

@@ -80,7 +80,7 @@ class ProbabilityModel(nn.Module):
 
 
 class FeatureModel(nn.Module):
-    """Images -> one vector an image, B D, and one vector a patch, B N D."""
+    """Images -> one vector per image, B D, and one vector per patch, B N D."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

@@ -68,15 +68,12 @@ def load_run(run: str | Path) -> tuple[nn.Module, TensorShapes]:
     if not folders:
         return backbone, ()
     try:
-        return backbone, _task_tensor_shapes(folders[-1] / WEIGHTS_FILE)
+        with safe_open(folders[-1] / WEIGHTS_FILE, framework="pt") as file:
+            names = file.keys()
+            task_names = [name for name in names if name.startswith("task.")]
+            return backbone, tuple((name, tuple(file.get_slice(name).get_shape())) for name in task_names)
     except (OSError, SafetensorError):  # the task's tensors are only reported
         return backbone, ()
-
-
-def _task_tensor_shapes(weights: Path) -> TensorShapes:
-    with safe_open(weights, framework="pt") as file:
-        names = file.keys()
-        return tuple((name, tuple(file.get_slice(name).get_shape())) for name in names if name.startswith("task."))
 
 
 def input_size(backbone: Any) -> int:

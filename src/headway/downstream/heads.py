@@ -20,10 +20,8 @@ class NearestNeighborHead(nn.Module):
     def __init__(self, bank: Tensor, labels: Tensor, num_classes: int):
         super().__init__()
         self.num_classes = num_classes
-        self.bank: Tensor
-        self.labels: Tensor
-        self.register_buffer("bank", bank)
-        self.register_buffer("labels", labels)
+        self.bank = nn.Buffer(bank)
+        self.labels = nn.Buffer(labels)
 
     def forward(self, features: Tensor) -> Tensor:
         """B D -> B K, the logarithm of the share of votes."""
@@ -86,8 +84,7 @@ def num_heads_for(embed_dim: int) -> int:
 
 def apply_head(head: nn.Module, features: Features) -> Tensor:
     """The logits of a head: B K."""
-    logits: Tensor = head(getattr(features, getattr(head, "input_features", "pooled")))
-    return logits
+    return head(getattr(features, getattr(head, "input_features", "pooled")))
 
 
 RANDOM_INIT_HEADS = ("attentive", "mlp")

@@ -15,7 +15,7 @@ from headway.metrics.knn import knn_accuracy
 MAX_PROBE_IMAGES = 2000
 """At most this many labeled images are used, evenly spaced over all of them."""
 MAX_PROBE_SIDE = 336
-"""At most this many pixels a side are stored of each."""
+"""At most this many pixels per side are stored of each."""
 
 
 def knn_probe(source: Source, seed: int = 0) -> Callable[[nn.Module], float]:

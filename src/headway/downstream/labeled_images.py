@@ -38,6 +38,6 @@ class LabeledImages:
             self, images=subset(self.images, indices), labels=self.labels[indices], groups=self.groups_of(indices)
         )
 
-    def groups_of(self, indices: Tensor) -> Tensor | None:
+    def groups_of(self, indices: Tensor | slice) -> Tensor | None:
         """The groups of some of the images; None where there are none."""
         return None if self.groups is None else self.groups[indices]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from headway.data.dataset.image_store import ImageStore, build_store, split_groups
-from headway.data.dataset.subset import Images, subset
+from headway.data.dataset.subset import Images, subsample_evenly, subset
 from headway.data.sampling.split import sample_per_class, strata, stratified_split
 from headway.data.sources.base import Remarks, Source, sorted_classes
 from headway.downstream.labeled_images import LabeledImages
@@ -49,13 +49,31 @@ class LabeledSplit(NamedTuple):
     test_groups: Tensor | None = None
 
     def training_set(self, size: int) -> LabeledImages:
-        """The images to train on, for a network that sees them at ``size`` pixels a side."""
+        """The images to train on, for a network that sees them at ``size`` pixels per side."""
         return LabeledImages(self.images, self.labels, self.classes, size, self.groups)
 
     def interval_groups(self) -> np.ndarray | None:
         """N': the groups of the test images, for confidence intervals; None where all images are independent."""
         groups = self.test_groups
         return None if groups is None or len(groups.unique()) == len(groups) else groups.numpy()
+
+    def subsample_test(self, max_images: int) -> "LabeledSplit":
+        """At most so many of the test images, evenly spaced."""
+        return self._replace(
+            test_images=subsample_evenly(self.test_images, max_images),
+            test_labels=subsample_evenly(self.test_labels, max_images),
+            test_hashes=subsample_evenly(self.test_hashes, max_images),
+            test_groups=None if self.test_groups is None else subsample_evenly(self.test_groups, max_images),
+        )
+
+    def contents_hash(self) -> int:
+        """A hash of all labels and test images, by which a resumed command recognizes the split."""
+        return stable_hash(*(x.tolist() for x in (self.labels, self.test_labels, self.test_hashes)))
+
+    def groups_hash(self) -> int:
+        """A hash of the groups of the training images."""
+        assert self.groups is not None
+        return stable_hash(*self.groups.tolist())
 
     def test_set_hash(self) -> str:
         """A hash of the images that were split off for testing; empty where a test set was given."""
@@ -163,7 +181,7 @@ def _required_labels(store: ImageStore) -> Tensor:
     """N, int64: the index of each label as it was given, -1 for images without one."""
     if store.labels is None:
         raise HeadwayError(
-            "the images have no labels; put them into one folder a class, or give a table with file,label"
+            "the images have no labels; put them into one folder per class, or give a table with file,label"
         )
     return store.labels
 
@@ -183,7 +201,7 @@ def _labels_and_classes(store: ImageStore, multilabel: bool, min_classes: int = 
         min_classes: At least this many classes must occur.
 
     Returns:
-        N, int64, or with several labels an image N K of 0 and 1; and K names.
+        N, int64, or with several labels per image N K of 0 and 1; and K names.
     """
     given = _required_labels(store)
     if not multilabel:

@@ -76,8 +76,8 @@ def transfer(
         """The initial head of a training on some of the images, or on all."""
         if features is None:
             return fresh_head(head, network.embed_dim, data.num_classes, seed)
-        x, y = (features, data.labels) if indices is None else (features[indices], data.labels[indices])
-        groups = data.groups if indices is None else data.groups_of(indices)
+        rows = slice(None) if indices is None else indices
+        x, y, groups = features[rows], data.labels[rows], data.groups_of(rows)
         return temperature_scaled_head(x, y, data.num_classes, seed, balance, groups)
 
     initial, stop, temperature = make_head(), None, 1.0
@@ -108,8 +108,7 @@ def _classifier_of_features(
             temperature = knn_temperature(features, data.labels, data.num_classes, folds, seed, data.groups)
     else:
         layer, fitted = calibrated_linear_head(features, data.labels, data.num_classes, seed, balance, data.groups)
-        if folds:
-            temperature = fitted
+        temperature = fitted if folds else 1.0
     return Classifier(backbone, layer, data.class_names, data.size, head, temperature, data.multilabel)
 
 
@@ -121,7 +120,7 @@ def check_transfer(backbone: nn.Module, head: str, config: FineTuneConfig, multi
         raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
     if head == "knn" and (multilabel or config.task.balance_classes):
         raise HeadwayError(
-            "knn supports neither several labels an image nor class weights; take another head, such as linear"
+            "knn supports neither several labels per image nor class weights; take another head, such as linear"
         )
     network = copy.deepcopy(backbone)
     if config.trainable == "lora":

@@ -13,58 +13,41 @@ from headway.train.config import Plan
 from headway.train.plan.autotune import measure_step
 
 
-def estimate_cost(runner: ComparisonRunner, num_labels: int) -> dict[str, Any]:
-    """Count the pretrainings that are not finished, and the trainings on labels with their steps.
-
-    Args:
-        runner: The comparison.
-        num_labels: Labeled images of one draw.
+def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
+    """Count the pretrainings that are not finished, and the trainings on labels, and measure a supervised step.
 
     Returns:
         pretrainings, remaining_pretrainings, seconds (of the remaining ones; None where they have no time budget),
-        supervised_trainings, supervised_steps.
+        supervised_trainings, supervised_steps, seconds_per_step, drawn_fraction (of the labeled images in one draw),
+        text.
     """
-    config, pretrain_configs = runner.config, runner.pretrain_configs
-    remaining = [
-        job for job in pretrain_configs for offset in range(config.seeds)
+    config, split, pretrain_configs = runner.config, runner.split, runner.pretrain_configs
+    indices = draw_labels(split.labels, config.labels_per_class, config.seed, 0)
+    budgets = [
+        job.budget for job in pretrain_configs for offset in range(config.seeds)
         if not is_finished(run_folder(runner.result_cache, pretrain_title(job), config.seed + offset))
     ]  # fmt: skip
     tests, lr_trials, trainings, steps = config.seeds * config.draws, SELECTION_FOLDS * len(LR_FACTORS), 0, 0
     for method in runner.methods():
         if train_config := config.train_config(method.head):
             count = tests * (1 + SELECTION_FOLDS * bool(method.selection_group)) + lr_trials
-            trainings, steps = trainings + count, steps + count * train_config.num_steps(num_labels)
-    budgets = [job.budget for job in remaining]
-    return {
-        "pretrainings": len(pretrain_configs) * config.seeds, "remaining_pretrainings": len(remaining),
-        "seconds": sum(budget for budget in budgets if budget) if all(budgets) else None,
-        "supervised_trainings": trainings, "supervised_steps": steps,
-    }  # fmt: skip
-
-
-def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
-    """The estimate, with the measured time of a supervised step.
-
-    Returns:
-        As ``estimate_cost``, and seconds_per_step, drawn_fraction (of the labeled images in one draw), text.
-    """
-    config, split = runner.config, runner.split
-    indices = draw_labels(split.labels, config.labels_per_class, config.seed, 0)
-    cost = estimate_cost(runner, len(indices))
+            trainings, steps = trainings + count, steps + count * train_config.num_steps(len(indices))
     network: Any = runner.untrained_backbone(0)
     head = fresh_head("linear", network.embed_dim, len(split.classes), 0)
     task = SupervisedTask(head, split.labels, runner.size, FINE_TUNE.task)
     plan = Plan(steps=10, batch_size=min(FINE_TUNE.batch_size, len(indices)))
     step = measure_step(TrainModule(network, task), split.images, plan, FINE_TUNE.optim, time_limit_s=0.5)
+    total, seconds = len(pretrain_configs) * config.seeds, sum(filter(None, budgets)) if all(budgets) else None
     pretraining = (
-        f"{cost['seconds'] / 60:.1f} minutes" if cost["seconds"] is not None
-        else f"{config.pretrain_configs[0].steps} steps each"
-    )  # fmt: skip
+        f"{seconds / 60:.1f} minutes" if seconds is not None else f"{config.pretrain_configs[0].steps} steps each"
+    )
     text = (
-        f"{cost['remaining_pretrainings']} of {cost['pretrainings']} pretrainings remain ({pretraining}); then there "
-        f"are about {cost['supervised_trainings']} trainings on labels ({cost['supervised_steps']:,} steps, "
-        f"{cost['supervised_steps'] * step / 60:.1f} minutes if none is finished) and linear probes"
+        f"{len(budgets)} of {total} pretrainings remain ({pretraining}); then there "
+        f"are about {trainings} trainings on labels ({steps:,} steps, "
+        f"{steps * step / 60:.1f} minutes if none is finished) and linear probes"
     )
     return {
-        **cost, "seconds_per_step": step, "drawn_fraction": len(indices) / len(split.labels), "text": text,
+        "pretrainings": total, "remaining_pretrainings": len(budgets), "seconds": seconds,
+        "supervised_trainings": trainings, "supervised_steps": steps, "seconds_per_step": step,
+        "drawn_fraction": len(indices) / len(split.labels), "text": text,
     }  # fmt: skip

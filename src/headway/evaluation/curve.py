@@ -5,6 +5,7 @@ run is one pretraining: the intervals do not cover other pretraining seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ class CurvePoint(NamedTuple):
     gain: Interval
 
 
+@dataclass(eq=False)
 class LabelCurve:
     """A curve of accuracy against the number of labels.
 
@@ -82,14 +84,18 @@ class LabelCurve:
         get_or_compute: The cache of results.
     """
 
-    def __init__(
-        self, backbone: nn.Module, split: LabeledSplit, size: int, *, head: str, counts: Sequence[LabelsPerClass],
-        draws: int, seed: int, finetune_steps: int, get_or_compute: GetOrCompute,
-    ):  # fmt: skip
-        self.backbone, self.split, self.size, self.head = backbone, split, size, head
-        self.counts, self.draws, self.seed, self.finetune_steps = counts, draws, seed, finetune_steps
-        self.config = head_config(head)
-        self.get_or_compute, self.num_done = get_or_compute, 0
+    backbone: nn.Module
+    split: LabeledSplit
+    size: int
+    head: str
+    counts: Sequence[LabelsPerClass]
+    draws: int
+    seed: int
+    finetune_steps: int
+    get_or_compute: GetOrCompute
+
+    def __post_init__(self) -> None:
+        self.config, self.num_done = head_config(self.head), 0
         self.progress: Progress = lambda done, total: None
 
     def points(self, progress: Progress) -> list[CurvePoint]:
@@ -159,7 +165,7 @@ class LabelCurve:
             limited = with_steps(config, self._num_steps(config, len(indices)))
             return {"factor": choose_lr_factor(make, limited, self.split, indices, stable_hash("rate", self.seed))}
 
-        factor = self.get_or_compute(f"lr factor of {name}, {tuning_count or 'all'} a class", compute)["factor"]
+        factor = self.get_or_compute(f"lr factor of {name}, {tuning_count or 'all'} per class", compute)["factor"]
         return make(scale_lr(with_steps(config, self._num_steps(config, self._num_labels(count))), factor))
 
     def _point(self, methods: Mapping[str, MethodOfCount], count: LabelsPerClass) -> CurvePoint:
@@ -183,8 +189,8 @@ class LabelCurve:
             return {"correct": pack_bits(score.correct.numpy())}
 
         tuned = name == SCRATCH or (name == PRETRAINED and self.config)
-        tuning = f", lr factor of {self._tuning_count() or 'all'} a class" if tuned else ""
-        result = self.get_or_compute(f"{name}, {count or 'all'} a class, draw {draw}{tuning}", compute)
+        tuning = f", lr factor of {self._tuning_count() or 'all'} per class" if tuned else ""
+        result = self.get_or_compute(f"{name}, {count or 'all'} per class, draw {draw}{tuning}", compute)
         self.num_done += 1
         self.progress(self.num_done, self.num_results())
         return unpack_bits(result["correct"])

@@ -1,6 +1,5 @@
 """What the demo compares, and its methods on frozen features: linear probes."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from headway.data.sampling.split import sample_per_class
 from headway.downstream.finetuning.finetune import temperature_scaled_head
 from headway.downstream.labeled_images import LabeledImages
-from headway.evaluation.methods import RAW_PIXELS, UNTRAINED, feature_fn, raw_pixels
+from headway.evaluation.methods import RAW_PIXELS, UNTRAINED, FeatureFn, feature_fn, raw_pixels
 from headway.utils.progress import Progress
 
 PRETRAINED_LINEAR = "pretrained linear"
@@ -44,15 +43,10 @@ class ComparisonSetup(NamedTuple):
     groups: Tensor | None = None
     test_groups: np.ndarray | None = None
 
-    def chosen_groups(self, indices: Tensor) -> Tensor | None:
-        """The groups of some images."""
-        return None if self.groups is None else self.groups[indices]
-
     def labeled(self, indices: Tensor) -> LabeledImages:
         """Some images with their labels, copied to memory."""
-        return LabeledImages(
-            self.images[indices], self.labels[indices], self.classes, self.size, self.chosen_groups(indices)
-        )
+        groups = None if self.groups is None else self.groups[indices]
+        return LabeledImages(self.images[indices], self.labels[indices], self.classes, self.size, groups)
 
 
 class FrozenProbes(NamedTuple):
@@ -71,12 +65,7 @@ class FrozenProbes(NamedTuple):
 
 
 def fit_frozen_probes(
-    setup: ComparisonSetup,
-    *,
-    labels_per_class: int,
-    num_draws: int,
-    seed: int,
-    progress: Progress | None = None,
+    setup: ComparisonSetup, *, labels_per_class: int, num_draws: int, seed: int, progress: Progress | None = None
 ) -> FrozenProbes:
     """Fit a linear probe to raw pixels, untrained and pretrained features on each draw of labels.
 
@@ -87,7 +76,7 @@ def fit_frozen_probes(
         seed: Of the draws.
         progress: Called with the number of finished draws and the number of all of them.
     """
-    feature_fns: dict[str, Callable[[Tensor], Tensor]] = {
+    feature_fns: dict[str, FeatureFn] = {
         RAW_PIXELS: raw_pixels,
         UNTRAINED: feature_fn(setup.untrained, setup.size),
         PRETRAINED_LINEAR: feature_fn(setup.pretrained, setup.size),
@@ -96,11 +85,10 @@ def fit_frozen_probes(
     correct: dict[str, list[Tensor]] = {name: [] for name in feature_fns}
     heads = []
     for draw in range(num_draws):
-        indices = sample_per_class(setup.labels, labels_per_class, seed=seed + draw)
-        labels, groups = setup.labels[indices], setup.chosen_groups(indices)
+        data = setup.labeled(sample_per_class(setup.labels, labels_per_class, seed=seed + draw))
         for name, compute in feature_fns.items():
-            features = compute(setup.images[indices])  # n D
-            head = temperature_scaled_head(features, labels, len(setup.classes), seed, groups=groups)
+            features = compute(data.images)  # n D
+            head = temperature_scaled_head(features, data.labels, data.num_classes, seed, groups=data.groups)
             correct[name].append(correct_predictions(head, test_features[name], setup.test_labels))
         heads.append(head)  # of the last name, PRETRAINED_LINEAR
         if progress:

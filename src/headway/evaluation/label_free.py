@@ -76,8 +76,7 @@ def order_runs(metrics: Sequence[LabelFreeMetrics], by: str) -> list[int]:
 
 def reference_correlations() -> list[dict[str, Any]]:
     """The measurements of REFERENCE_FILE: data, cpu_seconds of a run, runs, tasks, and spearman of each metric."""
-    found: list[dict[str, Any]] = read_json(REFERENCE_FILE)["reference"] if REFERENCE_FILE.is_file() else []
-    return found
+    return read_json(REFERENCE_FILE)["reference"] if REFERENCE_FILE.is_file() else []
 
 
 def _finite_or_lowest(value: float) -> float:

@@ -21,7 +21,7 @@ from headway.downstream.features.extract import extract_features
 from headway.downstream.finetuning.finetune import (
     FROM_SCRATCH,
     FineTuneConfig,
-    linear_head,
+    calibrated_linear_head,
     temperature_scaled_head,
     train_supervised,
 )
@@ -111,7 +111,7 @@ def frozen_method(split: LabeledSplit, compute_features: FeatureFn, head: str = 
         bank, labels, num_classes = features_at(train_indices), split.labels[train_indices], len(split.classes)
         layer = (
             NearestNeighborHead(bank, labels, num_classes) if head == "knn"
-            else linear_head(bank, labels, num_classes, seed, chosen_groups(split, train_indices))
+            else calibrated_linear_head(bank, labels, num_classes, seed, groups=chosen_groups(split, train_indices))[0]
         )  # fmt: skip
         features = test_features() if test_indices is None else features_at(test_indices)  # n D
         with torch.no_grad():

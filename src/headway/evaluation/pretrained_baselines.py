@@ -60,7 +60,7 @@ def load_baseline(name: str, config: PretrainConfig) -> Any:
             size = initial_view_size(replace(first, size=0))
             if size not in (None, config.size):
                 raise HeadwayError(
-                    f"{name} sees {size} pixels a side, not {config.size}; give --size {size}, or leave it out"
+                    f"{name} sees {size} pixels per side, not {config.size}; give --size {size}, or leave it out"
                 )
         return initial_backbone(first, config.size).eval()
     build_backbone(name, size=config.size)  # an error in the name or the size is reported first

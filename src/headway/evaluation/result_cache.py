@@ -54,8 +54,7 @@ class ResultCache:
         path = self.path(name)
         if not path.is_file():
             write_json(path, compute())
-        result: dict[str, Any] = read_json(path)
-        return result
+        return read_json(path)
 
 
 def check_out_folder(folder: Path, resume: bool) -> None:

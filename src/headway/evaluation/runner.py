@@ -8,7 +8,7 @@ pretraining the tasks also continue.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -59,6 +59,7 @@ from headway.utils.serialize import serialize
 TASK_GROUP = "tasks"
 
 
+@dataclass(eq=False)
 class ComparisonRunner:
     """The images, the configuration and the finished results of a comparison.
 
@@ -73,20 +74,22 @@ class ComparisonRunner:
         notify: Called with one line for each finished result.
     """
 
-    def __init__(
-        self, config: ComparisonConfig, unlabeled: Source, unlabeled_images: Images, unlabeled_hashes: Tensor,
-        split: LabeledSplit, result_cache: ResultCache,
-        open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]], notify: Callable[[str], None],
-    ):  # fmt: skip
-        self.config, self.unlabeled, self.unlabeled_images = config, unlabeled, unlabeled_images
-        self.unlabeled_hashes, self.split, self.result_cache = unlabeled_hashes, split, result_cache
-        self.open_sinks, self.notify = open_sinks, notify
-        first = config.pretrain_configs[0]
+    config: ComparisonConfig
+    unlabeled: Source
+    unlabeled_images: Images
+    unlabeled_hashes: Tensor
+    split: LabeledSplit
+    result_cache: ResultCache
+    open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]]
+    notify: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        config, first = self.config, self.config.pretrain_configs[0]
         self.size = first.size
         self.baselines = {name: cache(partial(load_baseline, name, first)) for name in config.baselines}
         continued = self.baselines.items() if config.continue_baselines else ()
         self.continued_baselines = {
-            name: continue_pretraining(name, load(), config.pretrain_configs, unlabeled_images)
+            name: continue_pretraining(name, load(), config.pretrain_configs, self.unlabeled_images)
             for name, load in continued
         }
 
@@ -143,14 +146,10 @@ class ComparisonRunner:
 
     def methods(self) -> list[Method]:
         """Every method of the comparison."""
-        split, pixels = self.split, frozen_method(self.split, raw_pixels)
-
-        def untrained(seed_offset: int) -> TrainAndTest:
-            return frozen_method(split, feature_fn(self.untrained_backbone(seed_offset), self.size))
-
+        pixels = frozen_method(self.split, raw_pixels)
         rows = [
             Method(RAW_PIXELS, lambda seed_offset: pixels, "linear"),
-            Method(UNTRAINED, untrained, "linear"),
+            Method(UNTRAINED, partial(self._transferred, UNTRAINED, self.untrained_backbone, "linear"), "linear"),
             Method(SCRATCH, partial(self._trained_by_steps, SCRATCH, self.untrained_backbone, SCRATCH), SCRATCH),
         ]
         for name, load in self.baselines.items():

@@ -6,6 +6,7 @@ folds of the first draw's labels select the strength of augmentation and the ste
 test images select nothing: where the folds select no step of fine-tuning, the linear probe is compared instead.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -97,18 +98,6 @@ class ScratchComparison(NamedTuple):
     num_draws: int
 
 
-class _Progress:
-    """Counts finished parts and reports them."""
-
-    def __init__(self, report: Progress | None, parts: int):
-        self.report, self.parts, self.done = report, parts, 0
-
-    def advance(self, parts: int = 1) -> None:
-        self.done = min(self.done + parts, self.parts)
-        if self.report:
-            self.report(self.done, self.parts)
-
-
 def compare_to_scratch(
     setup: ComparisonSetup,
     frozen_probes: FrozenProbes,
@@ -150,14 +139,15 @@ def compare_to_scratch(
         SCRATCH: TrainedSide(setup.untrained, scratch_config, random_head, False),
         FINE_TUNED: TrainedSide(setup.pretrained, finetune_config, probe, True),
     }
-    parts = _Progress(progress, len(sides) * (1 + count))
+    total, finished = len(sides) * (1 + count), itertools.count(1)
+    report = progress or (lambda done, total: None)
     selections = {}
     for name, side in sides.items():
         selections[name] = select_config(
             side.backbone, side.make_head, first_data, base_config=side.config, folds=TUNING_FOLDS, seed=seed,
             from_probe=side.from_probe,
         )  # fmt: skip
-        parts.advance()
+        report(next(finished), total)
     correct: dict[str, list[Tensor]] = {name: [] for name in sides}
     classifiers: dict[str, Classifier] = {}
     for draw, indices in enumerate(draws):
@@ -167,10 +157,10 @@ def compare_to_scratch(
             classifier = _train(side.backbone, heads[name], setup.labeled(indices), selections[name], seed + draw)
             correct[name].append(classifier.predict_proba(setup.test_images).argmax(1) == setup.test_labels)
             classifiers.setdefault(name, classifier)
-            parts.advance()
+            report(next(finished), total)
         if draw + 1 >= MIN_DRAWS and remaining_seconds() < time.perf_counter() - began:
             break
-    parts.advance(parts.parts)
+    report(total, total)
     return _result(setup, frozen_probes, correct, selections, classifiers[FINE_TUNED])
 
 

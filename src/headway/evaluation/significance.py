@@ -85,10 +85,7 @@ def cross_fit_selection(correct: MethodTable, fold_accuracy: MethodTable) -> tup
 
 
 def make_claim(
-    correct: MethodTable,
-    fold_accuracy: MethodTable,
-    baseline: str,
-    groups: np.ndarray | None = None,
+    correct: MethodTable, fold_accuracy: MethodTable, baseline: str, groups: np.ndarray | None = None
 ) -> Claim:
     """The one claim of a comparison.
 
@@ -125,7 +122,7 @@ def claim_sentence(claim: Claim, baseline: str, labels: str) -> str:
     Args:
         claim: The claim.
         baseline: What the method was compared with ("training from scratch").
-        labels: How many labels ("10 labels a class").
+        labels: How many labels ("10 labels per class").
     """
     methods = " or ".join(sorted(set(claim.chosen_methods), key=lambda name: (name != claim.method, name)))
     points = f"{claim.points:+.1f} points"

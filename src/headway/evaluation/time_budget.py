@@ -17,7 +17,7 @@ from headway.train.plan.autotune import measure_step
 from headway.utils.threads import torch_threads
 
 LABEL_BATCH_SIZE = 16
-"""Images a step: many small steps learn more from so few labels in the same time."""
+"""Images per step: many small steps learn more from so few labels in the same time."""
 SCRATCH_EPOCHS_RATIO, MIN_SCRATCH_EPOCHS, MAX_SCRATCH_EPOCHS = 10, 5, 400
 """Epochs from scratch / epochs of fine-tuning (which starts close to a solution), and bounds on the former."""
 PLANNED_TIME_FRACTION = 0.85

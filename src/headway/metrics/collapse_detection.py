@@ -13,8 +13,9 @@ FILLED_STD, FILLED_RATIO = 0.95, 0.6
 """Targets whose standard deviation once exceeded the first, as behind a batch norm, filled the sphere. For them a drop
 below the second, as a share of the maximum, is a sign already."""
 TARGET_RATIO, FEATURE_RATIO = 0.5, 0.2
-"""The same share for other targets, and for features. Features of a healthy run come to share a large common part,
-which a linear probe subtracts, so their share is smaller."""
+"""The same share for other targets, and for features. Features of a healthy run come to share a large common part
+(those of SimCLR, BYOL and Barlow Twins on photographs do), which a linear probe subtracts, so their share is smaller.
+"""
 MIN_COORDINATE_STD = 0.05
 """Sign below this value, where the loss asks for 1."""
 MAX_REDUNDANCY, REDUNDANCY_RISE = 0.4, 1.5

@@ -62,10 +62,7 @@ def assignment_entropies(assignments: Tensor) -> dict[str, Tensor]:
     """
     assignments = at_least_fp32(assignments).flatten(0, -2)  # B K
     mean_entropy = all_mean(torch.special.entr(assignments).sum(1))
-    return {
-        "assignment_entropy": mean_entropy,
-        "marginal_entropy": torch.special.entr(all_mean(assignments)).sum(),
-    }
+    return {"assignment_entropy": mean_entropy, "marginal_entropy": torch.special.entr(all_mean(assignments)).sum()}
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from headway.errors import HeadwayError
 Rope = tuple[Tensor, Tensor]
 """Cosines and sines of the angles: B (or 1) 1 T d/2 each."""
 ROPE_BASE = 100.0
-"""Approximate ratio of the highest frequency (1 radian a patch) to the lowest."""
+"""Approximate ratio of the highest frequency (1 radian per patch) to the lowest."""
 
 
 def check_rope_head_dim(head_dim: int) -> None:
@@ -38,7 +38,7 @@ def rope_angles(grid: tuple[int, int], train_grid_size: int, head_dim: int, like
 
     Args:
         grid: Rows and columns.
-        train_grid_size: Patches a side of the images for which the network is built.
+        train_grid_size: Patches per side of the images for which the network is built.
         head_dim: d, width of an attention head; 4 divides it.
         like: A tensor that gives the device and the precision (at least float32) of the angles.
     """

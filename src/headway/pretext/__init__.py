@@ -33,29 +33,11 @@ from headway.pretext import (
 )
 from headway.pretext.combined import combine
 
-TASKS: dict[str, Recipe] = {
-    "rotation": rotation.RECIPE,
-    "relative_position": relative_position.RECIPE,
-    "jigsaw": jigsaw.RECIPE,
-    "colorization": colorization.RECIPE,
-    "inpainting": inpainting.RECIPE,
-    "simclr": simclr.RECIPE,
-    "mae": mae.RECIPE,
-    "dino": dino.RECIPE,
-    "moco_v3": moco_v3.RECIPE,
-    "byol": byol.RECIPE,
-    "simsiam": simsiam.RECIPE,
-    "barlow_twins": barlow_twins.RECIPE,
-    "vicreg": vicreg.RECIPE,
-    "swav": swav.RECIPE,
-    "ibot": ibot.RECIPE,
-    "dinov2": dinov2.RECIPE,
-    "ijepa": ijepa.RECIPE,
-    "simmim": simmim.RECIPE,
-    "data2vec": data2vec.RECIPE,
-    "lejepa": lejepa.RECIPE,
-    "diet": diet.RECIPE,
-}
+_MODULES = (
+    rotation, relative_position, jigsaw, colorization, inpainting, simclr, mae, dino, moco_v3, byol, simsiam,
+    barlow_twins, vicreg, swav, ibot, dinov2, ijepa, simmim, data2vec, lejepa, diet,
+)  # fmt: skip
+TASKS: dict[str, Recipe] = {module.__name__.rpartition(".")[2]: module.RECIPE for module in _MODULES}
 
 
 AUTO = "auto"

@@ -61,10 +61,8 @@ class BarlowTwinsTask(PretextTask):
 
     def __init__(self, config: BarlowTwins, embed_dim: int, size: int):
         super().__init__()
-        self.size, self.redundancy_weight = (
-            size,
-            config.redundancy_weight * PAPER_PROJECTION_DIM / config.projection_dim,
-        )
+        self.size = size
+        self.redundancy_weight = config.redundancy_weight * PAPER_PROJECTION_DIM / config.projection_dim
         self.augments = config.augments or byol_augments(size)
         self.projector = projector([embed_dim, *[config.projection_dim] * 3])
 

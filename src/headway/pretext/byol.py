@@ -85,8 +85,7 @@ class BYOLTask(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        pairs = (self.teacher, backbone), (self.teacher_projector, self.projector)
-        update_teachers(self.config, clock, *pairs)
+        update_teachers(self.config, clock, (self.teacher, backbone), (self.teacher_projector, self.projector))
 
 
 def byol_loss(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ frequencies of the bins,
 Zhang, Isola and Efros, "Colorful image colorization", 2016 (https://arxiv.org/abs/1603.08511).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import HeadwayError
 from headway.nn.numerics import at_least_fp32, no_autocast
 from headway.nn.pixel_heads import SubPixelHead
@@ -111,12 +111,9 @@ class ColorizationTask(PretextTask):
                 f"colorization needs color images, but {100 * top_share:.1f} % of the places in these share one "
                 f"(a = {a:g}, b = {b:g} of Lab); {OTHER_TASK_HINT}"
             )
-        self.bins: Tensor
-        self.bin_weights: Tensor
-        self.prior: Tensor
-        self.register_buffer("bins", bins, persistent=False)  # K 2
-        self.register_buffer("bin_weights", rebalancing_weights(counts, bins, config.sigma, config.uniform_weight))  # K
-        self.register_buffer("prior", rebalanced_prior(indices, shares, self.bin_weights))  # K
+        self.bins = nn.Buffer(bins, persistent=False)  # K 2
+        self.bin_weights = nn.Buffer(rebalancing_weights(counts, bins, config.sigma, config.uniform_weight))  # K
+        self.prior = nn.Buffer(rebalanced_prior(indices, shares, self.bin_weights))  # K
         self.sub_pixel_head = SubPixelHead(embed_dim, patch_size, config.cell_size, config.decoder_dim)
         self.classifier = nn.Linear(config.decoder_dim, len(bins))
         with torch.no_grad():  # start from the prior over colors
@@ -230,10 +227,4 @@ def annealed_mean(logits: Tensor, bins: Tensor, temperature: float) -> Tensor:
 
 OTHER_TASK_HINT = "choose another task (headway tasks lists them)"
 
-RECIPE = Recipe(
-    task=Colorization(),
-    optim=Optim(method="muon", lr=8e-3, weight_decay=0.05),
-    epochs=100,
-    batch_size=64,
-    grayscale=True,
-)
+RECIPE = Recipe(task=Colorization(), optim=replace(MUON, lr=8e-3), epochs=100, batch_size=64, grayscale=True)

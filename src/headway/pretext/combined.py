@@ -66,10 +66,8 @@ class CombinedTask(PretextTask):
         super().__init__()
         self.weights = tuple(weights)
         self.tasks: Any = nn.ModuleDict(tasks)  # torch types its values as modules without the methods of a task
-        self.loss_scales: Tensor
-        self.register_buffer("loss_scales", torch.ones(len(tasks)))
-        self.num_measured: Tensor  # the number of measured steps; skipped steps don't count
-        self.register_buffer("num_measured", torch.zeros((), dtype=torch.int64))
+        self.loss_scales = nn.Buffer(torch.ones(len(tasks)))
+        self.num_measured: Tensor = nn.Buffer(torch.zeros((), dtype=torch.int64))  # skipped steps don't count
         # These are class attributes of other tasks; those of a combination depend on its parts.
         self.requires = frozenset().union(*(task.requires for task in tasks.values()))  # type: ignore[misc]
         self.batch_coupled = any(task.batch_coupled for task in tasks.values())  # type: ignore[misc]

@@ -14,14 +14,14 @@ language", 2022 (https://arxiv.org/abs/2202.03555).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import at_least_fp32
 from headway.nn.teacher import EMATeacher, update_teachers
@@ -120,9 +120,4 @@ class Data2VecTask(PretextTask):
         return torch.stack([F.layer_norm(z, z.shape[-1:]) for z in tokens]).mean(0)
 
 
-RECIPE = Recipe(
-    task=Data2Vec(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)),
-    epochs=400,
-    batch_size=256,
-)
+RECIPE = Recipe(task=Data2Vec(), optim=replace(MUON, betas=(0.9, 0.999)), epochs=400, batch_size=256)

@@ -13,12 +13,12 @@ transformers", 2021 (https://arxiv.org/abs/2104.14294).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.distributed import global_mean, sum_and_count
 from headway.losses.distillation import cross_view_entropy, default_num_prototypes
 from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
@@ -90,8 +90,7 @@ class DINOTask(PretextTask):
         self.crop_sizes = data_info.input_size, local_crop_size(data_info.input_size, backbone.patch_size)
         self.head = PrototypeHead(backbone.embed_dim, self.num_prototypes, config.hidden_dim, config.bottleneck_dim)
         self.teacher, self.teacher_head = EMATeacher(backbone), EMATeacher(self.head)
-        self.center: Tensor
-        self.register_buffer("center", torch.zeros(self.num_prototypes))
+        self.center = nn.Buffer(torch.zeros(self.num_prototypes))
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MultiCrop:
         """Two global crops and several local ones of each image."""
@@ -156,9 +155,7 @@ class DINOTask(PretextTask):
 
 RECIPE = Recipe(
     task=DINO(),
-    optim=Optim(
-        method="muon", lr=4e-3, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999), warmup_fraction=0.1
-    ),
+    optim=replace(MUON, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999), warmup_fraction=0.1),
     epochs=100,
     batch_size=64,
     pooling="class",

@@ -13,13 +13,13 @@ Oquab, Darcet, Moutakanni, Vo et al., "DINOv2: learning robust visual features w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.losses.distillation import cross_view_entropy, default_num_prototypes, token_cross_entropy
 from headway.losses.koleo import koleo_loss
 from headway.losses.sinkhorn import sinkhorn
@@ -53,7 +53,7 @@ class DINOv2:
     local_scale: tuple[float, float] = (0.08, 0.32)
     """Share of the image's area in a local crop."""
     mask_ratio: tuple[float, float] = (0.1, 0.5)
-    """Share of the patches that are masked in one of the two global crops. It is drawn once a step, for all images
+    """Share of the patches that are masked in one of the two global crops. It is drawn once per step, for all images
     alike."""
     student_temperature: float = 0.1
     """t_s."""
@@ -166,9 +166,7 @@ class DINOv2Task(PretextTask):
 
 RECIPE = Recipe(
     task=DINOv2(),
-    optim=Optim(
-        method="muon", lr=4e-3, weight_decay=0.04, final_weight_decay=0.2, betas=(0.9, 0.999), warmup_fraction=0.1
-    ),
+    optim=replace(MUON, weight_decay=0.04, final_weight_decay=0.2, betas=(0.9, 0.999), warmup_fraction=0.1),
     epochs=100,
     batch_size=64,
     pooling="class",

@@ -14,13 +14,13 @@ Zhou, Wei, Wang, Shen, Xie, Yuille and Kong, "iBOT: image BERT pre-training with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.distributed import global_mean, sum_and_count
 from headway.losses.distillation import cross_view_entropy, default_num_prototypes, token_cross_entropy
 from headway.metrics.training_metrics import assignment_entropies, batch_feature_std
@@ -52,7 +52,7 @@ class IBOT:
     local_scale: tuple[float, float] = (0.08, 0.3)
     """Share of the image's area in a local crop."""
     mask_ratio: tuple[float, float] = (0.1, 0.5)
-    """Share of the patches that are masked in one of the two global crops. It is drawn once a step, for all images
+    """Share of the patches that are masked in one of the two global crops. It is drawn once per step, for all images
     alike."""
     student_temperature: float = 0.1
     """t_s."""
@@ -102,10 +102,8 @@ class IBOTTask(PretextTask):
         self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02)
         self.head = PrototypeHead(backbone.embed_dim, self.num_prototypes, config.hidden_dim, config.bottleneck_dim)
         self.teacher, self.teacher_head = EMATeacher(backbone), EMATeacher(self.head)
-        self.center: Tensor
-        self.patch_center: Tensor
-        self.register_buffer("center", torch.zeros(self.num_prototypes))
-        self.register_buffer("patch_center", torch.zeros(self.num_prototypes))
+        self.center = nn.Buffer(torch.zeros(self.num_prototypes))
+        self.patch_center = nn.Buffer(torch.zeros(self.num_prototypes))
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> MaskedMultiCrop:
         """Two global crops, one of them masked, and several local ones of each image."""
@@ -160,9 +158,7 @@ class IBOTTask(PretextTask):
 
 RECIPE = Recipe(
     task=IBOT(),
-    optim=Optim(
-        method="muon", lr=4e-3, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999), warmup_fraction=0.1
-    ),
+    optim=replace(MUON, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999), warmup_fraction=0.1),
     epochs=100,
     batch_size=256,
     pooling="class",

@@ -14,14 +14,14 @@ joint-embedding predictive architecture", 2023 (https://arxiv.org/abs/2301.08243
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import HeadwayError
 from headway.metrics.training_metrics import batch_feature_std
 from headway.nn.numerics import at_least_fp32
@@ -99,7 +99,7 @@ class IJEPATask(PretextTask):
         self.teacher = EMATeacher(backbone)
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> IJEPAViews:
-        """Crop each image and sample its blocks. Sizes are drawn once a step, positions per image."""
+        """Crop each image and sample its blocks. Sizes are drawn once per step, positions per image."""
         config = self.config
         images = random_resized_crop(batch.images, rng, self.size, scale=config.scale)
         shapes = (config.num_targets, config.target_scale, config.target_aspect_ratio, config.context_scale)
@@ -145,8 +145,5 @@ class IJEPATask(PretextTask):
 
 
 RECIPE = Recipe(
-    task=IJEPA(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.04, final_weight_decay=0.4),
-    epochs=300,
-    batch_size=256,
+    task=IJEPA(), optim=replace(MUON, weight_decay=0.04, final_weight_decay=0.4), epochs=300, batch_size=256
 )

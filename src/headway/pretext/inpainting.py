@@ -14,14 +14,14 @@ Pathak, Krahenbuhl, Donahue, Darrell and Efros, "Context encoders: feature learn
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import HeadwayError, unknown_name_error
 from headway.nn.numerics import at_least_fp32
 from headway.nn.pixel_heads import Discriminator, SubPixelHead, reverse_gradient
@@ -90,10 +90,8 @@ class InpaintingTask(PretextTask):
                 f"the discriminator of inpainting needs views of 16 pixels or more, got {data_info.input_size}"
             )
         self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02) if tokens else None
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(backbone.input_spec.mean).view(-1, 1, 1), persistent=False)  # C 1 1
-        self.register_buffer("std", torch.tensor(backbone.input_spec.std).view(-1, 1, 1), persistent=False)  # C 1 1
+        self.mean = nn.Buffer(torch.tensor(backbone.input_spec.mean).view(-1, 1, 1), persistent=False)  # C 1 1
+        self.std = nn.Buffer(torch.tensor(backbone.input_spec.std).view(-1, 1, 1), persistent=False)  # C 1 1
         self.sub_pixel_head = SubPixelHead(backbone.embed_dim, patch, CELL_SIZE, config.decoder_dim)
         self.to_pixels = nn.Conv2d(config.decoder_dim, data_info.channels * CELL_SIZE**2, 3, padding=1)
         self.discriminator = Discriminator(data_info.channels) if config.adversarial_weight else None
@@ -176,4 +174,4 @@ MASK_SAMPLERS: dict[str, Callable[[SampleRNG, tuple[int, int], float], Tensor]] 
 }  # fmt: skip
 """Each maps an RNG, a grid and a mask ratio to masks with equally many masked cells per image (B N, bool)."""
 
-RECIPE = Recipe(task=Inpainting(), optim=Optim(method="muon", lr=16e-3, weight_decay=0.05), epochs=100, batch_size=64)
+RECIPE = Recipe(task=Inpainting(), optim=replace(MUON, lr=16e-3), epochs=100, batch_size=64)

@@ -16,7 +16,7 @@ Noroozi and Favaro, "Unsupervised learning of visual representations by solving 
 puzzles in vision transformer", 2022 (https://arxiv.org/abs/2207.11971).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import unknown_name_error
 from headway.losses.classification import classification_output
 from headway.nn.numerics import at_least_fp32
@@ -96,9 +96,8 @@ class JigsawTask(PretextTask):
     def __init__(self, config: Jigsaw, embed_dim: int, tile_size: int):
         super().__init__()
         self.config, self.tile_size = config, tile_size
-        self.permutations: Tensor
         permutations = max_hamming_permutations(NUM_CELLS, config.num_permutations).clone()  # K 9
-        self.register_buffer("permutations", permutations, persistent=False)
+        self.permutations = nn.Buffer(permutations, persistent=False)
         self.projection = nn.Linear(embed_dim, config.projection_dim)
         dims = [NUM_CELLS * config.projection_dim, config.hidden_dim, config.num_permutations]
         self.head = projector(dims, norm=False)
@@ -192,4 +191,4 @@ class JigsawTokensTask(PretextTask):
         return [shuffled, Panel("restored", restored, captions), original]
 
 
-RECIPE = Recipe(task=Jigsaw(), optim=Optim(method="muon", lr=8e-3, weight_decay=0.05), epochs=200, batch_size=64)
+RECIPE = Recipe(task=Jigsaw(), optim=replace(MUON, lr=8e-3), epochs=200, batch_size=64)

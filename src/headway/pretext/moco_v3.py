@@ -87,8 +87,7 @@ class MoCoV3Task(PretextTask):
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update the teacher's moving average."""
-        pairs = (self.teacher, backbone), (self.teacher_projector, self.projector)
-        update_teachers(self.config, clock, *pairs)
+        update_teachers(self.config, clock, (self.teacher, backbone), (self.teacher_projector, self.projector))
 
 
 RECIPE = Recipe(task=MoCoV3(), optim=MUON, epochs=200, batch_size=256)

@@ -46,8 +46,7 @@ class PredictorTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(embed_dim, embed_dim // HEAD_DIM) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim)
         self.output_proj = nn.Linear(embed_dim, out_dim)
-        self.pos_embed: Tensor
-        self.register_buffer("pos_embed", sincos_pos_embed(*grid, embed_dim).flatten(0, 1), persistent=False)  # N W
+        self.pos_embed = nn.Buffer(sincos_pos_embed(*grid, embed_dim).flatten(0, 1), persistent=False)  # N W
 
     def forward(self, context_tokens: Tensor, context_indices: Tensor, target_indices: Tensor) -> Tensor:
         """Predictions at the target positions, computed separately for each group of targets.

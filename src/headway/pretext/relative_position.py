@@ -133,10 +133,4 @@ class RelativePositionTask(PretextTask):
         return [*inputs, arranged("prediction", predictions, marks), target_panel]
 
 
-RECIPE = Recipe(
-    task=RelativePosition(),
-    optim=MUON,
-    epochs=200,
-    batch_size=64,
-    storage_scale=1.5,
-)
+RECIPE = Recipe(task=RelativePosition(), optim=MUON, epochs=200, batch_size=64, storage_scale=1.5)

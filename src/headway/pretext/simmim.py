@@ -12,12 +12,12 @@ Xie, Zhang, Cao, Lin, Bao, Yao, Dai and Hu, "SimMIM: a simple framework for mask
 (https://arxiv.org/abs/2111.09886).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from headway.config import Optim, Recipe, check_range
+from headway.config import MUON, Recipe, check_range
 from headway.errors import HeadwayError
 from headway.nn.numerics import at_least_fp32
 from headway.protocol import Backbone, Batch, DataInfo, Panel, PretextTask, TaskOutput, TrainingClock
@@ -108,9 +108,4 @@ class SimMIMTask(PretextTask):
         return like.new_tensor(self.mean).view(-1, 1, 1), like.new_tensor(self.std).view(-1, 1, 1)
 
 
-RECIPE = Recipe(
-    task=SimMIM(),
-    optim=Optim(method="muon", lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999)),
-    epochs=400,
-    batch_size=256,
-)
+RECIPE = Recipe(task=SimMIM(), optim=replace(MUON, betas=(0.9, 0.999)), epochs=400, batch_size=256)

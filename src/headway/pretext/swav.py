@@ -89,9 +89,8 @@ class SwAVTask(PretextTask):
         self.projector = projector([backbone.embed_dim, config.hidden_dim, config.projection_dim])
         count = config.num_prototypes or max(round(3000 * math.sqrt(data_info.num_images / 1_281_167)), 32)
         self.prototypes = nn.Parameter(torch.randn(count, config.projection_dim))  # K E
-        self.queue: Tensor
         length = count if config.queue_length is None else config.queue_length
-        self.register_buffer("queue", torch.zeros(2, length, config.projection_dim))  # 2 L E, one for each global crop
+        self.queue = nn.Buffer(torch.zeros(2, length, config.projection_dim))  # 2 L E, one for each global crop
         uses_queue = length and 0 < config.queue_start_fraction < 1
         self.cost_milestones = (0.0, config.queue_start_fraction) if uses_queue else (0.0,)
 

@@ -48,7 +48,8 @@ def neighbor_sheet(
         note: What the images are.
     """
     queries = round_robin_indices(labels, NUM_QUERIES)
-    panels = [Panel("image", to_float01(images_at(queries)), [classes[label] for label in labels[queries].tolist()])]
+    names = [classes[label] for label in labels[queries].tolist()]
+    panels = [Panel("image", to_float01(images_at(queries)), names)]
     shares = []
     for name, rows in features.items():
         nearest = nearest_neighbors(rows)  # N NUM_NEIGHBORS
@@ -63,7 +64,7 @@ def neighbor_sheet(
             panels.append(Panel(name if rank == 0 else "", to_float01(images_at(column)), captions))
     return ImageGrid(
         title="Nearest neighbors", subtitle="the nearest images, before and after pretraining", panels=panels,
-        names=[classes[label] for label in labels[queries].tolist()],
+        names=names,
         note=f"{note} The images in the first column are not selected: classes take turns. Of the {nearest.shape[1]} "
         f"nearest neighbors of all {len(labels):,} images these are of the same class: {', '.join(shares)}.",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from headway.evaluation.methods import RAW_PIXELS, UNTRAINED
 def leaderboard_table(answer: dict[str, Any]) -> Table:
     """Rows, best first, each with its gain over training from scratch."""
     count = answer["details"]["labels_per_class"]
-    title = f"{_plural(count, 'label')} a class; gain: points over training from scratch"
+    title = f"{_plural(count, 'label')} per class; gain: points over training from scratch"
     table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
     for row in answer["rows"]:
         gain = row["gain"]
@@ -56,7 +56,7 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
 def claim_scope(labels_per_class: int, seeds: int) -> str:
     """The conditions for which the result holds."""
     one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{_plural(labels_per_class, 'label')} a class{one_run}"
+    return f"{_plural(labels_per_class, 'label')} per class{one_run}"
 
 
 def _plural(count: int, what: str) -> str:

@@ -71,7 +71,7 @@ def dino_augments(global_size: int) -> tuple[Augment, Augment, Augment]:
 def local_crop_size(global_size: int, patch_size: int) -> int:
     """Return the side of the local views for global views of side ``global_size``, in pixels.
 
-    The ratio is that of the papers, 96 / 224, rounded to whole patches: at least two a side, at most ``global_size``.
+    The ratio is that of the papers, 96 / 224, rounded to whole patches: at least two per side, at most ``global_size``.
     """
     return min(max(round(global_size * 96 / 224 / patch_size), 2) * patch_size, global_size)
 

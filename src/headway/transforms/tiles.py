@@ -86,7 +86,7 @@ class Tiles:
 def tile_size_for(size: int, patch_size: int, tile_ratio: float = 1 / GRID_SIZE) -> int:
     """Return the side in pixels to which tiles are resized: ``tile_ratio`` of the main view, in whole patches.
 
-    With 1/3 objects are as large as in a view of the whole image. A tile has at least two patches a side, where these
+    With 1/3 objects are as large as in a view of the whole image. A tile has at least two patches per side, where these
     are at most half of the main view, since a single token could attend to no other.
 
     Args:

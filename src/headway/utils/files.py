@@ -17,20 +17,13 @@ from headway.errors import HeadwayError
 
 def fsync_path(path: Path) -> None:
     """Flush a file or folder to disk. Where the system cannot flush folders, nothing is done for them."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    try:
-        handle = os.open(path, flags)
-    except OSError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
+    is_folder = path.is_dir()
+    with contextlib.suppress(OSError) if is_folder else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def file_sha256(path: Path) -> str:
@@ -39,7 +32,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file or folder, then rename it to ``path``. On an error nothing is left behind.
 
     Raises:
@@ -142,11 +135,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes, atomically. Raises HeadwayError as ``atomic_write`` does."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    atomic_write(path, write)
+    atomic_write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_json(path: Path) -> Any:

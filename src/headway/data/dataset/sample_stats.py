@@ -16,7 +16,7 @@ from headway.data.decoding.pixel_format import (
     RGB,
     NativeImage,
     PixelFormat,
-    finite_min_max,
+    finite_min_max_count,
     standard_value_range,
 )
 from headway.data.sources.base import Remarks, Source
@@ -153,7 +153,7 @@ def _value_range_of(given: Any, channels: int) -> _ValueRange:
     else:
         native = decode_native(given, PixelFormat(channels or 1, pages_as_channels=channels > 1))
     values = native.values[..., :-1] if native.has_alpha else native.values
-    return _ValueRange(*finite_min_max(values), values.dtype.kind in "iub")
+    return _ValueRange(*finite_min_max_count(values)[:2], values.dtype.kind in "iub")
 
 
 def _common_value_range(ranges: Sequence[_ValueRange]) -> tuple[float, float]:

@@ -103,12 +103,7 @@ def standard_value_range(low: float, high: float, is_integer: bool) -> tuple[flo
     return low, high
 
 
-def finite_min_max(values: np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest finite value. Raises UnreadableImageError if no value is finite."""
-    return _finite_min_max_count(values)[:2]
-
-
-def _finite_min_max_count(values: np.ndarray) -> tuple[float, float, int]:
+def finite_min_max_count(values: np.ndarray) -> tuple[float, float, int]:
     """The smallest and the largest finite value, and the number of values that are not finite."""
     count = values.size
     if values.dtype.kind == "f":
@@ -157,7 +152,7 @@ def _scale_values(values: np.ndarray, pixel_format: PixelFormat) -> tuple[np.nda
         values = values.astype(np.uint8) * np.uint8(255)
     if values.dtype == np.uint8:
         return (values, ()) if pixel_format.value_range is None else (values.astype(np.float32) / 255, ())
-    lowest, highest, non_finite = _finite_min_max_count(values)
+    lowest, highest, non_finite = finite_min_max_count(values)
     notes = (f"{non_finite:,} numbers that are not finite became black",) if non_finite else ()
     if pixel_format.value_range is None:
         low, high = standard_value_range(lowest, highest, values.dtype.kind in "iu")

@@ -102,7 +102,10 @@ def decode_png16(data: bytes) -> NativeImage | None:
     chunks = _collect_chunks(data)
     pixels = _validated_pixels(chunks, header.height, header.width, 2 * (header.channels + header.has_alpha))
     validated_chunks = (b"IHDR", chunks.header), (b"IDAT", pixels), (b"IEND", b"")
-    validated_file = PNG_SIGNATURE + b"".join(_make_chunk(tag, body) for tag, body in validated_chunks)
+    validated_file = PNG_SIGNATURE + b"".join(
+        len(body).to_bytes(4) + tag + body + zlib.crc32(body, zlib.crc32(tag)).to_bytes(4)
+        for tag, body in validated_chunks
+    )
     try:
         image = _decoder(torch.frombuffer(bytearray(validated_file), dtype=torch.uint8), _UNCHANGED, False)  # C H W
     except RuntimeError as error:
@@ -175,7 +178,3 @@ def _validated_pixels(chunks: _PngChunks, height: int, width: int, bytes_per_pix
             raise UnreadableImageError("damaged: a row with an unknown filter")
         start += rows * row
     return chunks.compressed_pixels[: len(chunks.compressed_pixels) - len(unpack.unused_data)]
-
-
-def _make_chunk(tag: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4) + tag + body + zlib.crc32(body, zlib.crc32(tag)).to_bytes(4)

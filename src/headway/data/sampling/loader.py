@@ -1,6 +1,7 @@
 """Batches of shuffled images. A step's images are consecutive in an endless stream, so one integer is the position."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from headway.protocol import Batch
 from headway.utils.threads import prefetch_map
 
 
+@dataclass(eq=False)
 class Loader:
     """Yields batches of stored images in shuffled order.
 
@@ -30,13 +32,17 @@ class Loader:
         ValueError: There are no images, or ``batch_size`` is below 1.
     """
 
-    def __init__(
-        self, images: Images, *, seed: int, batch_size: int, rank: int = 0, world_size: int = 1, start_position: int = 0
-    ):
-        if not len(images) or batch_size < 1:
-            raise ValueError(f"a loader needs images and a batch size of 1 or more, got {len(images)} and {batch_size}")
-        self.images, self.seed, self.batch_size, self.rank, self.world_size = images, seed, batch_size, rank, world_size
-        self.start_position = start_position
+    images: Images
+    seed: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    start_position: int = 0
+
+    def __post_init__(self) -> None:
+        count, size = len(self.images), self.batch_size
+        if not count or size < 1:
+            raise ValueError(f"a loader needs images and a batch size of 1 or more, got {count} and {size}")
 
     def batch_at(self, step: int) -> tuple[Batch, Tensor]:
         """This process's part of a step: the batch of B images and their stream positions (B, int64)."""

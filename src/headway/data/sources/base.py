@@ -1,6 +1,7 @@
 """The ``Source`` protocol: a sequence of encoded images that are read one at a time."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 Remarks = list[tuple[str, str]]
@@ -47,6 +48,10 @@ class Source(Protocol):
         ...
 
 
+DataLike = str | Path | Source
+"""What ``open_source`` opens: the name of a data set, its path, or a source."""
+
+
 def group_of(source: Source, index: int) -> str | None:
     """The image's group; None if the source has no groups."""
     group = getattr(source, "group", None)
@@ -61,8 +66,7 @@ def version_key_of(source: Source) -> str | None:
 
 def ignored_of(source: Source) -> Sequence[tuple[str, str]]:
     """(name, reason) of each file that the source found among the images and that is not an image."""
-    ignored: Sequence[tuple[str, str]] = getattr(source, "ignored", ())
-    return ignored
+    return getattr(source, "ignored", ())
 
 
 def sorted_classes(labels: Sequence[str | None]) -> tuple[str, ...]:

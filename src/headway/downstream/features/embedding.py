@@ -50,7 +50,6 @@ def embed(
             features = Features(pooled, patches, prefix, features.grid)
         if kind == "prefix" and not features.prefix.shape[1]:
             raise HeadwayError("the backbone has no prefix tokens (class token, registers); take pooled or patches")
-        selected: Tensor = getattr(features, kind)
-        return selected
+        return getattr(features, kind)
 
     return forward_batched(backbone, select, images, size, return_layers=() if layer is None else (layer,))

@@ -26,22 +26,23 @@ TrainCallback = Callable[[nn.Module, nn.Module], None]
 """A function of the backbone and the head, called during training."""
 
 
+ADAMW = Optim(lr=4e-3, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999))
+
+
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Hyperparameters of supervised training: of fine-tuning, of training from scratch, and of heads alone."""
 
     task: SupervisedConfig = field(default_factory=SupervisedConfig)
     """Loss and augmentation."""
-    optim: Optim = field(
-        default_factory=lambda: Optim(lr=4e-3, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999))
-    )
+    optim: Optim = ADAMW
     """The optimizer."""
     epochs: int = 50
     """Passes over the labeled images, unless these are fewer than ``min_steps`` steps."""
     min_steps: int = 150
     """The least number of steps."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     trainable: Literal["all", "head", "lora"] = "all"
     """What is trained: backbone and head, the head alone, or the head and low-rank updates of the backbone."""
     trainable_blocks: int = 0
@@ -60,21 +61,15 @@ class FineTuneConfig:
 
 NO_HEAD_DECAY = (Rule(r"^task\.head", lr_scale=1.0, wd_scale=0.0), *NO_DECAY)
 """The head starts as a linear probe, whose penalty was chosen already: it has no weight decay."""
-FROM_SCRATCH = FineTuneConfig(
-    optim=Optim(method="muon", lr=2.4e-2, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999))
-)
+FROM_SCRATCH = FineTuneConfig(optim=replace(ADAMW, method="muon", lr=2.4e-2))
 """With few labels and few steps, Muon learns far more than AdamW (docs/results.md)."""
-FINE_TUNE = FineTuneConfig(
-    optim=Optim(lr=2e-3, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999), rules=NO_HEAD_DECAY),
-    layer_decay=0.85,
-)
+FINE_TUNE = FineTuneConfig(optim=replace(ADAMW, lr=2e-3, rules=NO_HEAD_DECAY), layer_decay=0.85)
 LORA = FineTuneConfig(
-    optim=Optim(
-        lr=8e-3, weight_decay=0.0, warmup_fraction=0.1, betas=(0.9, 0.999),
-        rules=(Rule(r"^task\.head", lr_scale=0.25, wd_scale=0.0), *NO_DECAY),
+    optim=replace(
+        ADAMW, lr=8e-3, weight_decay=0.0, rules=(Rule(r"^task\.head", lr_scale=0.25, wd_scale=0.0), *NO_DECAY)
     ),
     trainable="lora",
-)  # fmt: skip
+)
 HEAD_ONLY = FineTuneConfig(trainable="head")
 HEAD_CONFIGS = {"attentive": HEAD_ONLY, "mlp": HEAD_ONLY, "finetune": FINE_TUNE, "lora": LORA}
 """The default configuration of each head that is trained by steps."""
@@ -154,13 +149,6 @@ def calibrated_linear_head(
         head = nn.Linear(features.shape[1], num_classes)
     head.load_state_dict({"weight": fitted.probe.weight.float(), "bias": fitted.probe.bias.float()})
     return head, fitted.temperature
-
-
-def linear_head(
-    features: Tensor, labels: Tensor, num_classes: int, seed: int, groups: Tensor | None = None
-) -> nn.Linear:
-    """A linear probe of N D features as an output layer, D -> K."""
-    return calibrated_linear_head(features, labels, num_classes, seed, groups=groups)[0]
 
 
 def temperature_scaled_head(

@@ -1,9 +1,9 @@
 """Supervised learning as one more task: the label is given instead of generated.
 
-    one label an image:       loss = - w[y] sum_k q_k log p_k,                                 p = softmax(z)
-    several labels an image:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z)
+    one label per image:       loss = - w[y] sum_k q_k log p_k,                                 p = softmax(z)
+    several labels per image:  loss = - 1/K sum_k w_k(y) (q_k log p_k + (1 - q_k) log(1 - p_k)),   p = sigmoid(z)
 
-with z = head(features) and q = (1 - s) y + s / K, where y is the label as 0 and 1 (with several labels an image, s / 2
+with z = head(features) and q = (1 - s) y + s / K, where y is the label as 0 and 1 (with several labels per image, s / 2
 takes the place of s / K). s is label smoothing (Szegedy et al., "Rethinking the Inception architecture", 2016,
 https://arxiv.org/abs/1512.00567); the weights w make rare classes count as much as frequent ones. Heads, fine-tuning
 and training from scratch all use the one training loop with this task; frozen parameters get no gradient.
@@ -62,10 +62,9 @@ class SupervisedTask(PretextTask):
     def __init__(self, head: nn.Module, labels: Tensor, size: int, config: SupervisedConfig):
         super().__init__()
         self.head, self.size, self.config = head, size, config
-        self.labels: Tensor
         self.class_weights: Tensor
         weights = class_weights(labels) if config.balance_classes else None
-        self.register_buffer("labels", labels, persistent=False)
+        self.labels = nn.Buffer(labels, persistent=False)
         self.register_buffer("class_weights", weights, persistent=False)
 
     def make_views(self, batch: Batch, rng: SampleRNG) -> SupervisedViews:

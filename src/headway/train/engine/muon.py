@@ -35,6 +35,9 @@ class Muon(torch.optim.AdamW):
 
     A group needs ``orthogonal`` besides AdamW's settings; an orthogonal one also ``momentum`` and ``use_bf16`` (see
     ``orthogonalize``). Parameters that FSDP2 has sharded are gathered for the step, on every process.
+
+    Being AdamW with one more kind of group, it needs no second path for moments, learning rates and resume. torch's own
+    Muon accepts only matrices, always runs in bfloat16 and does not support sharded parameters; tests compare the two.
     """
 
     @torch.no_grad()

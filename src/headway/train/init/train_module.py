@@ -1,4 +1,4 @@
-"""Build the module that a run trains: backbone and pretext task."""
+"""Build the module that a run trains: backbone and pretext task, from initial weights or those of a parent run."""
 
 from functools import partial
 from typing import Any
