@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "headway"
 ROOT = "root modules"
 """The row of the modules and helpers that lie below every package."""
-ROOT_PARTS = ("errors", "schedule", "utils", "distributed", "rng", "config", "protocol")
+ROOT_PARTS = ("errors", "schedule", "utils", "distributed", "worker_team", "rng", "config", "protocol")
 BACKGROUND, BOX, BORDER, TEXT, MUTED, DOT = "#fcfbf8", "#eef2f6", "#9fb2c4", "#202124", "#5b6470", "#0072b2"
 MARGIN, BOX_WIDTH, GAP, CELL, HEADER, LINE = 28, 850, 10, 34, 150, 20
 """Pixels: around the diagram, of a box, between boxes, of a column of dots, of the header, of a line of text."""

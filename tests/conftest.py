@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway.train.engine.workers import WorkerChoice
 from headway.train.plan import make_plan as planning
 from tests.processes import Workers
 
@@ -26,7 +27,7 @@ def unmeasured():
     """Runs skip the measurements, which take most of a small run's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda train_module, images, plan, optim, **_: (plan, {}))
-        patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
+        patch.setattr(planning, "select_workers", lambda module, images, plan, *_, **__: WorkerChoice(plan, 0.02, {}))
         yield
 
 

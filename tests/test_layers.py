@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "headway"
 MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in MODULES}
-ROOT = ["errors", "_version", "schedule", "utils", "distributed", "rng", "config", "protocol"]
+ROOT = ["errors", "_version", "schedule", "utils", "distributed", "worker_team", "rng", "config", "protocol"]
 ORDER = [*ROOT, "synthetic", "transforms", "nn", "losses", "data", "backbones", "metrics", "pretext", "train"]
 ORDER += ["downstream", "evaluation", "reports", "attention_viz", "cli"]
 """Rows of the architecture (docs/architecture.md), lowest first."""

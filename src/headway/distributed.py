@@ -4,49 +4,49 @@ The gradient of a sum over processes is again a sum over processes. The engine w
 of the batch, and DDP averages, so that the result is the gradient of the whole batch's loss.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from headway.errors import HeadwayError
-
 _single_process: ContextVar[bool] = ContextVar("single_process", default=False)
 
 
-class LauncherEnv(NamedTuple):
-    """Numbers of processes, as a launcher announces them.
+class Team(Protocol):
+    """Processes that train together without a process group of torch (``worker_team``)."""
 
-    Attributes:
-        world_size: Over all machines.
-        local_world_size: On this machine.
-    """
+    size: int
+    rank: int
 
-    world_size: int
-    local_world_size: int
+    def all_sum_(self, x: Tensor) -> None:
+        """Replace x (contiguous) by its sum over processes."""
+
+    def all_gather(self, x: Tensor) -> list[Tensor]:
+        """Every process's x, in rank order."""
+
+    def broadcast_object(self, value: Any) -> Any:
+        """Rank 0's value (plain data)."""
+
+    def barrier(self) -> None:
+        """Wait for every process."""
 
 
-def launcher_env() -> LauncherEnv:
-    """What torchrun, or SLURM's srun, announces in the environment; one process where neither does.
+_team: Team | None = None
 
-    Raises:
-        HeadwayError: srun without a number of tasks per machine, which Fabric needs.
-    """
-    given = os.environ
-    if "WORLD_SIZE" in given:  # torchrun comes before SLURM, since it may run inside it
-        processes = int(given["WORLD_SIZE"])
-        return LauncherEnv(processes, int(given.get("LOCAL_WORLD_SIZE", processes)))
-    if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        processes = int(given.get("SLURM_NTASKS", 1))
-        if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
-            raise HeadwayError(f"srun starts {processes} tasks without a number per machine; give --ntasks-per-node")
-        return LauncherEnv(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
-    return LauncherEnv(1, 1)
+
+@contextmanager
+def join_team(team: Team) -> Iterator[None]:
+    """Within the block the collectives below are those of the team."""
+    global _team
+    _team = team
+    try:
+        yield
+    finally:
+        _team = None
 
 
 @contextmanager
@@ -66,26 +66,43 @@ def is_single_process() -> bool:
 
 def world_size() -> int:
     """Number of processes of this run."""
+    if _team is not None:
+        return 1 if is_single_process() else _team.size
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not is_single_process() else 1
 
 
 def rank() -> int:
     """This process's rank, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
+    if world_size() == 1:
+        return 0
+    return dist.get_rank() if _team is None else _team.rank
+
+
+def _all_sum_(x: Tensor) -> Tensor:
+    if _team is None:
+        dist.all_reduce(x)
+    else:
+        _team.all_sum_(x)
+    return x
+
+
+def _all_gather(x: Tensor) -> list[Tensor]:
+    """Every process's x, which has the same shape on all of them."""
+    if _team is not None:
+        return _team.all_gather(x)
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x)
+    return parts
 
 
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _all_sum_(x.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient
+        return _all_sum_(gradient.clone(memory_format=torch.contiguous_format))
 
 
 class _AllGatherRows(torch.autograd.Function):
@@ -94,14 +111,11 @@ class _AllGatherRows(torch.autograd.Function):
         ctx.counts = counts
         padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives need equal shapes, and batches may be uneven
         padded[: len(x)] = x
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[:count] for part, count in zip(_all_gather(padded), counts, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
+        gradient = _all_sum_(gradient.clone(memory_format=torch.contiguous_format))
         start = sum(ctx.counts[: rank()])
         return gradient[start : start + ctx.counts[rank()]], None
 
@@ -111,15 +125,18 @@ def all_sum(x: Tensor) -> Tensor:
     return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
+def all_gather(x: Tensor) -> Tensor:
+    """Every process's x, of the same shape on all of them, without gradient: processes, then the dimensions of x."""
+    return torch.stack(_all_gather(x.contiguous())) if world_size() > 1 else x[None]
+
+
 def all_gather_int(value: int, device: torch.device | str | None = None) -> list[int]:
     """Every process's integer, in rank order; None as the device means the one that collectives need."""
     if world_size() == 1:
         return [value]
     if device is None:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    parts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
-    dist.all_gather(parts, torch.tensor([value], device=device))
-    return [int(part) for part in parts]
+        device = "cuda" if _team is None and dist.get_backend() == "nccl" else "cpu"
+    return [int(part) for part in _all_gather(torch.tensor([value], device=device))]
 
 
 def all_gather_rows(x: Tensor) -> tuple[Tensor, int]:
@@ -180,6 +197,8 @@ def broadcast_object(value: Any) -> Any:
     """Rank 0's value (plain data), on every process."""
     if world_size() == 1:
         return value
+    if _team is not None:
+        return _team.broadcast_object(value)
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
@@ -187,5 +206,23 @@ def broadcast_object(value: Any) -> Any:
 
 def barrier() -> None:
     """Wait for every process."""
-    if world_size() > 1:
+    if world_size() > 1 and _team is not None:
+        _team.barrier()
+    elif world_size() > 1:
         dist.barrier()
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace the gradients by their means over the processes of a team. DDP averages those of a process group itself.
+
+    Args:
+        parameters: Those that have a gradient: the same on every process.
+    """
+    if _team is None or world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    _team.all_sum_(flat)
+    flat /= _team.size
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view(gradient.shape))

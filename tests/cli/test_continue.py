@@ -15,6 +15,7 @@ from headway.data.sources.in_memory import ArraySource
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
 from headway.synthetic import DrawnAnimals, write_folder
+from headway.train.engine import workers
 from headway.train.plan import autotune, make_plan
 from headway.train.run_dir import checkpoint
 from headway.train.run_dir.checkpoint import load_latest
@@ -124,7 +125,7 @@ def test_another_backbone_than_that_of_the_weights_is_refused(run, word, backbon
 
 def test_a_reproduced_run_has_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(make_plan, "select_fastest", autotune.select_fastest)  # this one measures
-    monkeypatch.setattr(make_plan, "measure_step", autotune.measure_step)
+    monkeypatch.setattr(make_plan, "select_workers", workers.select_workers)
     words = {**WORDS, "precision": "auto", "budget": "3s", "seed": 5}
     headway.pretrain("rotation", data=FEW, out=tmp_path / "a", **words)
     monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "another"))  # an empty cache

@@ -6,7 +6,8 @@ from headway.config import Optim
 from headway.pretext import TASKS
 from headway.train.config import Plan
 from headway.train.log.events import StepMetrics
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.context import Observers
+from headway.train.loop.loop import fit
 from tests.small import make_images, small_train_module
 
 

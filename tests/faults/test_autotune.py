@@ -9,9 +9,9 @@ from headway.config import Optim
 from headway.distributed import rank, single_process, world_size
 from headway.errors import HeadwayError
 from headway.train.config import Plan
+from headway.train.engine import timing
 from headway.train.log import meters
 from headway.train.log.meters import AverageMeter, widest_float
-from headway.train.plan import autotune
 from headway.train.plan.autotune import select_fastest
 from tests.small import make_images, small_train_module
 
@@ -19,7 +19,7 @@ from tests.small import make_images, small_train_module
 def choose_with_little_memory(task, fsdp):
     """What each process chooses where rank 1 runs out of memory: in float32 with manual attention, with FSDP always."""
     me, tried = rank(), []  # within ``single_process`` each rank is 0
-    honest = autotune.train_step
+    honest = timing.train_step
 
     def train_step(engine, optim, plan, *rest):
         tried.append((plan.precision, plan.attention_impl, len(rest[0].images), world_size()))
@@ -28,7 +28,7 @@ def choose_with_little_memory(task, fsdp):
         return honest(engine, optim, plan, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autotune, "train_step", train_step)
+        patch.setattr(timing, "train_step", train_step)
         try:
             plan, seconds = select_fastest(
                 small_train_module(task), make_images(), Plan(steps=2, batch_size=16, fsdp=fsdp), Optim(),

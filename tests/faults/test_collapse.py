@@ -23,8 +23,9 @@ from headway.synthetic import DrawnAnimals
 from headway.train.config import Plan
 from headway.train.log.events import FeatureStats, Note
 from headway.train.loop import loop
+from headway.train.loop.context import Observers
 from headway.train.loop.feature_monitor import make_feature_monitor
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.loop import fit
 from headway.train.run_dir.checkpoint import load_latest, step_folders
 from tests.small import SIDE, SMALL_CONFIGS, make_images, max_difference, small_backbone, small_train_module
 
@@ -74,7 +75,7 @@ class Fault(NamedTuple):
 
 FAULTS = {
     "no stop-gradient": Fault(
-        "simsiam", 100, "gradient is not stopped", {}, ((simsiam, "negative_cosine", without_stop_gradient),), 0.15, seed=6
+        "simsiam", 100, "gradient is not stopped", {}, ((simsiam, "negative_cosine", without_stop_gradient),), 0.15, 6
     ),
     "no stop-gradient, no teacher": Fault("byol", 60, "gradient is not stopped", {}, (without_teacher(byol.BYOLTask),)),
     "no negatives": Fault("simclr", 40, "negatives are missing", {}, ((simclr, "nt_xent", without_negatives),)),

@@ -10,6 +10,7 @@ from headway.errors import HeadwayError, UnreadableImageError
 from headway.pretext import TASKS
 from headway.synthetic import DrawnAnimals
 from headway.train.config import PretrainConfig
+from headway.train.engine.workers import WorkerChoice
 from headway.train.plan import make_plan as planning
 from headway.train.plan.make_plan import PlanRequest, make_plan
 from tests.small import make_images, small_train_module
@@ -32,7 +33,7 @@ def pretrained(out, by, lost):
     """The error of a process, or the number of its steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda module, images, plan, optim, **_: (plan, {}))
-        patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
+        patch.setattr(planning, "select_workers", lambda module, images, plan, *_, **__: WorkerChoice(plan, 0.02, {}))
         patch.setenv("HEADWAY_CACHE", f"{out}-cache")
         try:
             return headway.pretrain(
@@ -68,7 +69,7 @@ def planned(cache):
     """The steps that a process plans, where each has another number of images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "select_fastest", lambda module, images, plan, optim, **_: (plan, {}))
-        patch.setattr(planning, "measure_step", lambda *_, **__: 0.02)
+        patch.setattr(planning, "select_workers", lambda module, images, plan, *_, **__: WorkerChoice(plan, 0.02, {}))
         patch.setenv("HEADWAY_CACHE", cache)
         config = PretrainConfig(task="rotation", recipe=TASKS["rotation"], epochs=10, precision="float32")
         request = PlanRequest(config, make_images(20 + 10 * rank()), small_train_module("rotation"), 5, 0.0)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 import headway
 from headway.data.dataset import image_store
-from headway.distributed import launcher_env
 from headway.pretext import TASKS
 from headway.synthetic import write_folder
+from headway.utils.launcher import launcher_env
 
 RECIPE = """
     import os, signal

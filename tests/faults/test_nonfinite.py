@@ -12,7 +12,8 @@ from headway.pretext.rotation import RotationTask
 from headway.pretext.simclr import SimCLRTask
 from headway.train.config import Plan
 from headway.train.log.events import Note, StepMetrics
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.context import Observers
+from headway.train.loop.loop import fit
 from headway.train.run_dir.checkpoint import load_latest
 from tests.small import make_images, max_difference, small_train_module, train
 

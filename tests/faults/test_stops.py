@@ -17,7 +17,8 @@ from headway.synthetic import DrawnAnimals
 from headway.train.config import Plan
 from headway.train.log.events import ProbeResult
 from headway.train.loop import loop
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.context import Observers
+from headway.train.loop.loop import fit
 from headway.train.loop.signals import Interrupted, graceful_shutdown
 from headway.train.run_dir import checkpoint
 from headway.utils import files
@@ -167,7 +168,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_resumes_once_there_is_space(tm
     )
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full to simulate a full disk")
 def test_a_log_on_a_full_disk_is_named(tmp_path):
     from headway.train.log.events import JsonlSink, Note
 

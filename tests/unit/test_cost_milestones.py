@@ -9,7 +9,7 @@ from headway.pretext.simclr import RECIPE, SimCLR, SimCLRTask, downscale
 from headway.protocol import Batch, Features, TrainingClock, TrainModule
 from headway.rng import SampleRNG
 from headway.train.config import Plan
-from headway.train.plan import autotune
+from headway.train.engine import timing
 from tests.small import make_images, small_backbone
 
 
@@ -47,8 +47,8 @@ def test_a_step_is_timed_in_each_phase(monkeypatch):
         starts.append(start)
         return 1.0 + 2.0 * (start > 0)
 
-    monkeypatch.setattr(autotune, "_time_phase", timed)
-    seconds = autotune.measure_step(module, make_images(8), Plan(steps=1, batch_size=4), RECIPE.optim, time_limit_s=1.0)
+    monkeypatch.setattr(timing, "_time_phase", timed)
+    seconds = timing.measure_step(module, make_images(8), Plan(steps=1, batch_size=4), RECIPE.optim, time_limit_s=1.0)
     assert starts == [0.0, 0.25] and seconds == 0.25 * 1.0 + 0.75 * 3.0
 
 
@@ -65,15 +65,13 @@ def test_steps_are_timed_within_their_phase(monkeypatch):
         small_backbone(), SimCLRTask(SimCLR(low_res_fraction=0.5, hidden_dim=8, projection_dim=4), 16, 16)
     )
     clocks = []
-    train_step = autotune.train_step
+    train_step = timing.train_step
 
     def recorded(engine, optim, plan, batch, positions, clock):
         clocks.append(clock.progress)
         return train_step(engine, optim, plan, batch, positions, clock)
 
-    monkeypatch.setattr(autotune, "train_step", recorded)
-    assert (
-        autotune.measure_step(module, make_images(8), Plan(steps=1, batch_size=4), RECIPE.optim, time_limit_s=0.0) > 0
-    )
+    monkeypatch.setattr(timing, "train_step", recorded)
+    assert timing.measure_step(module, make_images(8), Plan(steps=1, batch_size=4), RECIPE.optim, time_limit_s=0.0) > 0
     early, late = [p for p in clocks if p < 0.5], [p for p in clocks if p >= 0.5]
     assert len(early) == len(late) == 3  # one for warm-up, two timed

@@ -32,6 +32,11 @@ def command_start_time() -> float:
     return time.perf_counter() if _start_time is None else _start_time
 
 
+def is_command() -> bool:
+    """Whether a verb runs from the command line; calls from Python start no processes unless they are asked to."""
+    return _start_time is not None
+
+
 def usage() -> str:
     """The text of ``headway --help``."""
     lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]

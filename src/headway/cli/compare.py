@@ -11,7 +11,7 @@ import torch
 
 from headway.backbones.build import build_backbone
 from headway.backbones.input_size import choose_view_size, storage_side
-from headway.cli import command_start_time
+from headway.cli import command_start_time, is_command
 from headway.cli.comparison_setup import claim_dict, limit_test_set, resume_conditions
 from headway.cli.console import (
     check_at_least,
@@ -179,7 +179,15 @@ def compare(
     )
     unlabeled = SubsetSource(ArraySource(store.images, pixel_format=store.pixel_format), indices.tolist())
     runner = ComparisonRunner(
-        config, unlabeled, images, store.content_hashes[indices], split, cache, _progress_sinks, print_note
+        config,
+        unlabeled,
+        images,
+        store.content_hashes[indices],
+        split,
+        cache,
+        _progress_sinks,
+        print_note,
+        is_command(),
     )
     for continued in runner.continued_baselines.values():
         for refusal in continued.refusals:

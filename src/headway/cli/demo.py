@@ -13,7 +13,7 @@ from rich.table import Table
 from headway import synthetic
 from headway.backbones.input_size import storage_side
 from headway.backbones.weights import load_backbone
-from headway.cli import command_start_time
+from headway.cli import command_start_time, is_command
 from headway.cli.console import print_note, print_skipped, progress_bar
 from headway.cli.demo_outputs import OUTPUT_FILES, next_commands, write_overview_images
 from headway.data.dataset.image_store import build_store, median_short_side, split_groups
@@ -32,6 +32,7 @@ from headway.train.config import PretrainConfig
 from headway.train.log.events import ProgressBar, Sink
 from headway.train.plan.auto import AutoChoice, AutoInputs, auto_inputs, choose_settings
 from headway.train.pretrain import run_pretraining
+from headway.train.run_context import RunOptions
 from headway.train.run_dir.seen_images import write_seen_images
 from headway.utils.duration import parse_duration
 from headway.utils.files import write_json
@@ -120,7 +121,7 @@ def demo(
     with ProgressBar(f"pretraining ({choice.task})") as bar:
         sinks: list[Sink] = [bar, lambda event: event_times.append(time.perf_counter() - start)]
         unlabeled = SubsetSource(ArraySource(images, pixel_format=store.pixel_format), train.tolist())
-        run_pretraining(config, unlabeled, folder / "run", sinks=sinks)
+        run_pretraining(config, unlabeled, folder / "run", sinks=sinks, options=RunOptions(auto_processes=is_command()))
     # The run has hashed the resized images; a later transfer compares hashes of the original ones.
     write_seen_images(folder / "run", store.content_hashes[train])
     pretrained = load_backbone(folder / "run")

@@ -11,11 +11,12 @@ from typing import Annotated, Any, get_args, get_origin
 import tyro
 
 from headway.config import Recipe
-from headway.distributed import launcher_env, rank
+from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.pretext import AUTO, find_recipe
 from headway.train.run_dir.record import recipe_for
 from headway.utils.files import to_json
+from headway.utils.launcher import launcher_env
 
 
 def run_verb(verb: str, argv: list[str]) -> int:

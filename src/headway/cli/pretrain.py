@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from headway.cli import command_start_time
+from headway.cli import command_start_time, is_command
 from headway.cli.console import print_line, print_note, progress_bar
 from headway.config import Recipe
 from headway.data.dataset.image_store import median_short_side, resolve_pixel_format
 from headway.data.open import open_source
-from headway.data.sources.base import Source, with_pixel_format
+from headway.data.sources.base import DataLike, with_pixel_format
 from headway.distributed import rank
 from headway.downstream.knn_probe import knn_probe
 from headway.pretext import AUTO, find_recipe
@@ -30,7 +30,7 @@ from headway.utils.duration import parse_duration
 def pretrain(
     task: Positional[str],
     *,
-    data: str | Path | Source,
+    data: DataLike,
     out: str | Path,
     backbone: str = "",
     stem: Stem | Literal[""] = "",
@@ -46,6 +46,8 @@ def pretrain(
     precision: Literal["auto", "float32", "bf16", "float64"] = "auto",
     compile: Literal["auto", "on", "off"] = "auto",
     activation_checkpointing: bool = False,
+    processes: int = 0,
+    threads: int = 0,
     fsdp: bool = False,
     probe: str | None = None,
     probe_every: int = 0,
@@ -85,6 +87,9 @@ def pretrain(
         precision: Floating-point precision; auto: measured.
         compile: Whether the backbone is compiled (torch.compile); auto: measured where the run takes over 20 minutes.
         activation_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        processes: Processes on this machine that share each step, each on one thread (Linux); 0: as many as are fastest
+            at the moment, which is measured (in a call from Python: 1).
+        threads: Torch's threads in one process; 0: measured.
         fsdp: Shard weights, gradients and optimizer state over the processes (FSDP2), for networks that do not fit on
             one device.
         probe: Labeled images for a k-NN probe during training (its time is not in the budget); they are read with the
@@ -130,7 +135,7 @@ def pretrain(
         backbone=backbone or (init if is_timm(init) else DEFAULT_BACKBONE), stem=stem or "linear", patch=patch,
         size=size, budget=seconds, epochs=epochs, steps=steps, seed=seed, grad_accum=grad_accum, precision=precision,
         compile=compile, activation_checkpointing=activation_checkpointing, on_collapse=on_collapse, init=init,
-        continue_from=continue_from,
+        continue_from=continue_from, processes=processes, threads=threads,
     )  # fmt: skip
     record = read_record(Path(reproduce)) if reproduce else None
     if record:
@@ -149,6 +154,7 @@ def pretrain(
     options = RunOptions(
         reproduce=record, start_time=start, loggers=[name.strip() for name in loggers.split(",") if name.strip()],
         probe=probe_backbone, probe_every=probe_every, save_every=save_every, fsdp=fsdp,
+        auto_processes=is_command(),
     )  # fmt: skip
     with progress_bar("decoding") as decode_progress, ProgressBar(task) as bar:
         try:

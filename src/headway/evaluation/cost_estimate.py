@@ -10,7 +10,7 @@ from headway.evaluation.pretrained_baselines import pretrain_title
 from headway.evaluation.runner import ComparisonRunner, is_finished, run_folder
 from headway.protocol import TrainModule
 from headway.train.config import Plan
-from headway.train.plan.autotune import measure_step
+from headway.train.engine.timing import measure_step
 
 
 def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from headway.train.config import PretrainConfig
 from headway.train.init.initial_weights import initial_seen_images
 from headway.train.log.events import Sink
 from headway.train.pretrain import run_pretraining
+from headway.train.run_context import RunOptions
 from headway.train.run_dir.seen_images import write_seen_images
 from headway.utils.files import read_json
 from headway.utils.hashing import stable_hash
@@ -72,6 +73,7 @@ class ComparisonRunner:
         result_cache: Keeps the results.
         open_sinks: From the name of a pretraining to a context with the sinks of its log events.
         notify: Called with one line for each finished result.
+        auto_processes: As in ``RunOptions``.
     """
 
     config: ComparisonConfig
@@ -82,6 +84,7 @@ class ComparisonRunner:
     result_cache: ResultCache
     open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]]
     notify: Callable[[str], None]
+    auto_processes: bool = False
 
     def __post_init__(self) -> None:
         config, first = self.config, self.config.pretrain_configs[0]
@@ -110,7 +113,8 @@ class ComparisonRunner:
         title = f"{name}, seed {config.seed}"
         if not is_finished(run):
             with self.open_sinks(title) as sinks, hub_offline() if config.init else nullcontext():
-                result = run_pretraining(config, self.unlabeled, run, resume=True, sinks=sinks)
+                options = RunOptions(auto_processes=self.auto_processes)
+                result = run_pretraining(config, self.unlabeled, run, resume=True, options=options, sinks=sinks)
             if (seen := initial_seen_images(config, None)) is not None:
                 write_seen_images(run, torch.cat([seen, self.unlabeled_hashes]))
             self.notify(f"{title}: pretrained, {result['steps']:,} steps in {result['seconds']:.0f} s")

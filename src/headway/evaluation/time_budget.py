@@ -13,7 +13,7 @@ from headway.evaluation.frozen_probes import ComparisonSetup
 from headway.evaluation.scratch_comparison import TUNING_FOLDS, num_trials
 from headway.protocol import TrainModule
 from headway.train.config import Plan
-from headway.train.plan.autotune import measure_step
+from headway.train.engine.timing import measure_step
 from headway.utils.threads import torch_threads
 
 LABEL_BATCH_SIZE = 16

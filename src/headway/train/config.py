@@ -54,6 +54,10 @@ class PretrainConfig:
     """The run that this one continues; empty: none."""
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
     """What happens when the features collapse."""
+    processes: int = 0
+    """Processes on this machine that share each step, of one thread each; 0: measured."""
+    threads: int = 0
+    """Torch's threads where there is one process; 0: measured."""
 
     def __post_init__(self) -> None:
         lengths = {
@@ -73,9 +77,13 @@ class PretrainConfig:
             ("size", self.size, 4096),
             ("patch", self.patch, 4096),
             ("seed", self.seed, 2**63 - 1),
+            ("processes", self.processes, 1024),
+            ("threads", self.threads, 1024),
         ):
             if not 0 <= value <= most:
                 raise HeadwayError(f"--{name} must lie in 0..{most}, got {value}")
+        if self.processes > 1 and self.threads > 1:
+            raise HeadwayError("each of several processes computes on one thread; give --processes or --threads")
         if self.init and self.continue_from:
             raise HeadwayError("--init and --continue-from exclude one another: a continued run brings its own weights")
         if is_timm(self.init) and self.backbone != self.init:
@@ -104,6 +112,18 @@ class Plan:
     """How attention is computed."""
     compile: bool = False
     """Whether the backbone is compiled."""
+    processes: int = 1
+    """Processes on this machine that share each step (``worker_team``), where no launcher has started several."""
+    threads: int = 0
+    """Torch's threads in each process; 0: as many as torch takes."""
+    phase_seconds: tuple[float, ...] = ()
+    """Measured seconds per step in each phase of the task; empty: not measured."""
+    adapt_workers: Literal["never", "threads", "processes"] = "never"
+    """What is chosen anew once steps take several times as long as measured: processes as well, or threads alone."""
+    adapt_steps: bool = False
+    """Whether the number of steps then becomes what fits into the time that was planned."""
+    changes: tuple[dict[str, int], ...] = ()
+    """Changes to repeat: the ``step`` after which ``processes``, ``threads`` and ``steps`` become these."""
     activation_checkpointing: bool = False
     """Whether blocks are computed again in the backward pass: less memory, about a third more time."""
     fsdp: bool = False
@@ -124,8 +144,8 @@ class Plan:
     """What follows a collapse: a note, the end of the run, or a return to the last checkpoint before it."""
 
     def __post_init__(self) -> None:
-        counts = {"steps": 1, "batch_size": 1, "grad_accum": 1, "start_position": 0, "save_every": 0, "log_every": 0,
-                  "probe_every": 0, "monitor_every": 0}  # fmt: skip
+        counts = {"steps": 1, "batch_size": 1, "grad_accum": 1, "processes": 1, "threads": 0, "start_position": 0,
+                  "save_every": 0, "log_every": 0, "probe_every": 0, "monitor_every": 0}  # fmt: skip
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise HeadwayError(f"a plan's {name} must be {least} or more, got {getattr(self, name)}")
@@ -141,6 +161,7 @@ class FitResult(NamedTuple):
         images_per_second: Over all processes.
         skipped_steps: Steps that changed nothing because the loss or the gradient was NaN or infinite.
         grad_accum: Micro-batches per step at the end; more than planned where memory ran out.
+        changes: Changes of the plan on the way, as ``Plan.changes`` has them.
     """
 
     steps: int
@@ -149,3 +170,4 @@ class FitResult(NamedTuple):
     images_per_second: float
     skipped_steps: int = 0
     grad_accum: int = 1
+    changes: tuple[dict[str, int], ...] = ()

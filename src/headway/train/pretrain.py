@@ -27,14 +27,22 @@ from headway.train.init.train_module import build_train_module
 from headway.train.log.dashboards import closing_loggers, open_loggers
 from headway.train.log.events import JsonlSink, Note, Sink
 from headway.train.loop.checkpointing import unsharded_backbone
+from headway.train.loop.context import Observers
 from headway.train.loop.feature_monitor import MONITOR_IMAGES, make_feature_monitor
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.loop import fit
 from headway.train.loop.signals import detect_lost_process
 from headway.train.plan.make_plan import PlanRequest, make_plan, plan_summary
 from headway.train.run_context import DEFAULT_OPTIONS, PreparedData, PretrainContext, RunFolder, RunOptions, read_parent
 from headway.train.run_dir.best_weights import BestWeights
 from headway.train.run_dir.checkpoint import latest_step
-from headway.train.run_dir.record import RECORD_FILE, new_record, plan_of, reproduction_differences, resumed_record
+from headway.train.run_dir.record import (
+    RECORD_FILE,
+    new_record,
+    plan_of,
+    record_with_changes,
+    reproduction_differences,
+    resumed_record,
+)
 from headway.train.run_dir.resume import DECODE_CACHE, is_finished, record_to_resume, recorded_result
 from headway.train.run_dir.seen_images import write_seen_images
 from headway.utils.files import remove_stale_temps, write_json
@@ -144,7 +152,7 @@ def plan_run(
         plan, measurements = make_plan(
             PlanRequest(
                 config, images, train_module, batch_size, context.start_time, context.notify, options.fsdp,
-                context.fabric,
+                context.fabric, options.auto_processes,
             )
         )  # fmt: skip
         plan = replace(plan, start_position=context.parent.start_position_for(data.store) if context.parent else 0)
@@ -154,7 +162,11 @@ def plan_run(
         activation_checkpointing=config.activation_checkpointing, probe_every=options.probe_every,
         probe_at_start=bool(options.probe and (config.init or config.continue_from)),
         save_every=options.save_every or plan.save_every,
+        adapt_workers="never" if options.reproduce or config.processes or config.threads else plan.adapt_workers,
     )  # fmt: skip
+    if context.record and (config.processes or config.threads):
+        change = {"processes": max(config.processes, 1), "threads": config.threads or 1}
+        plan = replace(plan, changes=(*plan.changes, {"step": context.resumed_step or 0, **change}))
     if options.reproduce and (differences := reproduction_differences(options.reproduce, plan)):
         context.notes.append(f"the last bits may differ from those of the reproduced run: {'; '.join(differences)}")
     return plan, measurements
@@ -219,6 +231,7 @@ def finish(
         record["segments"][-1]["grad_accum"] = fit_result.grad_accum  # out of memory may have raised it
     else:
         result = recorded_result(record)  # no step was left to take
+    record = record_with_changes(record, fit_result.changes)
     backbone = unsharded_backbone(train_module.backbone)
     if rank() == 0:
         if best and decline:

@@ -14,7 +14,7 @@ from headway.train.config import PretrainConfig
 from headway.train.init.parent_run import ParentRun, read_parent_run
 from headway.train.log.dashboards import FaultTolerantSink, check_loggers
 from headway.train.log.events import JsonlSink, Sink
-from headway.train.loop.loop import ProbeFunction
+from headway.train.loop.context import ProbeFunction
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class RunOptions:
     """Steps between checkpoints; 0: as many as take two minutes."""
     fsdp: bool = False
     """Whether weights, gradients and moments are sharded over the processes."""
+    auto_processes: bool = False
+    """Whether several processes may be started on this machine where the config does not say how many."""
 
     def __post_init__(self) -> None:
         check_loggers(self.loggers)

@@ -19,8 +19,8 @@ from headway.data.dataset.sample_stats import format_reasons, get_sample_stats
 from headway.data.dataset.sample_stats import median_short_side as median_short_side
 from headway.data.decoding.pixel_format import RGB, PixelFormat
 from headway.data.sources.base import Remarks, Source, group_of
-from headway.distributed import launcher_env
 from headway.errors import HeadwayError
+from headway.utils.launcher import launcher_env
 from headway.utils.progress import Progress
 
 

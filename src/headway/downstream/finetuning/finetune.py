@@ -20,7 +20,8 @@ from headway.protocol import TrainModule
 from headway.rng import seeded
 from headway.train.config import Plan
 from headway.train.log.events import Sink
-from headway.train.loop.loop import Observers, fit
+from headway.train.loop.context import Observers
+from headway.train.loop.loop import fit
 
 TrainCallback = Callable[[nn.Module, nn.Module], None]
 """A function of the backbone and the head, called during training."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from headway.distributed import LauncherEnv, is_single_process, launcher_env, world_size
+from headway.distributed import is_single_process, world_size
+from headway.utils.launcher import LauncherEnv, launcher_env
 
 
 def make_fabric(accelerator: str = "auto", *, fsdp: bool = False) -> Any:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.config import Optim
-from headway.distributed import all_sum, world_size
+from headway.distributed import all_sum, average_gradients, world_size
 from headway.errors import HeadwayError
 from headway.nn.attention import set_attention_impl
 from headway.nn.batch_norm import BatchNorm
@@ -66,7 +66,7 @@ def check_batch_size(train_module: TrainModule, batch_size: int, grad_accum: int
     if batch_size < max(task.min_batch_size, world_size() * grad_accum):
         need = max(task.min_batch_size, world_size() * grad_accum)
         raise HeadwayError(
-            f"batch size {batch_size} is too small: {type(task).__name__} needs at least {need} images a step here"
+            f"batch size {batch_size} is too small: {type(task).__name__} needs at least {need} images per step here"
         )
 
 
@@ -129,7 +129,7 @@ def train_step(
     step_stats, shares = [], []
     for number, (images, index, positions) in enumerate(parts):
         last = number == len(parts) - 1
-        with nullcontext() if last or world_size() == 1 else engine.fabric.no_backward_sync(engine.wrapped):
+        with nullcontext() if last or engine.fabric.world_size == 1 else engine.fabric.no_backward_sync(engine.wrapped):
             output = engine.wrapped(Batch(images, index), SampleRNG(plan.seed, positions, clock.step), clock)
             share = len(images) / plan.batch_size
             engine.fabric.backward(output.loss * (share * world_size()))
@@ -138,6 +138,7 @@ def train_step(
             {"loss": output.loss.detach() * share, **{k: v.detach() * share for k, v in output.metrics.items()}}
         )
     parameters = [parameter for parameter in engine.train_module.parameters() if parameter.grad is not None]
+    average_gradients(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     grad_norm = full_tensor(norm.detach())
@@ -169,5 +170,5 @@ def _sum_by_name(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _true_on_all(flag: Tensor) -> bool:
-    """Whether the flag is true on every process. Reading it waits for the device, once a step."""
+    """Whether the flag is true on every process. Reading it waits for the device, once per step."""
     return not bool(all_sum((~flag).to(torch.int32)))

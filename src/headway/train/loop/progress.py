@@ -10,6 +10,7 @@ from typing import Any
 
 from headway.errors import HeadwayError
 from headway.metrics.collapse_detection import has_pending_sign
+from headway.train.config import Plan
 
 MAX_SKIPPED_STEPS = 10
 """Skipped steps in a row after which the run rolls back."""
@@ -41,6 +42,18 @@ class TrainProgress:
     """Earlier metrics, for ``metrics.collapse_detection``."""
     collapse_reported: bool = False
     """Whether a collapse was reported; it is reported once."""
+    changes: list[dict[str, int]] = field(default_factory=list)
+    """Changes of the plan so far, as ``Plan.changes`` has them."""
+
+    phase_seconds: list[float] = field(default_factory=list)
+    """Seconds per step in each phase of the task as measured on the way; empty: not measured again."""
+
+    def current(self, plan: Plan) -> Plan:
+        """The plan with all changes so far."""
+        changed: dict[str, Any] = {
+            name: value for change in self.changes for name, value in change.items() if name != "step"
+        }
+        return replace(plan, **changed, phase_seconds=tuple(self.phase_seconds) or plan.phase_seconds)
 
     @property
     def healthy(self) -> bool:

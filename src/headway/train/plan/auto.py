@@ -5,7 +5,6 @@ what was measured, and the notes say where a rule is applied beyond that.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from headway.pretext import TASKS
 from headway.train.config import Stem
 from headway.train.run_dir.record import RECORD_FILE, config_of, read_record
 from headway.transforms.augment import simclr_augment
+from headway.utils.threads import available_threads
 
 DEFAULT_BUDGET_S = 3600.0
 """Budget in seconds where none is given."""
@@ -106,10 +106,7 @@ VIEW_SIZES = (224, 128, 96, 64, 32)
 
 def auto_inputs(num_images: int, short_side: int, budget_s: float | None) -> AutoInputs:
     """The inputs of the rules on this machine."""
-    if torch.cuda.is_available():
-        cores = ACCELERATOR_CORES
-    else:
-        cores = min(torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1024)
+    cores = ACCELERATOR_CORES if torch.cuda.is_available() else available_threads()
     return AutoInputs(num_images, short_side, DEFAULT_BUDGET_S if budget_s is None else budget_s, cores * world_size())
 
 

@@ -5,18 +5,14 @@ give the same bits.
 """
 
 import contextlib
-import copy
 import json
 import math
 import os
 import platform
-import statistics
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +20,13 @@ import torch
 
 from headway.config import Optim
 from headway.data.dataset.subset import Images
-from headway.data.sampling.loader import Loader
 from headway.distributed import all_gather_int, broadcast_object, rank, single_process, world_size
 from headway.errors import HeadwayError
-from headway.protocol import Batch, TrainingClock, TrainModule
+from headway.protocol import TrainModule
 from headway.train.config import Plan
 from headway.train.engine.oom import halve_micro_batch
-from headway.train.engine.step import Engine, is_batch_coupled, make_engine, train_step
+from headway.train.engine.step import is_batch_coupled
+from headway.train.engine.timing import measure_step
 from headway.utils.files import read_json, write_json
 from headway.utils.hashing import stable_hash
 
@@ -49,64 +45,6 @@ def cache_dir() -> Path:
     return Path(given) if given else Path(base) / "headway"
 
 
-def measure_step(
-    train_module: TrainModule,
-    images: Images,
-    plan: Plan,
-    optim: Optim,
-    *,
-    time_limit_s: float,
-    min_steps: int = 2,
-    max_steps: int = 12,
-    fabric: Any = None,
-) -> float:
-    """Mean seconds per step over the run, timed on a copy, so that the module itself stays as it was.
-
-    Args:
-        train_module: Backbone and task.
-        images: The stored images.
-        plan: How the step is taken.
-        optim: The optimizer's settings.
-        time_limit_s: Seconds after which timing stops, without warm-up.
-        min_steps: Minimum number of timed steps in each phase of the task.
-        max_steps: Maximum number of timed steps in each phase.
-        fabric: A launched Fabric; None: a new one.
-    """
-    phases = train_module.task.cost_milestones
-    shares = [end - start for start, end in pairwise((*phases, 1.0))]
-    engine = make_engine(copy.deepcopy(train_module), optim, plan, fabric)
-    return sum(
-        share * _time_phase(engine, images, plan, optim, start, time_limit_s / len(phases), min_steps, max_steps)
-        for start, share in zip(phases, shares, strict=True)
-    )
-
-
-def _time_phase(
-    engine: Engine,
-    images: Images,
-    plan: Plan,
-    optim: Optim,
-    phase_start: float,
-    time_limit_s: float,
-    min_steps: int,
-    max_steps: int,
-) -> float:
-    """Median seconds per step in the phase that starts at this share of the run, without one warm-up step."""
-    total = 1000 * (max_steps + 2)
-    loader = Loader(images, seed=plan.seed, batch_size=plan.batch_size, rank=rank(), world_size=world_size())
-    times: list[float] = []
-    for step, (batch, positions) in enumerate(loader.batches(0, max_steps + 1)):
-        start = time.perf_counter()
-        on_device = [tensor.to(engine.fabric.device) for tensor in (*batch, positions)]
-        clock = TrainingClock(math.ceil(phase_start * total) + step, total, 0.0)
-        result = train_step(engine, optim, plan, Batch(*on_device[:2]), on_device[2], clock)
-        float(result.metric_shares["loss"])  # waits for the device
-        times.append(time.perf_counter() - start)
-        if broadcast_object(len(times) > min_steps and sum(times[1:]) > time_limit_s):
-            break
-    return float(broadcast_object(statistics.median(times[1:])))
-
-
 def select_fastest(
     train_module: TrainModule,
     images: Images,
@@ -120,9 +58,9 @@ def select_fastest(
 ) -> tuple[Plan, dict[str, float]]:
     """The plan with the precision, attention implementation and compilation whose step is fastest.
 
-    Candidates are compared on a quarter of the batch, to save time. Each of several processes tries them on its own
-    part without the others, so that one of them may run out of memory; the slowest process counts. With FSDP the
-    processes have to measure together, and manual attention, which takes the most memory, is not tried.
+    Candidates are compared on one thread and a quarter of the batch, to save time. Each of several processes tries them
+    on its own part without the others, so that one of them may run out of memory; the slowest process counts. With FSDP
+    the processes have to measure together, and manual attention, which takes the most memory, is not tried.
 
     Returns:
         The plan, and the seconds of a small step under each candidate.
@@ -135,7 +73,7 @@ def select_fastest(
     batch = (
         max(plan.batch_size // 4, least, world_size()) if together else max(plan.batch_size // 4, least) // world_size()
     )
-    small = replace(plan, batch_size=max(batch, train_module.task.min_batch_size, 1), grad_accum=1)
+    small = replace(plan, batch_size=max(batch, train_module.task.min_batch_size, 1), grad_accum=1, threads=1)
     candidates: list[dict[str, Any]] = [
         {"precision": precision, "attention_impl": impl, "compile": compiled}
         for compiled in compile_options

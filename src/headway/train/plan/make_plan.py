@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -15,8 +15,9 @@ from headway.protocol import TrainModule
 from headway.train.config import Plan, PretrainConfig
 from headway.train.engine.oom import halve_micro_batch, peak_memory
 from headway.train.engine.step import is_batch_coupled
+from headway.train.engine.workers import WorkerChoice, Workers, select_workers, worker_options
 from headway.train.loop.feature_monitor import MONITOR_IMAGES
-from headway.train.plan.autotune import COMPILE_MIN_RUN_S, TuningCache, measure_step, select_fastest, steps_in_budget
+from headway.train.plan.autotune import COMPILE_MIN_RUN_S, TuningCache, select_fastest, steps_in_budget
 from headway.utils.serialize import serialize
 
 CHECKPOINT_INTERVAL_S = 120.0
@@ -51,6 +52,8 @@ class PlanRequest:
     """Whether weights are sharded over the processes."""
     fabric: Any = None
     """A launched Fabric; None: a new one for each measurement."""
+    auto_processes: bool = False
+    """Whether several processes may be started on this machine where the config does not say how many."""
 
     @property
     def write_s(self) -> float:
@@ -68,23 +71,25 @@ class Measurement(NamedTuple):
     """What was measured.
 
     Attributes:
-        plan: With the fastest precision, attention and compilation, and micro-batches that fit into memory.
+        plan: With the fastest precision, attention, compilation and workers, and micro-batches that fit into memory.
         seconds_per_step: With the share of checkpoints and feature checks.
         remaining_s: Seconds that the training may take.
         candidates: Seconds of a small step under each candidate.
+        workers: Seconds of a step with each of the workers.
     """
 
     plan: Plan
     seconds_per_step: float
     remaining_s: float
     candidates: dict[str, float]
+    workers: dict[str, float]
 
 
 def make_plan(request: PlanRequest) -> tuple[Plan, dict[str, Any]]:
     """Measure, or read what was measured earlier, and decide; the plan is the same on every process.
 
     Returns:
-        The plan, and the measurements for the record: seconds_per_step and candidates.
+        The plan, and the measurements for the record: seconds_per_step, candidates and workers.
     """
     config = request.config
     cache = TuningCache(
@@ -99,7 +104,7 @@ def make_plan(request: PlanRequest) -> tuple[Plan, dict[str, Any]]:
     steps = decide_steps(request, measured, cached)
     cache.save(cached)
     return decide_plan(measured, steps), {
-        "seconds_per_step": measured.seconds_per_step, "candidates": measured.candidates,
+        "seconds_per_step": measured.seconds_per_step, "candidates": measured.candidates, "workers": measured.workers,
     }  # fmt: skip
 
 
@@ -128,22 +133,41 @@ def measure(request: PlanRequest, cached: dict[str, Any], key: str, compile_opti
         choice = {name: getattr(found, name) for name in ("precision", "attention_impl", "compile")}
         cached[key] = {**choice, "measured": seconds}
     plan = replace(plan, **{name: value for name, value in cached[key].items() if name != "measured"})
-    while True:
-        try:
-            seconds_per_step = measure_step(
-                train_module, images, plan, optim, time_limit_s=time_limit_s / 2, fabric=fabric
-            )
-            break
-        except torch.OutOfMemoryError as error:
-            plan = halve_micro_batch(plan, is_batch_coupled(train_module), error)
-            request.notify(f"out of memory: a step is split into {plan.grad_accum} micro-batches")
+    plan, seconds_per_step, workers = measure_workers(request, plan, cached, time_limit_s)
     seconds_per_step *= 1 + request.write_s / CHECKPOINT_INTERVAL_S + MONITOR_TIME_SHARE
     if config.budget:
         elapsed = time.perf_counter() - request.start_time
         remaining_s = config.budget - elapsed - FINISH_RESERVE_S - 2 * request.write_s
     else:
         remaining_s = request.requested_steps * seconds_per_step
-    return Measurement(plan, seconds_per_step, float(broadcast_object(remaining_s)), cached[key]["measured"])
+    return Measurement(plan, seconds_per_step, float(broadcast_object(remaining_s)), cached[key]["measured"], workers)
+
+
+def measure_workers(request: PlanRequest, plan: Plan, cached: dict[str, Any], time_limit_s: float) -> WorkerChoice:
+    """Select processes and threads for the machine as it is now; a step that does not fit into memory is split.
+
+    Short runs stay in one process. The earlier choice of the same command is kept where it is nearly as fast.
+    """
+    config, train_module = request.config, request.train_module
+    device = next(train_module.parameters()).device if request.fabric is None else request.fabric.device
+    processes = config.processes or (0 if request.auto_processes else 1)
+    options = worker_options(plan, device, processes, config.threads)
+    kept = Workers(*cached["workers"]) if "workers" in cached else None
+    while True:
+        try:
+            choice = select_workers(
+                train_module, request.images, plan, config.recipe.optim, options, time_limit_s=time_limit_s, kept=kept,
+                steps=math.inf if config.budget else request.requested_steps, fabric=request.fabric,
+            )  # fmt: skip
+            break
+        except torch.OutOfMemoryError as error:
+            plan = halve_micro_batch(plan, is_batch_coupled(train_module), error)
+            request.notify(f"out of memory: a step is split into {plan.grad_accum} micro-batches")
+    cached["workers"] = [choice.plan.processes, choice.plan.threads]
+    if len(options) == 1:
+        return choice
+    adapt: Literal["threads", "processes"] = "threads" if processes == 1 else "processes"
+    return choice._replace(plan=replace(choice.plan, adapt_workers=adapt, adapt_steps=bool(config.budget)))
 
 
 def decide_steps(request: PlanRequest, measured: Measurement, cached: dict[str, Any]) -> int:
@@ -175,7 +199,7 @@ def monitor_interval(num_images: int, batch_size: int) -> int:
 
 
 def plan_summary(plan: Plan, num_images: int, seconds_per_step: float) -> str:
-    """What a run will take, in one line: steps, passes over the images, time, and memory where it is known."""
+    """What a run will take, in one line: steps, passes, time, workers, and memory where it is known."""
     minutes, seconds = divmod(round(plan.steps * seconds_per_step), 60)
     hours, minutes = divmod(minutes, 60)
     duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
@@ -184,5 +208,5 @@ def plan_summary(plan: Plan, num_images: int, seconds_per_step: float) -> str:
     passes = plan.steps * plan.batch_size / num_images
     return (
         f"to do: {plan.steps:,} steps of {plan.batch_size:,} images, {passes:.1f} passes over {num_images:,}; "
-        f"about {duration}{memory}"
+        f"about {duration} with {Workers(plan.processes, plan.threads)}{memory}"
     )

@@ -6,6 +6,7 @@ named, and the types come from there.
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,7 +66,7 @@ def new_segment(plan: Plan, step: int) -> dict[str, Any]:
     """
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     return {
-        "step": step, **{name: getattr(plan, name) for name in (*CHANGEABLE_ON_RESUME, "fsdp")}, **machine_info(),
+        "step": step, **{name: getattr(plan, name) for name in (*CHANGEABLE_ON_RESUME, "fsdp")}, **machine_info(plan),
         "versions": versions,
     }  # fmt: skip
 
@@ -75,6 +76,16 @@ def resumed_record(record: dict[str, Any], plan: Plan, step: int) -> dict[str, A
     earlier = [segment for segment in record["segments"] if segment["step"] < step]
     config = {**record["config"], **{name: getattr(plan, name) for name in CHANGEABLE_ON_RESUME}}
     return {**record, "config": config, "plan": asdict(plan), "segments": [*earlier, new_segment(plan, step)]}
+
+
+def record_with_changes(record: dict[str, Any], changes: Sequence[dict[str, int]]) -> dict[str, Any]:
+    """The record of a run whose plan changed on the way: a segment begins with each change."""
+    segments = []
+    for step in sorted({part["step"] for part in (*record["segments"], *changes)}):
+        segment = [segment for segment in record["segments"] if segment["step"] <= step][-1]
+        in_force = {k: v for change in changes if change["step"] <= step for k, v in change.items() if k in segment}
+        segments.append({**segment, **in_force, "step": step})
+    return {**record, "plan": {**record["plan"], "changes": list(changes)}, "segments": segments}
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -162,15 +173,16 @@ def reproduced_config(
 
 def plan_of(record: dict[str, Any]) -> Plan:
     """The plan in a record."""
-    return Plan(**record["plan"])
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record["plan"].items()}
+    return Plan(**fields)
 
 
-def machine_info() -> dict[str, Any]:
-    """Properties of the machine on which results depend bit for bit."""
+def machine_info(plan: Plan) -> dict[str, Any]:
+    """What results depend on bit for bit: properties of the machine, and how the run uses it."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "processor": platform.machine(), "threads": torch.get_num_threads(), "device": device,
-        "processes": world_size(),
+        "processor": platform.machine(), "threads": plan.threads or torch.get_num_threads(), "device": device,
+        "processes": max(world_size(), plan.processes),
     }  # fmt: skip
 
 
@@ -178,13 +190,19 @@ def reproduction_differences(record: dict[str, Any], plan: Plan) -> list[str]:
     """Why a run that reproduces a record under this plan may differ in the last bits; empty where it cannot."""
     *before, last = segments = [_flatten_segment(segment) for segment in record["segments"]]
     now = _flatten_segment(new_segment(plan, last["step"]))
+    now |= {name: value for change in plan.changes for name, value in change.items() if name in now}
+    repeated = {change["step"] for change in plan.changes}
     changes = [
         f"{name} {earlier.get(name)} up to step {later['step']} of that run, {later.get(name)} from there on"
         for earlier, later in zip(before, segments[1:], strict=True)
-        for name in later
-        if name != "step" and earlier.get(name) != later.get(name)
+        for name in later.keys() - {"step", *(("processes", "threads") if later["step"] in repeated else ())}
+        if earlier.get(name) != later.get(name)
     ]
-    return changes + [f"{name} {last.get(name)} then, {now[name]} now" for name in now if last.get(name) != now[name]]
+    return changes + [
+        f"{name} {last.get(name)} then, {now[name]} now"
+        for name in now
+        if name != "step" and last.get(name) != now[name]
+    ]
 
 
 def _flatten_segment(segment: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def record_to_resume(config: PretrainConfig, out: Path, resume: bool) -> dict[st
     if not resume:
         raise HeadwayError(f"{out} exists; add --resume to continue it, or choose another --out")
     record = read_record(out)
-    changed = [key for key in _changed_keys(serialize(config), record["config"]) if key not in CHANGEABLE_ON_RESUME]
+    free = {*CHANGEABLE_ON_RESUME, "processes", "threads"}
+    changed = [key for key in _changed_keys(serialize(config), record["config"]) if key not in free]
     if changed:
         raise HeadwayError(
             f"{out} was started with another {', '.join(changed)}; repeat its command, or choose another --out"
