@@ -1,13 +1,20 @@
 """Fixtures of all tests: one thread, a separate cache, and real images where they lie beside the project."""
 
+import os
 from pathlib import Path
+
+# A team of OpenMP or OpenBLAS threads waits awake for its slowest thread: beside a busy program it takes many times as
+# long as one thread. The libraries read these variables when they are loaded, and the commands that tests start inherit
+# them. A test that needs more threads sets their number itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pytest
 import torch
 
-from headway.train.engine.workers import WorkerChoice
-from headway.train.plan import make_plan as planning
 from tests.processes import Workers
+from tests.small import skip_measurements
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -26,8 +33,7 @@ def _own_cache(tmp_path, monkeypatch):
 def unmeasured():
     """Runs skip the measurements, which take most of a small run's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "select_fastest", lambda train_module, images, plan, optim, **_: (plan, {}))
-        patch.setattr(planning, "select_workers", lambda module, images, plan, *_, **__: WorkerChoice(plan, 0.02, {}))
+        skip_measurements(patch)
         yield
 
 

@@ -1,11 +1,17 @@
-"""Several processes in one gloo group that run functions for tests. They are started once, since that takes seconds."""
+"""Several processes that run functions for tests: gloo groups, started once since that takes seconds, and teams."""
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from headway.distributed import rank
+from headway.worker_team import worker_team
 
 
 class Workers:
@@ -59,3 +65,21 @@ def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
         except BaseException:
             pipe.send((None, traceback.format_exc()))
     torch.distributed.destroy_process_group()
+
+
+def run_in_team(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The results of ``function(*arguments)`` on each rank of a ``worker_team``."""
+    with TemporaryDirectory() as folder:
+        with worker_team(size):
+            own = Path(folder, str(rank()))
+            own.write_bytes(pickle.dumps(function(*arguments)))
+        return [pickle.loads(Path(folder, str(number)).read_bytes()) for number in range(size)]
+
+
+def is_running(process: int) -> bool:
+    """Whether a process, which is no longer our child once we have waited for it, exists."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

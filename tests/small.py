@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import torch
 
 from headway.backbones.build import build_backbone
@@ -16,7 +17,9 @@ from headway.protocol import DataInfo, InputSpec, TrainModule
 from headway.rng import seeded
 from headway.train.config import Plan
 from headway.train.engine.fabric import full_tensor
+from headway.train.engine.workers import WorkerChoice
 from headway.train.loop.loop import fit
+from headway.train.plan import make_plan as planning
 
 SIDE, NUM_IMAGES = 16, 20
 LARGE = 64
@@ -66,6 +69,19 @@ SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     },
     "lejepa": {"num_directions": 16, "hidden_dim": 16, "projection_dim": 8, "num_local_crops": 2},
 }
+
+
+def skip_measurements(patch: pytest.MonkeyPatch, seconds_per_step: float = 0.02) -> None:
+    """Let runs take the first option of each choice. They log every second (of steps that take so long)."""
+
+    def select_fastest(module: TrainModule, images: Any, plan: Plan, optim: Optim, *, precisions: Any, **_: Any) -> Any:
+        return replace(plan, precision=precisions[0]), {}
+
+    def select_workers(module: TrainModule, images: Any, plan: Plan, optim: Optim, options: Any, **_: Any) -> Any:
+        return WorkerChoice(replace(plan, **options[0]._asdict()), seconds_per_step, {})
+
+    patch.setattr(planning, "select_fastest", select_fastest)
+    patch.setattr(planning, "select_workers", select_workers)
 
 
 def make_images(count: int = NUM_IMAGES, side: int = SIDE + 8, seed: int = 0) -> torch.Tensor:
@@ -124,13 +140,13 @@ def train(
     return {name: full_tensor(tensor.detach()).clone() for name, tensor in module.state_dict().items()}
 
 
-def supervised(accumulate: int = 1) -> dict[str, torch.Tensor]:
-    """Train on labels in float64; the same on any number of processes."""
+def supervised(accumulate: int = 1, **choices: Any) -> dict[str, torch.Tensor]:
+    """Train on labels in float64; the same on any number of processes. ``choices`` are further fields of the plan."""
     with seeded(0):
         backbone = small_backbone()
         task = SupervisedTask(torch.nn.Linear(16, 3), torch.arange(NUM_IMAGES) % 3, SIDE, SupervisedConfig())
     module = TrainModule(backbone, task)
-    plan = Plan(steps=8, batch_size=11, grad_accum=accumulate, precision="float64")
+    plan = Plan(steps=8, batch_size=11, grad_accum=accumulate, precision="float64", **choices)
     fit(module, make_images(), plan, Optim(lr=0.02, warmup_fraction=0.1))
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 

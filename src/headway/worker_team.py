@@ -50,7 +50,7 @@ def worker_team(processes: int) -> Iterator[None]:
         processes: Their number. With 1, or where the run has several processes already, the block simply runs.
 
     Raises:
-        HeadwayError: Forks are not possible on this system; within the block, if another process was killed.
+        HeadwayError: Processes cannot be started; within the block, if another process was killed.
         RuntimeError: Another process failed; the message has its traceback.
     """
     if processes == 1 or world_size() > 1:
@@ -59,9 +59,9 @@ def worker_team(processes: int) -> Iterator[None]:
     if not CAN_FORK:
         raise HeadwayError(f"several processes are started on Linux only; use torchrun --nproc-per-node {processes}")
     team, error = WorkerTeam(processes), None
-    team.fork()
     with torch_threads(1), join_team(team):
         try:
+            team.fork()
             yield
         except BaseException as raised:
             error = raised
@@ -84,6 +84,7 @@ class WorkerTeam:
         context = multiprocessing.get_context("fork")
         self.size, self.rank, self.parent, self.turn = size, 0, os.getpid(), 0
         self.children: dict[int, int] = {}  # process id -> rank
+        self.ended: list[int] = []  # ranks
         self.arrivals: list[Semaphore] = [context.Semaphore(0) for _ in range(size)]
         self.messages = mmap(-1, size * MESSAGE_BYTES)
         memory = mmap(-1, 2 * size * BUFFER_BYTES)  # pages that are never written take no memory
@@ -94,7 +95,12 @@ class WorkerTeam:
         with warnings.catch_warnings():  # Python warns of locks that other threads may hold; no fork uses one of them
             warnings.simplefilter("ignore", DeprecationWarning)
             for rank in range(1, self.size):
-                process = os.fork()
+                try:
+                    process = os.fork()
+                except OSError as error:
+                    raise HeadwayError(
+                        f"cannot start {self.size} processes: {error.strerror}; give --processes a smaller number"
+                    ) from error
                 if process == 0:
                     self.rank, self.children = rank, {}
                     return
@@ -166,19 +172,18 @@ class WorkerTeam:
             if os.getppid() != self.parent:
                 os._exit(1)
             return
-        before = dict(self.children)
         self._reap()
-        lost = [rank for process, rank in before.items() if process not in self.children]
-        if lost and not arrival.acquire(False):  # it has not ended after its last meeting
-            raise self._lost_error(lost[0])
-        if lost:
-            arrival.release()
+        if not self.ended:
+            return
+        if not arrival.acquire(False):  # it has not ended after its last meeting
+            raise self._lost_error(self.ended[0])
+        arrival.release()
 
     def _reap(self) -> bool:
         """Forget the processes that have ended; returns whether any is left."""
         for process in list(self.children):
             if os.waitpid(process, os.WNOHANG)[0]:
-                del self.children[process]
+                self.ended.append(self.children.pop(process))
         return bool(self.children)
 
     def _lost_error(self, rank: int) -> Exception:

@@ -15,6 +15,7 @@ from headway.cli import compare as compare_command
 from headway.data.dataset.image_store import build_store
 from headway.data.sources.in_memory import ArraySource
 from headway.downstream.finetuning import finetune as finetune_module
+from headway.downstream.finetuning.supervised_workers import MeasuredWorkers
 from headway.errors import HeadwayError
 from headway.evaluation import cost_estimate as cost_module
 from headway.evaluation import methods as methods_module
@@ -22,8 +23,10 @@ from headway.evaluation import pretrained_baselines as baselines_module
 from headway.evaluation import runner as runner_module
 from headway.evaluation.result_cache import ResultCache, pack_bits, safe_file_name, unpack_bits
 from headway.pretext import find_recipe
+from headway.reports import steps as steps_module
 from headway.rng import seeded
 from headway.train.config import PretrainConfig
+from headway.train.engine.workers import Workers
 from headway.train.init import initial_weights as initial_weights_module
 from headway.train.run_dir.seen_images import count_seen_in_pretraining
 from tests.small import make_images, max_difference
@@ -43,7 +46,10 @@ def _few_learning_rates():
     with pytest.MonkeyPatch.context() as patch:
         for module in ("methods", "cost_estimate"):
             patch.setattr(f"headway.evaluation.{module}.LR_FACTORS", (1.0, 0.3))
-        patch.setattr("headway.evaluation.cost_estimate.measure_step", lambda *_, **__: 0.01)
+        patch.setattr(
+            "headway.evaluation.cost_estimate.measure_workers",
+            lambda *_: MeasuredWorkers(Workers(1, 1), 0.01, 0.01),
+        )
         yield
 
 
@@ -82,6 +88,11 @@ def test_rows_gain_verdict_and_one_sentence(finished):
     assert result["verdict"] in result["sentence"] and "4 labels per class" in result["sentence"]
     assert "one pretraining" not in result["sentence"], "two seeds are more than one"
     report = json.loads((out / "report.json").read_text())
+    steps = report["steps"]
+    assert [(run["name"], run["seed"], run["steps"]) for run in steps["pretraining"]] == [
+        (task, seed, 2) for task in ("rotation", "mae") for seed in (0, 1)
+    ]
+    assert steps["on_labels"] == {"fine-tuned": 1, "from scratch": 2} and report["unequal"] is None
     assert report["rows"] == result["rows"] and len(list((out / "runs").iterdir())) == 4
     files = list((out / "results").iterdir())
     assert len(files) == 2 * 7 + 3  # two seeds of seven methods; three selected learning rates
@@ -100,6 +111,20 @@ def test_finished_results_are_not_computed_again(finished, monkeypatch):
     again = compare(out, resume=True)
     assert len(calls) == 1
     assert again["rows"] == result["rows"] and again["sentence"] == result["sentence"]
+
+
+def test_a_pretraining_that_was_slowed_down_is_named(finished, monkeypatch, capsys):
+    _, result = finished
+    compare_command.print_result(result)
+    assert "on labels fine-tuned 1, from scratch 2." in capsys.readouterr().out
+    honest = steps_module.pretraining_steps
+    monkeypatch.setattr(
+        steps_module, "pretraining_steps", lambda run: {**honest(run), "slowed": run.name.startswith("mae")}
+    )
+    again = compare(finished[0], resume=True)
+    assert again["verdict"] == result["verdict"] and "mae (seed 1) ran at less than half" in again["unequal"]
+    compare_command.print_result(again)
+    assert again["unequal"] in capsys.readouterr().out
 
 
 def borrow_runs(monkeypatch, out):

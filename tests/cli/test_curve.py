@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import headway
+from headway.cli import curve as curve_command
 from headway.cli import main
 from headway.cli.curve import _clip_counts, _parse_counts
 from headway.data.sources.in_memory import ArraySource
@@ -58,11 +59,24 @@ def test_table_csv_chart_and_transductive(drawn):
     for gain, rows in zip(answer["gains"], zip(*[iter(answer["rows"])] * 3, strict=True), strict=True):
         assert gain["points"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
     assert answer["transductive"] == 7, "the test images among the unlabeled ones"
+    assert answer["steps"]["pretraining"]["steps"] == 2 and answer["unequal"] is None
+    assert answer["steps"]["on_labels"] == {"pretrained": [0, 0, 0], "from scratch": [2, 2, 2]}
     with (out / "curve.csv").open() as file:
         assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [row["accuracy"] for row in answer["rows"]]
     with Image.open(out / "curve.png") as image:
         assert image.size == (880, 540)
     assert json.loads((out / "report.json").read_text())["gains"] == answer["gains"]
+
+
+def test_steps_of_both_sides_are_printed_and_a_slowed_pretraining_is_named(drawn, run, monkeypatch, capsys):
+    curve_command.print_result(drawn[1])
+    assert "pretraining of this run 2 (" in (printed := capsys.readouterr().out) and "from scratch 2." in printed
+    honest = curve_command.pretraining_steps
+    monkeypatch.setattr(curve_command, "pretraining_steps", lambda run: {**honest(run), "slowed": True})
+    answer = curve(run, out=drawn[0], resume=True)
+    assert answer["rows"] == drawn[1]["rows"] and "the pretraining ran at less than half" in answer["unequal"]
+    curve_command.print_result(answer)
+    assert answer["unequal"] in capsys.readouterr().out
 
 
 def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):

@@ -211,6 +211,12 @@ def test_demo_writes_all_files_and_takes_the_next_free_name(tmp_path, monkeypatc
     classifier, report = load_classifier(out / "model"), json.loads((out / "report.json").read_text())
     assert classifier.size == 32 and classifier.temperature == report["temperature"]
     assert report["synthetic_version"] == VERSION
+    assert report["steps"] == answer["steps"] and report["out"] == str(out)
+    record = json.loads((out / "run" / "run.json").read_text())
+    assert answer["steps"]["pretraining"]["steps"] == record["result"]["steps"] > 0
+    for side in ("fine_tuning", "from_scratch"):
+        assert 0 <= answer["steps"][side]["steps"] <= answer["steps"][side]["planned_steps"]
+    assert answer["steps"]["from_scratch"]["steps"] > 0
     store = build_store(DrawnAnimals(150, 48, 0), 48)
     num_seen = count_seen_in_pretraining(out / "run", store.content_hashes)
     assert num_seen == report["unlabeled_images"], "the run records the images it was trained on"
@@ -220,7 +226,8 @@ def test_demo_writes_all_files_and_takes_the_next_free_name(tmp_path, monkeypatc
     words = " ".join(printed.split())
     assert (tmp_path / "demo-3" / "report.json").exists() and "demo-3" in words
     assert "drawn by program" in words and "of this one run" in words and "were shuffled" in words
-    assert "Cannot tell" in words, "with shuffled labels there is no gain"
+    assert "Cannot tell" in words or "to judge" in words, "with shuffled labels there is no gain"
+    assert "training from scratch" in words and "passes over the images" in words, "the steps of both sides"
     commands = [shlex.split(line) for line in printed.splitlines() if line.startswith("  headway ")]
     assert [verb for _, verb, *_ in commands] == ["pretrain", "transfer", "predict"]
     for _, verb, *arguments in commands:

@@ -1,13 +1,14 @@
-"""Our batch norm equals torch's on one process, and on two processes it equals one process."""
+"""Our batch norm equals torch's on one process, and on several processes torch's on the whole batch."""
 
 import copy
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import nn
 
+from headway.distributed import rank
 from headway.nn.batch_norm import BatchNorm, convert_sync_batch_norm
+from tests.processes import run_in_team
 
 SHAPES = [(6, 4), (3, 4, 5, 2)]
 
@@ -67,34 +68,66 @@ def test_single_value_is_refused_in_training_only(shape):
     assert BatchNorm(4).eval()(torch.rand(shape)).shape == shape
 
 
-def run_rank(rank, file, shape, split, results):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    norm = BatchNorm(shape[1]).double()
-    x = (data(shape)[:split] if rank == 0 else data(shape)[split:]).requires_grad_()
-    y = norm(x)
-    y.pow(3).sum().backward()
-    tensors = (y, x.grad, norm.weight.grad, norm.running_mean, norm.running_var)
-    results.put((rank, [tensor.detach().numpy() for tensor in tensors]))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+def normalize_part(x, bounds, weights, affine):
+    """What this process computes from its rows: output, gradients, and statistics after two batches."""
+    begin, end = bounds[rank()], bounds[rank() + 1]
+    norm = BatchNorm(x.shape[1], affine=affine).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    if affine:
+        norm.load_state_dict({**norm.state_dict(), **weights})
+    norm(x[begin:end].flip(1))  # so that the statistics are of more than one batch
+    part = x[begin:end].clone(memory_format=torch.preserve_format).requires_grad_()
+    y = norm(part)
+    y.to(norm.running_var.dtype).pow(3).sum().backward()
+    own = [weight.grad for weight in (norm.weight, norm.bias)] if affine else []
+    return y.detach(), part.grad, own, [buffer.clone() for buffer in norm.buffers()]
 
 
-@pytest.mark.parametrize(("shape", "split"), [((6, 4), 1), ((3, 4, 5, 2), 2)])
-def test_two_processes_with_uneven_batches_equal_one(tmp_path, shape, split):
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    processes = multiprocessing.spawn(run_rank, (tmp_path / "meet", shape, split, results), nprocs=2, join=False)
-    parts = dict(results.get() for _ in range(2))
-    while not processes.join():
-        pass
-    first, second = ([torch.from_numpy(array) for array in parts[rank]] for rank in (0, 1))
-    norm, x = torch_norm(shape), data(shape).requires_grad_()
-    y = norm(x)
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "bounds", "layout"),
+    [
+        ((6, 4), (0, 1, 6), torch.contiguous_format),
+        ((3, 4, 5, 2), (0, 2, 3), torch.contiguous_format),
+        ((3, 4, 5, 2), (0, 2, 3), torch.channels_last),
+        ((7, 3, 1, 1), (0, 1, 3, 7), torch.contiguous_format),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_processes_with_uneven_batches_equal_one(shape, bounds, layout, affine, dtype):
+    exact = dtype == torch.float64
+    tolerance = {"rtol": 1e-10, "atol": 1e-10} if exact else {"rtol": 0.03, "atol": 0.03}
+    x = data(shape).to(dtype).contiguous(memory_format=layout)
+    theirs = torch_norm(shape, affine=affine)
+    if affine:
+        theirs.weight.data.uniform_(0.5, 1.5)
+        theirs.bias.data.uniform_(-0.5, 0.5)
+    weights = {name: tensor.detach().clone() for name, tensor in theirs.named_parameters()}
+    theirs(x.double().flip(1))
+    whole = x.double().clone().requires_grad_()
+    y = theirs(whole)
     y.pow(3).sum().backward()
-    torch.testing.assert_close(torch.cat([first[0], second[0]]), y)
-    torch.testing.assert_close(torch.cat([first[1], second[1]]), x.grad)
-    torch.testing.assert_close(first[2] + second[2], norm.weight.grad)
-    for ours in (first, second):
-        torch.testing.assert_close(ours[3], norm.running_mean)
-        torch.testing.assert_close(ours[4], norm.running_var)
+    parts = run_in_team(len(bounds) - 1, normalize_part, x, bounds, weights, affine)
+    assert all(part.dtype == dtype and gradient.dtype == dtype for part, gradient, _, _ in parts)
+    torch.testing.assert_close(torch.cat([part.double() for part, *_ in parts]), y, **tolerance)
+    gradients = torch.cat([gradient.double() for _, gradient, *_ in parts])
+    scale = 1.0 if exact else float(whole.grad.abs().max())
+    torch.testing.assert_close(gradients / scale, whole.grad / scale, **tolerance)
+    for number, weight in enumerate([theirs.weight, theirs.bias] if affine else []):
+        total = torch.stack([own[number].double() for _, _, own, _ in parts]).sum(0)
+        scale = 1.0 if exact else float(weight.grad.abs().max())
+        torch.testing.assert_close(total / scale, weight.grad / scale, **tolerance)
+    for _, _, _, buffers in parts:
+        for ours, buffer in zip(buffers, theirs.buffers(), strict=True):
+            torch.testing.assert_close(ours.double(), buffer.double(), **tolerance)
+
+
+def single_rows(rows):
+    try:
+        BatchNorm(4)(torch.ones(rows[rank()], 4))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def test_a_single_value_of_each_process_is_enough_where_there_are_several():
+    assert run_in_team(2, single_rows, [1, 1]) == [None, None]

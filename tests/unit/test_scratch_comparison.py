@@ -10,6 +10,7 @@ from headway.downstream.classifier import load_classifier
 from headway.downstream.finetuning import finetune
 from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, HEAD_CONFIGS, calibrated_linear_head
 from headway.downstream.finetuning.model_selection import select_config
+from headway.downstream.finetuning.supervised_workers import MeasuredWorkers
 from headway.downstream.head_swap import swap_head
 from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.labeled_split import LabeledSplit
@@ -19,8 +20,10 @@ from headway.evaluation.frozen_probes import ComparisonSetup, fit_frozen_probes
 from headway.evaluation.methods import draw_labels, evaluate_method, frozen_method, raw_pixels, trained_method
 from headway.evaluation.scratch_comparison import FINE_TUNED, MIN_DRAWS, ROW_NAMES, compare_to_scratch
 from headway.rng import seeded
+from headway.train.engine.workers import Workers
 from tests.small import SIDE, make_images, small_backbone, small_train_module
 
+ONE = Workers(1, 1)
 QUICK = {
     "scratch_config": replace(FROM_SCRATCH, epochs=0, min_steps=2),
     "finetune_config": replace(FINE_TUNE, epochs=0, min_steps=2),
@@ -145,31 +148,45 @@ def test_a_comparison_starts_from_the_head_that_transfer_starts_from(head, monke
     assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in initial), strict=True))
 
 
-def test_time_is_planned_with_the_fastest_number_of_threads(monkeypatch):
-    setup, before = make_setup(torch.arange(30) % 2), torch.get_num_threads()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    used = []
-    monkeypatch.setattr(torch, "set_num_threads", used.append)
-    for fastest, taken in ((1, {1: 0.01, 4: 0.02}), (4, {1: 0.02, 4: 0.01})):
-        monkeypatch.setattr(time_budget, "measure_step", lambda *_, taken=taken, **__: taken[used[-1]])
+def measured(monkeypatch, scratch, finetune, workers=ONE):
+    """Let a step from scratch and one of fine-tuning take so many seconds."""
+    monkeypatch.setattr(time_budget, "measure_workers", lambda *_: MeasuredWorkers(workers, scratch, scratch))
+    timed = []
+    monkeypatch.setattr(
+        time_budget, "measure_step", lambda module, images, plan, *_, **__: timed.append(plan) or finetune
+    )
+    return timed
+
+
+def test_both_sides_are_planned_with_the_same_workers(monkeypatch):
+    setup = make_setup(torch.arange(30) % 2)
+    for workers in (ONE, Workers(2, 1), Workers(1, 4)):
+        timed = measured(monkeypatch, 0.01, 0.01, workers)
         found = time_budget.fit_time_budget(setup, 6, 2, 8.0, 0)
-        assert found.num_threads == fastest and used[-1] == 4, "the earlier number is restored"
+        assert found.workers == workers == Workers(timed[0].processes, timed[0].threads)
         more = time_budget.fit_time_budget(setup, 6, 2, 16.0, 0)
         assert (
             time_budget.MIN_SCRATCH_EPOCHS < found.scratch_epochs < more.scratch_epochs < time_budget.MAX_SCRATCH_EPOCHS
         )
         assert found.finetune_epochs == found.scratch_epochs // time_budget.SCRATCH_EPOCHS_RATIO
-    monkeypatch.undo()
-    assert torch.get_num_threads() == before
+
+
+def test_several_processes_come_into_question_only_where_they_are_allowed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        time_budget, "supervised_options", lambda plan, processes, threads: asked.append((processes, threads)) or [ONE]
+    )
+    measured(monkeypatch, 0.01, 0.01)
+    for allowed in ({}, {"processes": 0}):
+        time_budget.fit_time_budget(make_setup(torch.arange(30) % 2), 6, 2, 8.0, 0, **allowed)
+    assert asked == [(1, 0), (0, 0)]
 
 
 def test_steps_from_scratch_are_planned_with_their_own_time(monkeypatch):
     setup = make_setup(torch.arange(30) % 2)
 
     def epochs(factor):
-        monkeypatch.setattr(
-            time_budget, "measure_step", lambda *given, **_: 0.004 * (factor if given[3].method == "muon" else 1)
-        )
+        measured(monkeypatch, 0.004 * factor, 0.004)
         return time_budget.fit_time_budget(setup, 6, 2, 10.0, 0).scratch_epochs
 
     equal, thrice = epochs(1), epochs(3)
@@ -181,7 +198,7 @@ def test_steps_from_scratch_are_planned_with_their_own_time(monkeypatch):
 
 def test_the_planned_trainings_take_the_remaining_time(monkeypatch):
     setup, draws, second = make_setup(torch.arange(30) % 2), 2, 0.004
-    monkeypatch.setattr(time_budget, "measure_step", lambda *_, **__: second)
+    measured(monkeypatch, second, second)
     found = time_budget.fit_time_budget(setup, 6, draws, 10.0, 0)
     taken = []
     for recipe, epochs in ((FROM_SCRATCH, found.scratch_epochs), (FINE_TUNE, found.finetune_epochs)):
@@ -194,7 +211,8 @@ def test_the_demo_keeps_the_learning_rate_in_small_batches():
     from headway.cli.demo import _short_recipe
 
     for recipe in (FROM_SCRATCH, FINE_TUNE):
-        short = _short_recipe(recipe, 8)
+        short = _short_recipe(recipe, 8, Workers(2, 1))
+        assert (short.processes, short.threads) == (2, 1)
         assert short.optim.peak_lr(time_budget.LABEL_BATCH_SIZE) == pytest.approx(
             recipe.optim.peak_lr(recipe.batch_size)
         )

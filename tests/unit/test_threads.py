@@ -7,6 +7,7 @@ import torch
 
 from headway.data.sampling import loader
 from headway.data.sampling.loader import Loader
+from headway.utils import threads
 from headway.utils.threads import thread_executor, torch_threads
 
 
@@ -46,3 +47,18 @@ def test_batches_are_gathered_in_one_thread_while_training_keeps_its_threads(mon
             assert torch.get_num_threads() == 2
         assert counts == [1, 1, 1]
         assert torch.get_num_threads() == in_new_thread() == 2
+
+
+def test_several_threads_are_used_unless_they_stall_and_the_answer_is_kept_for_a_while(monkeypatch):
+    probes, now, stall = [], [1000.0], [True]
+    monkeypatch.setattr(threads, "_last_probe", None)
+    monkeypatch.setattr(threads, "threads_stall", lambda count: probes.append(count) or stall[0])
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(threads, "available_threads", lambda: 4)
+    assert threads.unstalled_threads() == 1
+    stall[0] = False
+    assert threads.unstalled_threads() == 1 and probes == [4]
+    now[0] += threads.STALL_MEMORY_S + 1
+    assert threads.unstalled_threads() == 4 and probes == [4, 4]
+    monkeypatch.setattr(threads, "available_threads", lambda: 1)
+    assert threads.unstalled_threads() == 1 and probes == [4, 4], "one thread needs no probe"

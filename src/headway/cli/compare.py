@@ -40,6 +40,7 @@ from headway.evaluation.result_cache import ResultCache, check_out_folder
 from headway.evaluation.runner import ComparisonRunner
 from headway.pretext import find_recipe
 from headway.reports.leaderboard import claim_scope, leaderboard_table, remarks
+from headway.reports.steps import comparison_steps, slowed_sentence, steps_sentence
 from headway.train.config import PretrainConfig
 from headway.train.log.events import ProgressBar, Sink
 from headway.utils.duration import parse_duration
@@ -108,7 +109,8 @@ def compare(
     Returns:
         rows (name, accuracy, low, high, gain), gain (points, low, high, method), verdict, sentence,
         continued_baselines (for each public backbone: gain, verdict and sentence of the tasks that continued it,
-        against the backbone as published), out, details.
+        against the backbone as published), steps (pretraining: of each run; on_labels: of each head and from scratch),
+        unequal (a sentence where other programs slowed down some pretrainings; else null), out, details.
     """
     start = command_start_time()
     task_names, head_names, baseline_names = map(_split_commas, (tasks, heads, baselines))
@@ -197,7 +199,7 @@ def compare(
     if preview:
         return {"preview": cost, "out": str(folder)}
     comparison = run_comparison(runner)
-    scope = claim_scope(labels_per_class, seeds)
+    scope, steps_taken = claim_scope(labels_per_class, seeds), comparison_steps(runner)
     result: dict[str, Any] = {
         "rows": comparison.rows,
         **claim_dict(comparison.claim, "training from scratch", scope),
@@ -205,6 +207,8 @@ def compare(
             name: claim_dict(claim, f"{name} as published", scope)
             for name, claim in comparison.continued_baselines.items()
         },
+        "steps": steps_taken,
+        "unequal": slowed_sentence(steps_taken["pretraining"]),
         "out": str(folder),
     }
     details = {
@@ -223,7 +227,9 @@ def print_result(result: dict[str, Any]) -> None:
         return  # compare has printed it
     print_table(leaderboard_table(result))
     continued = [claim["sentence"] for claim in result["continued_baselines"].values()]
-    for line in (*remarks(result), *continued, result["sentence"]):
+    on_labels = {name: [count] for name, count in result["steps"]["on_labels"].items()}
+    both_sides = steps_sentence(result["steps"]["pretraining"], on_labels)
+    for line in filter(None, (*remarks(result), both_sides, result["unequal"], *continued, result["sentence"])):
         print_line(line)
     print_line(f"Everything is in {result['out']}: runs/, results/, report.json.")
 

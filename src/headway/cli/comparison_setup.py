@@ -26,7 +26,10 @@ def resume_conditions(
         name: getattr(config.pretrain_configs[0], name)
         for name in ("backbone", "stem", "patch", "size", "budget", "steps")
     }
-    recipes = {name: serialize(recipe) for name, recipe in {**HEAD_CONFIGS, SCRATCH: SCRATCH_CONFIG}.items()}
+    recipes = {
+        name: {key: value for key, value in serialize(recipe).items() if key not in ("processes", "threads")}
+        for name, recipe in {**HEAD_CONFIGS, SCRATCH: SCRATCH_CONFIG}.items()
+    }
     return {
         **fixed, **network, "recipes": recipes, "group_by": split.groups_hash(),
         "data": fingerprint, "storage_side": split.images.shape[-1],

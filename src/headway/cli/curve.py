@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from headway.backbones.input_size import STORAGE_SCALE, storage_side
 from headway.backbones.weights import weights_sha256
+from headway.cli import is_command
 from headway.cli.console import check_at_least, print_line, print_note, print_skipped, print_table, progress_bar
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
@@ -24,6 +25,7 @@ from headway.evaluation.method_heads import check_heads
 from headway.evaluation.methods import SCRATCH, UNTRAINED
 from headway.evaluation.result_cache import ResultCache, check_out_folder, in_memory_cache
 from headway.reports.line_chart import ChartText, Line, draw_chart
+from headway.reports.steps import pretraining_steps, slowed_sentence, steps_sentence
 from headway.train.run_dir.seen_images import count_seen_in_pretraining, transductive_note
 from headway.utils.files import write_bytes, write_json, write_text
 
@@ -67,7 +69,9 @@ def curve(
 
     Returns:
         rows (labels_per_class, labels, draws, name, accuracy, low, high), gains (labels_per_class, points, low, high:
-        over training from scratch), transductive (test images that were in the unlabeled data; null: unknown), out.
+        over training from scratch), steps (pretraining: of the run, null where it has no record; on_labels: of each
+        method at each number of labels), unequal (a sentence where other programs slowed down the pretraining; else
+        null), transductive (test images that were in the unlabeled data; null: unknown), out.
     """
     requested = _parse_counts(labels_per_class)
     check_at_least(1, draws=draws)
@@ -96,7 +100,7 @@ def curve(
     )
     label_curve = LabelCurve(
         backbone, split, size, head=head, counts=counts, draws=draws, seed=seed, finetune_steps=finetune_steps,
-        get_or_compute=cache.get_or_compute if cache else in_memory_cache(),
+        get_or_compute=cache.get_or_compute if cache else in_memory_cache(), auto_processes=is_command(),
     )  # fmt: skip
     print_note(
         f"{len(split.labels):,} labeled images, {len(split.test_labels):,} to test on; {label_curve.num_results()} "
@@ -106,8 +110,13 @@ def curve(
         cache.begin()
     with progress_bar("training on labels") as progress:
         points = label_curve.points(progress)
-    result = {**_to_result(points), "transductive": num_seen, "test_images": len(split.test_labels), "head": head,
-              "run": str(run), "out": None if out is None else str(out)}  # fmt: skip
+    pretraining = pretraining_steps(Path(run))
+    sides = [{"title": "the pretraining", **pretraining}] if pretraining else []
+    steps = {"pretraining": pretraining, "on_labels": label_curve.steps()}
+    result = {
+        **_to_result(points), "steps": steps, "unequal": slowed_sentence(sides), "transductive": num_seen,
+        "test_images": len(split.test_labels), "head": head, "run": str(run), "out": None if out is None else str(out),
+    }  # fmt: skip
     if out is not None:
         _write_outputs(Path(out), points, result, len(split.classes))
     return result
@@ -125,6 +134,11 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_row(str(gain["labels_per_class"]), f"{rows[0]['labels']:,}", *numbers, difference)
     print_table(table)
     print_line(INTERVAL_NOTE.format(result["test_images"]) + " Gain: over training from scratch, paired.")
+    pretraining = result["steps"]["pretraining"]
+    named = [{"name": "of this run", **pretraining}] if pretraining else []
+    print_line(steps_sentence(named, result["steps"]["on_labels"]))
+    if result["unequal"]:
+        print_line(result["unequal"])
     if remark := transductive_note(result["transductive"], result["test_images"]):
         print_line(remark)
     if result["out"]:

@@ -15,7 +15,7 @@ from headway.backbones.input_size import storage_side
 from headway.backbones.weights import load_backbone
 from headway.cli import command_start_time, is_command
 from headway.cli.console import print_note, print_skipped, progress_bar
-from headway.cli.demo_outputs import OUTPUT_FILES, next_commands, write_overview_images
+from headway.cli.demo_outputs import OUTPUT_FILES, next_commands, sentence, write_overview_images
 from headway.data.dataset.image_store import build_store, median_short_side, split_groups
 from headway.data.dataset.subset import subsample_evenly, subset
 from headway.data.open import open_source
@@ -28,7 +28,9 @@ from headway.evaluation.frozen_probes import PRETRAINED_LINEAR, ComparisonSetup,
 from headway.evaluation.methods import SCRATCH, UNTRAINED, reinitialize, scale_lr
 from headway.evaluation.scratch_comparison import FINE_TUNED, compare_to_scratch
 from headway.evaluation.time_budget import LABEL_BATCH_SIZE, fit_time_budget
+from headway.reports.steps import pretraining_steps
 from headway.train.config import PretrainConfig
+from headway.train.engine.workers import Workers
 from headway.train.log.events import ProgressBar, Sink
 from headway.train.plan.auto import AutoChoice, AutoInputs, auto_inputs, choose_settings
 from headway.train.pretrain import run_pretraining
@@ -81,7 +83,8 @@ def demo(
         shuffle_labels: Permute the labels at random first: a valid comparison must then find no gain.
 
     Returns:
-        rows (name, accuracy, low, high), gain (points, low, high), out, details.
+        rows (name, accuracy, low, high), gain (points, low, high), steps (of pretraining, fine-tuning and training from
+        scratch), out, details.
     """
     start, seconds = command_start_time(), parse_duration(budget)
     folder = _unused_path(Path(out))
@@ -139,10 +142,12 @@ def demo(
     def remaining_seconds() -> float:
         return seconds - OUTPUT_RESERVE_S - (time.perf_counter() - start)
 
-    time_budget = fit_time_budget(setup, LABELS_PER_CLASS, LABEL_DRAWS, remaining_seconds(), seed)
-    scratch_config = _short_recipe(FROM_SCRATCH, time_budget.scratch_epochs)
-    finetune_config = _short_recipe(FINE_TUNE, time_budget.finetune_epochs)
-    with progress_bar("transfer: training on labels") as progress, torch_threads(time_budget.num_threads):
+    time_budget = fit_time_budget(
+        setup, LABELS_PER_CLASS, LABEL_DRAWS, remaining_seconds(), seed, processes=0 if is_command() else 1
+    )
+    scratch_config = _short_recipe(FROM_SCRATCH, time_budget.scratch_epochs, time_budget.workers)
+    finetune_config = _short_recipe(FINE_TUNE, time_budget.finetune_epochs, time_budget.workers)
+    with progress_bar("transfer: training on labels") as progress:
         comparison = compare_to_scratch(
             setup, frozen_probes, labels_per_class=LABELS_PER_CLASS, seed=seed, remaining_seconds=remaining_seconds,
             progress=progress, scratch_config=scratch_config, finetune_config=finetune_config,
@@ -150,14 +155,21 @@ def demo(
     comparison.classifier.save(folder / "model")
     features = frozen_probes.test_features
     test_features = {"untrained": features[UNTRAINED], "pretrained": features[PRETRAINED_LINEAR]}
-    write_overview_images(folder, choice.task, source, store, test, labels[test], test_features)
-    gain = comparison.gain
+    with torch_threads(1):  # several would stall beside other programs
+        write_overview_images(folder, choice.task, source, store, test, labels[test], test_features)
+    gain, num_labels = comparison.gain, LABELS_PER_CLASS * len(store.classes)
+    taken = {name: selection.stop_step(num_labels) for name, selection in comparison.selections.items()}
     result = {
         "rows": [row._asdict() for row in comparison.rows],
         "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
+        "steps": {
+            "pretraining": pretraining_steps(folder / "run"),
+            "fine_tuning": {"steps": taken[FINE_TUNED], "planned_steps": finetune_config.num_steps(num_labels)},
+            "from_scratch": {"steps": taken[SCRATCH], "planned_steps": scratch_config.num_steps(num_labels)},
+            "workers": str(time_budget.workers),
+        },
         "out": str(folder),
     }
-    num_labels = LABELS_PER_CLASS * len(store.classes)
     selections = {name: str(selection) for name, selection in comparison.selections.items()}
     details = {
         "data": "synthetic animals" if data is None else str(data),
@@ -181,7 +193,7 @@ def print_result(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}")
     console.print(table)
-    console.print(sentence(gain, details))
+    console.print(sentence(gain, details, result["steps"]))
     console.print(f"\nEverything is in {result['out']}:")
     for name, description in OUTPUT_FILES.items():
         console.print(f"  {name:<22}{description}")
@@ -193,25 +205,6 @@ def print_result(result: dict[str, Any]) -> None:
         console.print(f"  {command}", soft_wrap=True)
 
 
-def sentence(gain: dict[str, float], details: dict[str, Any]) -> str:
-    """The gain with its interval, and what the interval covers."""
-    low, high = gain["low"], gain["high"]
-    found = (
-        f"Pretraining helped: {gain['points']:+.1f} points" if low > 0
-        else f"Pretraining hurt: {gain['points']:+.1f} points" if high < 0
-        else f"Cannot tell whether pretraining helped: {gain['points']:+.1f} points"
-    )  # fmt: skip
-    drawn = " The images are drawn by program." if details["data"] == "synthetic animals" else ""
-    shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
-    steps = details["from_scratch"]["steps"]
-    return (
-        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['method']} against from scratch with the same "
-        f"{details['labels_per_class']} labels per class. The interval covers label draws and test images of this one "
-        f"run, not other pretrainings. Training from scratch took {steps} steps, as many as the budget allowed (more "
-        f"steps: docs/results.md).{drawn}{shuffled}"
-    )
-
-
 def _likely_fastest_precision() -> Literal["auto", "float32", "bf16"]:
     """The precision that is probably fastest on this processor; measuring it would delay the first step."""
     if torch.cuda.is_available():
@@ -220,11 +213,10 @@ def _likely_fastest_precision() -> Literal["auto", "float32", "bf16"]:
     return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 
 
-def _short_recipe(recipe: FineTuneConfig, epochs: int) -> FineTuneConfig:
+def _short_recipe(recipe: FineTuneConfig, epochs: int, workers: Workers) -> FineTuneConfig:
     """So many epochs in small batches, at the learning rate of the recipe's own batch size: lower rates need longer."""
-    return scale_lr(
-        replace(recipe, epochs=epochs, min_steps=1, batch_size=LABEL_BATCH_SIZE), recipe.batch_size / LABEL_BATCH_SIZE
-    )
+    short = replace(recipe, epochs=epochs, min_steps=1, batch_size=LABEL_BATCH_SIZE, **workers._asdict())
+    return scale_lr(short, recipe.batch_size / LABEL_BATCH_SIZE)
 
 
 def _unused_path(out: Path) -> Path:

@@ -1,7 +1,8 @@
-"""Files that ``headway demo`` leaves besides the run: overview images, and commands to continue with."""
+"""What ``headway demo`` leaves besides the run: overview images, its result in words, commands to continue with."""
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from headway.data.sources.base import Source, SubsetSource
 from headway.data.sources.in_memory import ArraySource
 from headway.reports.contact_sheets import ImagesAt, contact_sheet, neighbor_sheet
 from headway.reports.image_grid import image_grid_png
+from headway.reports.steps import too_little_to_judge
 from headway.utils.files import write_bytes
 
 DISPLAY_SIZE, CONTACT_SHEET_IMAGES, TASK_SHEET_IMAGES = 96, 36, 6
@@ -35,6 +37,31 @@ def next_commands(data: str | Path | None = None) -> list[str]:
         f"headway transfer runs/mine --data {labeled} --head linear --out models/mine",
         "headway predict models/mine --data photos --out labels.csv",
     ]
+
+
+def sentence(gain: dict[str, float], details: dict[str, Any], steps: dict[str, Any]) -> str:
+    """The gain with its interval, what the interval covers, and the steps of both sides.
+
+    Where pretraining had too few steps to show anything, it says so instead of a verdict.
+    """
+    low, high = gain["low"], gain["high"]
+    verdict = (
+        "Pretraining helped" if low > 0
+        else too_little_to_judge(steps["pretraining"])
+        or ("Pretraining hurt" if high < 0 else "Cannot tell whether pretraining helped")
+    )  # fmt: skip
+    found = f"{verdict}{' Measured' if verdict.endswith('.') else ''}: {gain['points']:+.1f} points"
+    drawn = " The images are drawn by program." if details["data"] == "synthetic animals" else ""
+    shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
+    pretraining, tuned, scratch = (steps[name] for name in ("pretraining", "fine_tuning", "from_scratch"))
+    return (
+        f"{found} (95 %: {low:+.1f} to {high:+.1f}), {details['method']} against from scratch with the same "
+        f"{details['labels_per_class']} labels per class. The interval covers label draws and test images of this one "
+        f"run, not other pretrainings. Pretraining took {pretraining['steps']:,} steps ({pretraining['passes']:.1f} "
+        f"passes over the images), fine-tuning {tuned['steps']:,} and training from scratch {scratch['steps']:,}; the "
+        f"budget allowed {tuned['planned_steps']:,} and {scratch['planned_steps']:,}, and folds chose when to stop "
+        f"(more steps: docs/results.md).{drawn}{shuffled}"
+    )
 
 
 def write_overview_images(

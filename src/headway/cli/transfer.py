@@ -7,6 +7,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from headway.backbones.input_size import STORAGE_SCALE, storage_side
+from headway.cli import is_command
 from headway.cli.console import print_line, print_note, print_skipped, progress_bar
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
@@ -85,7 +86,9 @@ def transfer(
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
     config = HEAD_CONFIGS.get(head, FineTuneConfig())
     task = replace(config.task, balance_classes=class_weights == "balanced")
-    config = replace(config, task=task, lora_rank=lora_rank, trainable_blocks=blocks)
+    config = replace(
+        config, task=task, lora_rank=lora_rank, trainable_blocks=blocks, processes=0 if is_command() else 1
+    )  # fmt: skip
     if head == "finetune":
         config = replace(config, layer_decay=layer_decay)
     if epochs is not None:

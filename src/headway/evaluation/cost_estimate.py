@@ -4,13 +4,13 @@ from typing import Any
 
 from headway.downstream.finetuning.finetune import FINE_TUNE
 from headway.downstream.finetuning.supervised import SupervisedTask
+from headway.downstream.finetuning.supervised_workers import measure_workers, supervised_options
 from headway.downstream.heads import fresh_head
 from headway.evaluation.methods import LR_FACTORS, SELECTION_FOLDS, draw_labels
 from headway.evaluation.pretrained_baselines import pretrain_title
 from headway.evaluation.runner import ComparisonRunner, is_finished, run_folder
 from headway.protocol import TrainModule
 from headway.train.config import Plan
-from headway.train.engine.timing import measure_step
 
 
 def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
@@ -36,7 +36,9 @@ def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
     head = fresh_head("linear", network.embed_dim, len(split.classes), 0)
     task = SupervisedTask(head, split.labels, runner.size, FINE_TUNE.task)
     plan = Plan(steps=10, batch_size=min(FINE_TUNE.batch_size, len(indices)))
-    step = measure_step(TrainModule(network, task), split.images, plan, FINE_TUNE.optim, time_limit_s=0.5)
+    options = supervised_options(plan, processes=0 if runner.auto_processes else 1, threads=0)
+    module = TrainModule(network, task)
+    step = measure_workers(module, split.images, plan, FINE_TUNE.optim, options).seconds_per_step
     total, seconds = len(pretrain_configs) * config.seeds, sum(filter(None, budgets)) if all(budgets) else None
     pretraining = (
         f"{seconds / 60:.1f} minutes" if seconds is not None else f"{config.pretrain_configs[0].steps} steps each"

@@ -5,7 +5,7 @@ run is one pretraining: the intervals do not cover other pretraining seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -82,6 +82,7 @@ class LabelCurve:
         finetune_steps: Steps of one training (from scratch: SCRATCH_STEPS_RATIO times as many); 0: the head's default,
             at most MAX_FINETUNE_STEPS.
         get_or_compute: The cache of results.
+        auto_processes: Whether several processes may be started on this machine.
     """
 
     backbone: nn.Module
@@ -93,6 +94,7 @@ class LabelCurve:
     seed: int
     finetune_steps: int
     get_or_compute: GetOrCompute
+    auto_processes: bool = False
 
     def __post_init__(self) -> None:
         self.config, self.num_done = head_config(self.head), 0
@@ -134,6 +136,14 @@ class LabelCurve:
                 total += self.num_draws(count) * self._num_steps(config, self._num_labels(count))
         return total
 
+    def steps(self) -> dict[str, list[int]]:
+        """Steps of one training at each number of labels, by method; 0 where the head is not trained by steps."""
+        counts = [self._num_labels(count) for count in self.counts]
+        return {
+            PRETRAINED: [self._num_steps(self.config, count) if self.config else 0 for count in counts],
+            SCRATCH: [self._num_steps(SCRATCH_CONFIG, count) for count in counts],
+        }
+
     def num_draws(self, count: LabelsPerClass) -> int:
         """Draws of labels at this count; one where all labels are used."""
         return 1 if count is None else self.draws
@@ -159,6 +169,7 @@ class LabelCurve:
         indices = draw_labels(self.split.labels, tuning_count, self.seed, 0)
 
         def make(config: FineTuneConfig) -> TrainAndTest:
+            config = replace(config, processes=0 if self.auto_processes else 1)
             return trained_method(self.split, build_backbone_fn, self.size, config, head)
 
         def compute() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from headway.downstream.labeled_split import LabeledSplit
 from headway.rng import seeded
 from headway.transforms.geometry import center_crop_resize, to_float01
 from headway.utils.hashing import stable_hash
+from headway.utils.threads import torch_threads, unstalled_threads
 
 TrainAndTest = Callable[[Tensor, Tensor | None, int], Tensor]
 FeatureFn = Callable[[Images], Tensor]
@@ -86,9 +87,10 @@ class Method(NamedTuple):
 
 def raw_pixels(images: Images) -> Tensor:
     """N C S S -> N C*32*32: the pixels of small images, as features without any network."""
-    return torch.cat(
-        [center_crop_resize(to_float01(chunk), RAW_PIXELS_SIDE).flatten(1) for chunk in images.split(PIXEL_CHUNK)]
-    )
+    with torch_threads(unstalled_threads()):
+        return torch.cat(
+            [center_crop_resize(to_float01(chunk), RAW_PIXELS_SIDE).flatten(1) for chunk in images.split(PIXEL_CHUNK)]
+        )
 
 
 def feature_fn(backbone: nn.Module, size: int) -> FeatureFn:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,18 @@ class ComparisonRunner:
         continued = (config for found in self.continued_baselines.values() for config in found.configs)
         return [*self.config.pretrain_configs, *continued]
 
+    def run_of(self, config: PretrainConfig, seed_offset: int) -> Path:
+        """The run folder of one task and seed."""
+        return run_folder(self.result_cache, pretrain_title(config), self.config.seed + seed_offset)
+
     def pretrained_backbone(self, config: PretrainConfig, seed_offset: int) -> nn.Module:
         """The backbone of one task and seed, which is pretrained unless it is already.
 
         Raises:
             HeadwayError: It was pretrained with another recipe than the task has now.
         """
-        config, name = replace(config, seed=self.config.seed + seed_offset), pretrain_title(config)
-        run = run_folder(self.result_cache, name, config.seed)
+        run, name = self.run_of(config, seed_offset), pretrain_title(config)
+        config = replace(config, seed=self.config.seed + seed_offset)
         title = f"{name}, seed {config.seed}"
         if not is_finished(run):
             with self.open_sinks(title) as sinks, hub_offline() if config.init else nullcontext():
@@ -214,6 +219,7 @@ class ComparisonRunner:
 
         def make(backbone: nn.Module, config: FineTuneConfig) -> TrainAndTest:
             initial: BackboneFn = partial(reinitialize, backbone) if head == SCRATCH else lambda seed: backbone
+            config = replace(config, processes=0 if self.auto_processes else 1)
             return trained_method(split, initial, self.size, config, kind)
 
         def compute() -> dict[str, Any]:

@@ -1,20 +1,20 @@
 """How many epochs supervised training may take, so that a comparison ends in time: steps are measured before it."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import torch
-
 from headway.downstream.features.extract import FORWARD_BATCH_SIZE
-from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
+from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES
 from headway.downstream.finetuning.supervised import SupervisedTask
+from headway.downstream.finetuning.supervised_workers import MEASURE_S, measure_workers, supervised_options
 from headway.downstream.heads import fresh_head
 from headway.evaluation.frozen_probes import ComparisonSetup
 from headway.evaluation.scratch_comparison import TUNING_FOLDS, num_trials
 from headway.protocol import TrainModule
 from headway.train.config import Plan
 from headway.train.engine.timing import measure_step
-from headway.utils.threads import torch_threads
+from headway.train.engine.workers import Workers
 
 LABEL_BATCH_SIZE = 16
 """Images per step: many small steps learn more from so few labels in the same time."""
@@ -30,17 +30,18 @@ class TrainingBudget(NamedTuple):
     Attributes:
         scratch_epochs: Passes over the labeled images from scratch.
         finetune_epochs: Passes of fine-tuning.
-        num_threads: Torch's threads, with which a step takes the least time.
+        workers: Processes and threads with which a step takes the least time; both sides use them.
     """
 
     scratch_epochs: int
     finetune_epochs: int
-    num_threads: int
+    workers: Workers
 
 
 def fit_time_budget(
-    setup: ComparisonSetup, labels_per_class: int, num_draws: int, remaining_seconds: float, seed: int
-) -> TrainingBudget:
+    setup: ComparisonSetup, labels_per_class: int, num_draws: int, remaining_seconds: float, seed: int,
+    processes: int = 1,
+) -> TrainingBudget:  # fmt: skip
     """The number of epochs with which ``compare_to_scratch``, tuning included, takes the remaining time.
 
     Args:
@@ -49,6 +50,7 @@ def fit_time_budget(
         num_draws: How many draws.
         remaining_seconds: The time.
         seed: Of the steps that are measured.
+        processes: The only number of processes that comes into question; 0: any.
     """
     backbone: Any = setup.pretrained
     head = fresh_head("linear", backbone.embed_dim, len(setup.classes), seed)
@@ -57,18 +59,12 @@ def fit_time_budget(
     task = SupervisedTask(head, setup.labels, setup.size, FINE_TUNE.task)
     plan, module = Plan(steps=10, batch_size=batch_size, seed=seed), TrainModule(setup.untrained, task)
 
-    def seconds_per_step(config: FineTuneConfig) -> float:
-        return measure_step(module, setup.images, plan, config.optim, time_limit_s=1.0)
-
-    scratch_seconds = {}
-    for count in sorted({1, torch.get_num_threads()}):  # small batches are often fastest on one thread
-        with torch_threads(count):
-            scratch_seconds[count] = seconds_per_step(FROM_SCRATCH)
-    num_threads = min(scratch_seconds, key=scratch_seconds.__getitem__)
-    with torch_threads(num_threads):
-        finetune_seconds = seconds_per_step(FINE_TUNE)
+    options = supervised_options(plan, processes, threads=0)
+    workers, scratch_seconds, _ = measure_workers(module, setup.images, plan, FROM_SCRATCH.optim, options)
+    plan = replace(plan, **workers._asdict())
+    finetune_seconds = measure_step(module, setup.images, plan, FINE_TUNE.optim, time_limit_s=MEASURE_S)
     # the time of a step from scratch, together with its share of a step of fine-tuning
-    step_seconds = scratch_seconds[num_threads] + finetune_seconds / SCRATCH_EPOCHS_RATIO
+    step_seconds = scratch_seconds + finetune_seconds / SCRATCH_EPOCHS_RATIO
     trials = num_trials(num_labels)
     evaluated = trials * NUM_STOP_CANDIDATES * (num_labels // TUNING_FOLDS + FORWARD_BATCH_SIZE)
     evaluated = 2 * (evaluated + num_draws * len(setup.test_images))
@@ -78,4 +74,4 @@ def fit_time_budget(
     epoch_steps = num_draws * num_labels / batch_size + trials * trial_labels / min(LABEL_BATCH_SIZE, trial_labels)
     epochs = PLANNED_TIME_FRACTION * remaining_seconds / epoch_steps / step_seconds
     epochs = int(min(max(epochs, MIN_SCRATCH_EPOCHS), MAX_SCRATCH_EPOCHS))
-    return TrainingBudget(epochs, max(epochs // SCRATCH_EPOCHS_RATIO, 1), num_threads)
+    return TrainingBudget(epochs, max(epochs // SCRATCH_EPOCHS_RATIO, 1), workers)

@@ -16,6 +16,8 @@ from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from headway.utils.threads import unstalled_threads
+
 N_INIT = 5
 """k-means starts so many times; the run with the least inertia counts (it uses no label)."""
 
@@ -49,7 +51,7 @@ def kmeans(features: Tensor, n_clusters: int, seed: int = 0) -> Tensor:
     if not 1 <= n_clusters <= len(features):
         raise ValueError(f"{len(features)} images cannot make {n_clusters} clusters")
     directions = F.normalize(features.float(), dim=1).numpy()  # N D
-    with threadpool_limits(torch.get_num_threads()):
+    with threadpool_limits(unstalled_threads()):
         found = KMeans(n_clusters, n_init=N_INIT, random_state=seed % 2**32).fit(directions)
     return torch.from_numpy(found.labels_.astype(np.int64))
 

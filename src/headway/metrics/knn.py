@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headway.metrics.intervals import accuracy
+from headway.utils.threads import torch_threads, unstalled_threads
 
 MAX_SIMILARITIES = 1 << 24
 """Similarities in memory at a time: queries come in chunks of MAX_SIMILARITIES / B rows (64 MiB in float32)."""
@@ -58,4 +59,5 @@ def knn_accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, num_classes: int, k: int = 20
 ) -> float:
     """Per cent of queries whose label wins the vote. Arguments as in ``knn_scores``; query_labels: Q, int64."""
-    return accuracy(knn_scores(bank, bank_labels, queries, num_classes, k).argmax(1) == query_labels)
+    with torch_threads(unstalled_threads()):
+        return accuracy(knn_scores(bank, bank_labels, queries, num_classes, k).argmax(1) == query_labels)

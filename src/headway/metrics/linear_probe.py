@@ -13,7 +13,7 @@ from torch import Tensor
 from headway.data.sampling.split import folds_until, strata
 from headway.metrics.calibration import fit_temperature, log_loss
 from headway.metrics.class_weights import class_weights, sample_weights
-from headway.metrics.logistic_regression import PrincipalAxes, principal_axes, solve_logistic
+from headway.metrics.logistic_regression import PrincipalAxes, principal_axes, solve_logistic, solver_threads
 
 INVERSE_L2_GRID = tuple(10.0 ** (e / 2) for e in range(-10, 3))
 """Candidates, 1e-5 to 10, two a decade."""
@@ -69,9 +69,10 @@ def fit_linear(
     _check_inputs(features, labels, num_classes)
     if inverse_l2 <= 0:
         raise ValueError(f"inverse_l2 must be positive, got {inverse_l2}")
-    axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
-    solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
-    return _to_probe(axes, solution, features.dtype)
+    with solver_threads(features):
+        axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
+        solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
+        return _to_probe(axes, solution, features.dtype)
 
 
 def _search(
@@ -135,10 +136,11 @@ def fit_probe(
         ValueError: As in ``fit_linear``.
     """
     _check_inputs(features, labels, num_classes)
-    axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
-    inverse_l2, temperature = _search(axes, labels, num_classes, seed, weights, groups)
-    solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
-    return FittedProbe(_to_probe(axes, solution, features.dtype), inverse_l2, temperature)
+    with solver_threads(features):
+        axes, weights = principal_axes(features), _balanced_weights(labels, balance_classes)
+        inverse_l2, temperature = _search(axes, labels, num_classes, seed, weights, groups)
+        solution = solve_logistic(axes, labels, num_classes, inverse_l2, sample_weight=weights)
+        return FittedProbe(_to_probe(axes, solution, features.dtype), inverse_l2, temperature)
 
 
 def linear_probe(features: Tensor, labels: Tensor, num_classes: int, seed: int = 0) -> tuple[LinearProbe, float]:

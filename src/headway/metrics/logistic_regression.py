@@ -17,6 +17,7 @@ Large problems begin on a quarter of the rows, where a pass is cheap and leads n
 all rows then continue in bfloat16, where a pass takes a third of the time, and float32 finishes.
 """
 
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor
 
-from headway.utils.threads import torch_threads
+from headway.utils.threads import torch_threads, unstalled_threads
 
 MAX_FLOAT64_NUMEL = 1 << 22
 """Features of at most this many numbers are fitted in float64, larger ones in float32."""
@@ -69,6 +70,11 @@ class PrincipalAxes(NamedTuple):
         """Weights and biases on the axes, C+1 K -> for raw features: K D, K."""
         weight = (self.axes_to_raw @ solution[:-1]).T  # K D
         return weight, solution[-1] - weight @ self.mean
+
+
+def solver_threads(x: Tensor) -> AbstractContextManager[None]:
+    """Let torch use one thread for few numbers, and where other programs would stall several; else all of them."""
+    return torch_threads(1 if x.numel() <= MAX_SINGLE_THREAD_NUMEL else unstalled_threads())
 
 
 def principal_axes(features: Tensor) -> PrincipalAxes:
@@ -157,7 +163,7 @@ def solve_logistic(
         "maxcor": LBFGS_HISTORY, "gtol": max(GRADIENT_TOLERANCE[dtype], tolerance),
         "ftol": 1e-14 if x.dtype == torch.float64 else 1e-7, "maxiter": 1000,
     }  # fmt: skip
-    with torch_threads(1 if x.numel() <= MAX_SINGLE_THREAD_NUMEL else torch.get_num_threads()):
+    with solver_threads(x):
         found = minimize(
             value_and_gradient, start.double().flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=options
         )

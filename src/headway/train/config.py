@@ -149,6 +149,11 @@ class Plan:
         for name, least in counts.items():
             if getattr(self, name) < least:
                 raise HeadwayError(f"a plan's {name} must be {least} or more, got {getattr(self, name)}")
+        most = max(self.processes, *(change.get("processes", 1) for change in self.changes), 1)
+        if most > self.batch_size:
+            raise HeadwayError(
+                f"{most} processes cannot share a step of {self.batch_size} images; give --processes a smaller number"
+            )
 
 
 class FitResult(NamedTuple):

@@ -20,6 +20,7 @@ from headway.protocol import TrainModule
 from headway.train.config import FitResult, Plan, PretrainConfig
 from headway.train.engine.fabric import make_fabric
 from headway.train.engine.step import check_batch_size
+from headway.train.engine.workers import worker_options
 from headway.train.init.initial_weights import initial_seen_images, initial_view_size
 from headway.train.init.load_images import check_same_images, load_images
 from headway.train.init.parent_run import load_matching_weights
@@ -165,8 +166,10 @@ def plan_run(
         adapt_workers="never" if options.reproduce or config.processes or config.threads else plan.adapt_workers,
     )  # fmt: skip
     if context.record and (config.processes or config.threads):
-        change = {"processes": max(config.processes, 1), "threads": config.threads or 1}
-        plan = replace(plan, changes=(*plan.changes, {"step": context.resumed_step or 0, **change}))
+        workers = worker_options(plan, context.fabric.device, config.processes, config.threads)[0]
+        step = context.resumed_step or 0
+        earlier = (change for change in plan.changes if change["step"] <= step)
+        plan = replace(plan, changes=(*earlier, {"step": step, **workers._asdict()}))
     if options.reproduce and (differences := reproduction_differences(options.reproduce, plan)):
         context.notes.append(f"the last bits may differ from those of the reproduced run: {'; '.join(differences)}")
     return plan, measurements

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,16 @@ import torch
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+
+STALL_RATIO, STALL_PROBE_S, STALL_PROBE_ELEMENTS = 1.5, 0.15, 2**17
+"""Several threads stall where an elementwise operation takes them more than this many times the time of one thread;
+seconds for which it is repeated (several time slices of the system), and its elements. Threads that share an operation
+wait awake for the slowest of them, so a computation can take twenty times as long as with one thread where another
+program takes a core."""
+STALL_MEMORY_S = 10.0
+"""Seconds after which it is tried again whether threads stall."""
+_last_probe: tuple[int, float, bool] | None = None
+"""Number of threads, time and result of the last probe."""
 
 
 def available_threads() -> int:
@@ -29,6 +40,35 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_stall(count: int) -> bool:
+    """Whether several threads take longer than one for an elementwise operation, since another program has a core."""
+    x = torch.ones(STALL_PROBE_ELEMENTS)
+    seconds = []
+    for threads in (1, count):
+        with torch_threads(threads):
+            x.add_(1.0)  # starts the threads
+            start, elapsed, operations = time.perf_counter(), 0.0, 0
+            while elapsed < STALL_PROBE_S:
+                x.add_(1.0)
+                elapsed, operations = time.perf_counter() - start, operations + 1
+        seconds.append(elapsed / operations)
+    return seconds[1] > STALL_RATIO * seconds[0]
+
+
+def unstalled_threads() -> int:
+    """The number of threads for one long computation: all that are available, or 1 where they would stall.
+
+    The answer is kept for STALL_MEMORY_S.
+    """
+    global _last_probe
+    count, now = available_threads(), time.monotonic()
+    if count == 1:
+        return 1
+    if _last_probe is None or _last_probe[0] != count or now > _last_probe[1] + STALL_MEMORY_S:
+        _last_probe = count, now, threads_stall(count)
+    return 1 if _last_probe[2] else count
 
 
 @contextmanager

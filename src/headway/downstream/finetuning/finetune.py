@@ -13,6 +13,7 @@ from headway.config import NO_DECAY, Optim, Rule
 from headway.downstream.classifier import Classifier
 from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules
 from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
+from headway.downstream.finetuning.supervised_workers import forget_measurements, with_workers
 from headway.downstream.labeled_images import LabeledImages
 from headway.metrics.linear_probe import fit_probe
 from headway.nn.lora import add_lora, merge_lora
@@ -54,6 +55,10 @@ class FineTuneConfig:
     """Rank of the low-rank updates."""
     lora_alpha: float = 16.0
     """The low-rank updates are scaled by lora_alpha / lora_rank."""
+    processes: int = 1
+    """Processes on this machine that share each step; 0: measured, where the training is not short."""
+    threads: int = 0
+    """Torch's threads where there is one process; 0: measured, where the training is not short."""
 
     def num_steps(self, num_images: int) -> int:
         """Optimizer steps of a training on so many images."""
@@ -128,8 +133,10 @@ def train_supervised(
         probe_every=callback_every,
     )  # fmt: skip
     images: Any = data.images  # the loader only takes rows of it, as of a tensor
+    plan = with_workers(plan, module, images, optim, config.processes, config.threads)
     observers = Observers(sinks, probe if callback else None)
-    fit(module, images, plan, optim, observers=observers, stop_after=stop_after)
+    if fit(module, images, plan, optim, observers=observers, stop_after=stop_after).changes:
+        forget_measurements()
     module.eval().cpu()
     return Classifier(
         merge_lora(network), task.head, data.class_names, data.size, "finetune", multilabel=data.multilabel

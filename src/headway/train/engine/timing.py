@@ -17,6 +17,8 @@ from headway.train.engine.step import Engine, make_engine, train_step
 from headway.utils.threads import torch_threads
 from headway.worker_team import worker_team
 
+PATIENCE, MIN_LIMIT_S = 6.0, 0.1
+"""Times the limit after which timing ends although it has seen few steps; the least limit, in seconds, for that."""
 SMALLEST_RUN = 1000
 """Steps of the run that a timed step is taken from, for each timed step: enough that the clock hardly moves."""
 
@@ -33,7 +35,7 @@ def measure_step(
         plan: How the step is taken, also on how many processes and threads.
         optim: The optimizer's settings.
         time_limit_s: Seconds after which timing stops, without warm-up.
-        min_steps: Minimum number of timed steps in each phase of the task.
+        min_steps: Minimum number of timed steps in each phase of the task, unless they take PATIENCE times the limit.
         max_steps: Maximum number of timed steps in each phase.
         fabric: A launched Fabric; None: a new one.
     """
@@ -71,7 +73,10 @@ def _time_phase(
     engine: Engine, images: Images, plan: Plan, optim: Optim, phase_start: float, time_limit_s: float, min_steps: int,
     max_steps: int,
 ) -> float:  # fmt: skip
-    """Median seconds per step in the phase that starts at this share of the run, without one warm-up step."""
+    """Median seconds per step in the phase that starts at this share of the run, without one warm-up step.
+
+    On a machine so busy that even these few steps take PATIENCE times the limit, the warm-up step counts.
+    """
     total = SMALLEST_RUN * (max_steps + 2)
     loader = Loader(images, seed=plan.seed, batch_size=plan.batch_size, rank=rank(), world_size=world_size())
     times: list[float] = []
@@ -82,6 +87,7 @@ def _time_phase(
         result = train_step(engine, optim, plan, Batch(*on_device[:2]), on_device[2], clock)
         float(result.metric_shares["loss"])  # waits for the device
         times.append(time.perf_counter() - start)
-        if broadcast_object(len(times) > min_steps and sum(times[1:]) > time_limit_s):
+        enough = len(times) > min_steps and sum(times[1:]) > time_limit_s
+        if broadcast_object(enough or sum(times) > PATIENCE * max(time_limit_s, MIN_LIMIT_S)):
             break
-    return float(broadcast_object(statistics.median(times[1:])))
+    return float(broadcast_object(statistics.median(times[1:] or times)))

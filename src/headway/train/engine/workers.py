@@ -4,8 +4,6 @@ What is fastest depends on what else the machine does at the moment, so it is me
 """
 
 import math
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ from headway.errors import HeadwayError
 from headway.protocol import TrainModule
 from headway.train.config import Plan
 from headway.train.engine.timing import mean_over_run, measure_phases
-from headway.utils.threads import available_threads, torch_threads
+from headway.utils.threads import available_threads, threads_stall
 from headway.worker_team import CAN_FORK
 
 MIN_IMAGES_PER_PROCESS = 4
@@ -29,10 +27,6 @@ KEEP_TOLERANCE = 1.15
 gives the same bits."""
 SHORT_RUN_S = 10.0
 """Seconds below which a run is not worth the time that more measurements would take."""
-STALL_RATIO, STALL_PROBES, STALL_PROBE_ELEMENTS = 1.5, 40, 2**17
-"""Several threads are not timed where an elementwise operation takes them more than this many times the time of one
-thread; how often it is tried, and on how many elements. A step of threads that lose their cores can take twenty times
-as long as one of a single thread, so that timing it would waste the budget."""
 
 
 class Workers(NamedTuple):
@@ -61,7 +55,7 @@ class WorkerChoice(NamedTuple):
 
 
 def worker_options(plan: Plan, device: torch.device, processes: int = 0, threads: int = 0) -> list[Workers]:
-    """The workers that come into question, the most frugal ones first.
+    """The workers that come into question, one thread first.
 
     Args:
         plan: Its batch size and compilation count.
@@ -84,8 +78,9 @@ def worker_options(plan: Plan, device: torch.device, processes: int = 0, threads
         return [Workers(max(processes, 1), threads or 1)]
     available = available_threads()
     most = min(available, plan.batch_size // MIN_IMAGES_PER_PROCESS) if CAN_FORK and not plan.compile else 1
-    counts = {1} if processes == 1 else {1, most // 2, most} - {0}
-    return [*(Workers(count, 1) for count in sorted(counts)), *([Workers(1, available)] if available > 1 else [])]
+    if processes == 0 and most > 1:  # several processes are at least as fast as several threads, and never stall
+        return [Workers(count, 1) for count in sorted({1, most // 2, most})]
+    return [Workers(1, count) for count in sorted({1, available})]
 
 
 def select_workers(
@@ -127,19 +122,3 @@ def select_workers(
     return WorkerChoice(
         choice, mean_over_run(train_module, phases), {str(workers): s for workers, s in seconds.items()}
     )
-
-
-def threads_stall(count: int) -> bool:
-    """Whether several threads take longer than one for an elementwise operation, since another program has a core."""
-    x = torch.ones(STALL_PROBE_ELEMENTS)
-    seconds = {}
-    for threads in (1, count):
-        with torch_threads(threads):
-            x.add_(1.0)  # starts the threads
-            times = []
-            for _ in range(STALL_PROBES):
-                start = time.perf_counter()
-                x.add_(1.0)
-                times.append(time.perf_counter() - start)
-        seconds[threads] = statistics.fmean(times)
-    return seconds[count] > STALL_RATIO * seconds[1]

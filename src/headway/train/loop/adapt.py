@@ -9,7 +9,7 @@ from headway.train.log.events import Note
 from headway.train.loop.context import TrainContext
 from headway.train.loop.progress import TrainProgress
 
-MEASURE_S = 4.0
+MEASURE_S = 2.0
 """Seconds for measurements in the middle of a run, without warm-up."""
 MIN_SHORTENING = 0.9
 """Share of the planned steps from which on their number is left as it is."""

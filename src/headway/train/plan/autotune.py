@@ -26,7 +26,7 @@ from headway.protocol import TrainModule
 from headway.train.config import Plan
 from headway.train.engine.oom import halve_micro_batch
 from headway.train.engine.step import is_batch_coupled
-from headway.train.engine.timing import measure_step
+from headway.train.engine.timing import measure_phases
 from headway.utils.files import read_json, write_json
 from headway.utils.hashing import stable_hash
 
@@ -63,7 +63,7 @@ def select_fastest(
     the processes have to measure together, and manual attention, which takes the most memory, is not tried.
 
     Returns:
-        The plan, and the seconds of a small step under each candidate.
+        The plan, and the seconds of a small step under each candidate in the task's last phase.
 
     Raises:
         HeadwayError: Out of memory where the processes have to measure together.
@@ -91,7 +91,9 @@ def select_fastest(
         with nullcontext() if together else single_process():
             try:
                 limit = time_limit_s / len(candidates)
-                own = measure_step(train_module, images, trial, optim, time_limit_s=limit, max_steps=6, fabric=shared)
+                (own,) = measure_phases(
+                    train_module, images, trial, optim, time_limit_s=limit, max_steps=6, fabric=shared, last_only=True
+                )
             except torch.OutOfMemoryError as error:
                 if together:
                     halve_micro_batch(trial, is_batch_coupled(train_module), error)  # raises an error with advice
