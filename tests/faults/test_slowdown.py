@@ -130,6 +130,60 @@ def test_a_budget_is_kept_with_fewer_steps(slow, monkeypatch):
     assert repeated.steps == result.steps and max_difference(weights, again) == 0.0
 
 
+def test_a_budget_that_is_nearly_over_is_kept_through_a_second_slowdown(slow, monkeypatch):
+    measured_s, slept_s, elapsed_s = iter([0.04, 0.02]), iter([*[0.3] * 4, *[0.15] * 4, *[0.0] * 100]), [0.0]
+
+    def select_workers(train_module, images, plan, *_, **__):
+        seconds = next(measured_s)
+        return WorkerChoice(replace(plan, phase_seconds=(seconds,)), seconds, {})
+
+    honest = loop.train_step
+
+    def train_step(*given):
+        seconds = next(slept_s)
+        elapsed_s[0] += seconds
+        time.sleep(seconds)
+        return honest(*given)
+
+    monkeypatch.setattr(adapt, "select_workers", select_workers)
+    monkeypatch.setattr(loop, "train_step", train_step)
+    monkeypatch.setattr(loop.Stopwatch, "seconds", lambda self: elapsed_s[0])
+    settings = {**MEASURED, "phase_seconds": (0.02,), "adapt_steps": True, "steps": 100}  # two seconds
+    first, second = trained(**settings)[1].changes
+    assert (first["step"], second["step"]) == (4, 8)
+    assert first["steps"] == pytest.approx(4 + (2 - 1.2) / 0.04, abs=1)
+    assert second["steps"] == pytest.approx(8 + (2 - 1.8) / 0.02, abs=1)
+
+
+def test_a_run_that_is_only_late_takes_fewer_steps_without_a_measurement(slow, monkeypatch):
+    monkeypatch.setattr(pace, "MIN_LATE_S", 0.1)
+    honest = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *given: time.sleep(0.04) or honest(*given))
+    events = []
+    settings = {**MEASURED, "phase_seconds": (0.02,), "adapt_steps": True, "steps": 50}  # one second
+    monkeypatch.setattr(pace, "SLOW_RATIO", 1000.0)
+    weights, result = trained([events.append], **settings)
+    assert not slow and result.changes and result.steps < 40
+    assert all(note.startswith("takes ") for note in notes_of(events))
+    assert max_difference(weights, trained(changes=result.changes, log_every=2, threads=1, steps=50)[0]) == 0.0
+    assert trained(**{**settings, "adapt_steps": False})[1].steps == 50
+
+
+def test_a_resumed_run_has_the_time_that_its_remaining_steps_were_planned_to_take(slow, monkeypatch, tmp_path):
+    def select_workers(train_module, images, plan, *_, **__):
+        return WorkerChoice(replace(plan, phase_seconds=(0.05,)), 0.05, {})
+
+    honest = loop.train_step
+    monkeypatch.setattr(adapt, "select_workers", select_workers)
+    settings = {**MEASURED, "phase_seconds": (0.02,), "adapt_steps": True, "steps": 100}
+    monkeypatch.setattr(pace, "SLOW_RATIO", 1000.0)
+    trained(run=tmp_path, stop_after=50, **settings)
+    monkeypatch.setattr(pace, "SLOW_RATIO", 3.0)
+    monkeypatch.setattr(loop, "train_step", lambda *given: time.sleep(0.1) or honest(*given))
+    (change,) = trained(run=tmp_path, resume=True, **settings)[1].changes
+    assert change["step"] == 54 and change["steps"] <= 54 + (50 * 0.02 - 4 * 0.1) / 0.05
+
+
 @pytest.mark.parametrize("stop_after", [3, 4, 7])
 def test_a_run_interrupted_before_or_after_the_change_ends_in_the_same_bits(slow, stop_after, tmp_path):
     whole, result = trained(changes=(CHANGE,), log_every=2, threads=1)

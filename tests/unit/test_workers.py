@@ -18,7 +18,7 @@ from headway.train.engine.workers import (
     select_workers,
     worker_options,
 )
-from headway.train.loop.pace import SLOW_RATIO, WINDOW_S, WINDOW_STEPS, Pace
+from headway.train.loop.pace import SLOW_RATIO, WINDOW_S, WINDOW_STEPS, Pace, phases_of, seconds_left
 from headway.utils import threads as threads_module
 from headway.utils.threads import STALL_RATIO, threads_stall, torch_threads
 from tests.small import make_images, max_difference, small_train_module
@@ -194,6 +194,33 @@ def test_a_window_of_slow_steps_is_slow():
     assert paced([(0.5, slow)] * WINDOW_STEPS) == [0.0] * (WINDOW_STEPS - 1) + [slow]
     assert not any(paced([(0.5, SLOW_RATIO - 0.1)] * 5 * WINDOW_STEPS))
     assert not any(paced([(0.5, 1.0)] * 50))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "elapsed_s", "late"),
+    [(1.0, 50, 0.0), (1.25, 62.5, 1.25), (1.12, 56, 0.0), (2.0, 40, 2.0), (1.0, 70, 1.0), (0.5, 60, 0.0)],
+)
+def test_a_run_is_late_where_it_would_end_15_percent_too_late(ratio, elapsed_s, late):
+    """Half of 100 steps of one second each are done, at this pace, after so many seconds."""
+    pace = Pace((0.0,), (1.0,))
+    for step in range(50):
+        pace.add(step / 100, ratio)
+    assert pace.late_by(0.5, 100, elapsed_s, 100.0) == pytest.approx(late)
+
+
+def test_a_run_is_not_late_before_it_has_taken_some_seconds_or_where_nothing_was_measured():
+    assert Pace((0.0,), ()).late_by(0.5, 100, 1e9, 1.0) == 0.0
+    pace = Pace((0.0,), (0.01,))
+    pace.add(0.0, 4.0)
+    assert pace.late_by(0.01, 100, 4.0, 1.0) == 0.0
+    pace.add(0.01, 4.0)
+    assert pace.late_by(0.02, 100, 8.0, 1.0) == pytest.approx(400.0)
+
+
+def test_the_seconds_left_are_those_of_the_phases_ahead():
+    phases = phases_of((0.0, 0.6), (1.0, 3.0))
+    assert [seconds_left(phases, done, 10) for done in (0.0, 0.3, 0.6, 0.8, 1.0)] == pytest.approx([18, 15, 12, 6, 0])
+    assert phases_of((0.0, 0.6), ()) == [] and seconds_left([], 0.0, 10) == 0
 
 
 def test_one_slow_step_is_not():

@@ -19,6 +19,7 @@ from headway.downstream.labeled_split import load_labeled_split
 from headway.downstream.transfer import check_transfer
 from headway.downstream.transfer import transfer as change_head
 from headway.errors import HeadwayError, unknown_name_error
+from headway.train.config import check_workers
 from headway.train.log.events import ProgressBar
 from headway.train.run_dir.seen_images import count_seen_in_pretraining, transductive_note
 from headway.utils.files import refuse_existing
@@ -41,6 +42,8 @@ def transfer(
     blocks: int = 0,
     layer_decay: float = FINE_TUNE.layer_decay,
     lora_rank: int = FINE_TUNE.lora_rank,
+    processes: int = 0,
+    threads: int = 0,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Remove the pretext head of a run, attach a head for your classes, train it and test it.
@@ -66,6 +69,9 @@ def transfer(
         blocks: Fine-tune only this many of the last blocks; 0: all of them.
         layer_decay: Factor on the learning rate from a block to the one before it, of head finetune.
         lora_rank: Rank of the low-rank updates, of head lora.
+        processes: Processes on this machine that share each step, each on one thread (Linux); 0: as many as are fastest
+            at the moment, which is measured (in a call from Python: 1).
+        threads: Torch's threads in one process; 0: measured.
         seed: Seed of the split, the draw of labels and the training.
 
     Returns:
@@ -74,6 +80,7 @@ def transfer(
         transductive (test images that were in the unlabeled data; null: unknown).
     """
     model = refuse_existing(Path(out))
+    check_workers(processes, threads)
     if head != "finetune" and (blocks or layer_decay != FINE_TUNE.layer_decay):
         raise HeadwayError(f"--blocks and --layer-decay are for head finetune, got head {head}")
     if head != "lora" and lora_rank != FINE_TUNE.lora_rank:
@@ -87,7 +94,8 @@ def transfer(
     config = HEAD_CONFIGS.get(head, FineTuneConfig())
     task = replace(config.task, balance_classes=class_weights == "balanced")
     config = replace(
-        config, task=task, lora_rank=lora_rank, trainable_blocks=blocks, processes=0 if is_command() else 1
+        config, task=task, lora_rank=lora_rank, trainable_blocks=blocks, threads=threads,
+        processes=processes or (0 if is_command() else 1),
     )  # fmt: skip
     if head == "finetune":
         config = replace(config, layer_decay=layer_decay)

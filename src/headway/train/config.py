@@ -16,6 +16,19 @@ def is_timm(name: str) -> bool:
     return name.startswith("timm:")
 
 
+MAX_WORKERS = 1024
+"""The largest number of processes, or of threads, that can be asked for."""
+
+
+def check_workers(processes: int, threads: int) -> None:
+    """Refuse numbers of processes and threads that contradict one another. Raises HeadwayError."""
+    for name, value in {"processes": processes, "threads": threads}.items():
+        if not 0 <= value <= MAX_WORKERS:
+            raise HeadwayError(f"--{name} must lie in 0..{MAX_WORKERS}, got {value}")
+    if processes > 1 and threads > 1:
+        raise HeadwayError("each of several processes computes on one thread; give --processes or --threads")
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """What was requested. Together with the data it determines the run."""
@@ -77,13 +90,10 @@ class PretrainConfig:
             ("size", self.size, 4096),
             ("patch", self.patch, 4096),
             ("seed", self.seed, 2**63 - 1),
-            ("processes", self.processes, 1024),
-            ("threads", self.threads, 1024),
         ):
             if not 0 <= value <= most:
                 raise HeadwayError(f"--{name} must lie in 0..{most}, got {value}")
-        if self.processes > 1 and self.threads > 1:
-            raise HeadwayError("each of several processes computes on one thread; give --processes or --threads")
+        check_workers(self.processes, self.threads)
         if self.init and self.continue_from:
             raise HeadwayError("--init and --continue-from exclude one another: a continued run brings its own weights")
         if is_timm(self.init) and self.backbone != self.init:

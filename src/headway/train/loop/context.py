@@ -1,5 +1,6 @@
 """What a training uses from its first step to its last, and what observes it."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,8 @@ class TrainContext(NamedTuple):
     emit: Callable[[Event], None]
     observers: Observers
     stopwatch: Stopwatch
+    planned_s: float = math.inf
+    """Seconds that the training was planned to take, from where it starts or is resumed."""
 
     @property
     def stop_step(self) -> int:

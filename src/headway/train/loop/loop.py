@@ -1,5 +1,6 @@
 """The training loop. Pretraining, fine-tuning and training from scratch all use it."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch import Tensor
 from headway.config import Optim
 from headway.data.dataset.subset import Images
 from headway.data.sampling.loader import Loader
-from headway.distributed import broadcast_object, rank, world_size
+from headway.distributed import rank, world_size
 from headway.errors import HeadwayError
 from headway.protocol import Batch, TrainingClock, TrainModule
 from headway.train.config import FitResult, Plan
@@ -29,11 +30,11 @@ from headway.train.engine.step import (
 )
 from headway.train.log.events import Note, emit, rewind_sinks
 from headway.train.log.meters import AverageMeter, Stopwatch
-from headway.train.loop.adapt import Pause, adapted, next_changes
+from headway.train.loop.adapt import Pause, adapted, next_changes, slow_or_late
 from headway.train.loop.checkpointing import restore_checkpoint, save_checkpoint
 from headway.train.loop.context import NO_OBSERVERS, Observers, TrainContext
 from headway.train.loop.observe import is_due, log_metrics, monitor_features, run_probe
-from headway.train.loop.pace import Pace
+from headway.train.loop.pace import Pace, phases_of, seconds_left
 from headway.train.loop.progress import TrainProgress
 from headway.train.loop.signals import Interrupted, graceful_shutdown
 from headway.utils.threads import torch_threads
@@ -82,6 +83,8 @@ def fit(
             if run:  # so that a rollback always finds a checkpoint
                 save_checkpoint(engine, run, plan, progress)
     start_step = progress.step
+    phases = phases_of(train_module.task.cost_milestones, plan.phase_seconds)
+    context = context._replace(planned_s=seconds_left(phases, start_step / plan.steps, plan.steps) or math.inf)
     with graceful_shutdown(run is not None) as stop_signal:
         rewind_sinks(observers.sinks, start_step)
         _observe_start(context, progress)
@@ -96,8 +99,8 @@ def fit(
                 progress = _rollback(context, progress, pause.trouble)
                 rewind_sinks(observers.sinks, progress.step)
                 _observe_start(context, progress)
-            elif pause.slow_by:
-                progress.changes.extend(adapted(context, progress, pause.slow_by))
+            elif pause.slow_by or pause.late_by:
+                progress.changes.extend(adapted(context, progress, pause))
     seconds = context.stopwatch.seconds()
     images_per_second = plan.batch_size * max(context.stop_step - start_step, 0) / max(seconds, 1e-9)
     loss = float("nan") if progress.loss is None else progress.loss
@@ -143,8 +146,8 @@ def _train_until_pause(context: TrainContext, progress: TrainProgress, stop_sign
             break
         if next_changes(plan, progress):
             return Pause()
-        if due and plan.adapt_workers != "never" and (slow_by := broadcast_object(pace.slow_by)):
-            return Pause(slow_by=slow_by)
+        if due and (pause := slow_or_late(context, progress, pace)):
+            return pause
         began = time.perf_counter()
     return None
 
