@@ -1,6 +1,7 @@
 """Fixtures of all tests: one thread, a separate cache, and real images where they lie beside the project."""
 
 import os
+import signal
 from pathlib import Path
 
 # A team of OpenMP or OpenBLAS threads waits awake for its slowest thread: beside a busy program it takes many times as
@@ -58,3 +59,11 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("no real images beside the project (../shared)")
     return SHARED
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a shell makes background processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

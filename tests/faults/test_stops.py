@@ -25,18 +25,10 @@ from headway.utils import files
 from headway.utils.run_lock import run_lock
 from tests.small import make_images, max_difference, small_train_module, train
 
-pytestmark = pytest.mark.usefixtures("unmeasured")
+pytestmark = pytest.mark.usefixtures("unmeasured", "ctrl_c")
 
 IMAGES = DrawnAnimals(40, 32)
 WORDS = {"data": IMAGES, "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c():
-    """Ctrl-C as in a terminal: a shell makes background processes ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

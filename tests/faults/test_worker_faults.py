@@ -25,16 +25,10 @@ from headway.worker_team import worker_team
 from tests.processes import is_running
 from tests.small import skip_measurements
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 PATIENCE_S = 30.0
 """Seconds that a machine in use may take for what takes a second."""
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c():
-    """Ctrl-C as in a terminal: a shell makes background processes ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
