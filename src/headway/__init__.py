@@ -18,6 +18,7 @@ _EXPORTS = {
     ),
     "HeadwayError": "headway.errors",
     "load_backbone": "headway.backbones.weights",
+    **dict.fromkeys(("Classifier", "load_classifier"), "headway.downstream.classifier"),
 }
 __all__ = ["__version__", *_EXPORTS]
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from headway.config import Optim as Optim
     from headway.config import Recipe as Recipe
     from headway.config import Rule as Rule
+    from headway.downstream.classifier import Classifier as Classifier
+    from headway.downstream.classifier import load_classifier as load_classifier
     from headway.errors import HeadwayError as HeadwayError
     from headway.protocol import Batch as Batch
     from headway.protocol import DataInfo as DataInfo

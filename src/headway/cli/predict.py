@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from tyro.conf import Positional
 from headway.cli.console import print_line, print_skipped, progress_bar
 from headway.data.open import open_source
 from headway.data.sources.base import DataLike
-from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, load_classifier
+from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, UNSURE, load_classifier
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.resumable_writer import ResumableWriter
 from headway.downstream.labeled_split import LABEL_SEPARATOR
 from headway.errors import HeadwayError
 from headway.utils.files import file_sha256, refuse_existing
 
-UNSURE = "don't know"
 TABLE_FILE = "labels.csv"
 
 
@@ -64,9 +62,9 @@ def predict(
                 rows.writerow(["file", "label", "confidence", *classifier.classes])
             probabilities = classifier.predict_proba(chunk.images).tolist() if chunk.names else []  # N K
             for name, row in zip(chunk.names, probabilities, strict=True):
-                labels, confidence = predicted_labels(row, classifier.classes, classifier.multilabel)
+                labels, confidence = classifier.labels_of(row, min_confidence)
                 if confidence < min_confidence:
-                    labels, writer.user_state["unsure"] = [UNSURE], writer.user_state["unsure"] + 1
+                    writer.user_state["unsure"] += 1
                 else:
                     for label in labels:
                         writer.user_state["labels"][label] += 1
@@ -76,23 +74,6 @@ def predict(
     writer.finish(lambda folder: folder / TABLE_FILE)
     print_skipped(writer.skipped_examples, total=writer.num_skipped)
     return {"out": str(table), "images": writer.num_written, "skipped": writer.num_skipped, **writer.user_state}
-
-
-def predicted_labels(
-    probabilities: Sequence[float], classes: Sequence[str], multilabel: bool
-) -> tuple[list[str], float]:
-    """The labels of one image, and their confidence in [0, 1].
-
-    Args:
-        probabilities: K probabilities.
-        classes: K names.
-        multilabel: Each class is predicted independently, with threshold 1/2; the confidence is the lowest of them.
-    """
-    if multilabel:
-        labels = [name for name, p in zip(classes, probabilities, strict=True) if p >= 0.5]
-        return labels, min(max(p, 1 - p) for p in probabilities)
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return [classes[best]], probabilities[best]
 
 
 def print_result(result: dict[str, Any]) -> None:

@@ -36,8 +36,8 @@ def open_source(
 
     Args:
         data: A folder, a tar or brace pattern of tars ('train-{0..4}.tar.gz'), a CSV or Parquet with a column "file",
-            one image, or torchvision:NAME; or an object: a ``Source``, an array or tensor N C H W, a ``Dataset`` of
-            Hugging Face's ``datasets``, or a torchvision-like data set.
+            one image, or torchvision:NAME; or an object: a ``Source``, a list of paths or of images, an array or tensor
+            N C H W, a ``Dataset`` of Hugging Face's ``datasets``, or a torchvision-like data set.
         labeled: True: only the labeled images, which must have at least two classes. None: all images, with their
             labels if they have any. False: all images, without labels.
         labels: A table with the columns file and label that labels the images by name; implies ``labeled``.
@@ -102,6 +102,8 @@ def _open_object(data: object, labeled: bool) -> Source:
         return ArraySource(data)
     if is_huggingface_dataset(data):
         return HuggingFaceSource(data, labeled)
+    if isinstance(data, (list, tuple)) and data and all(isinstance(item, (str, Path)) for item in data):
+        return FileSource(Path(), [str(item) for item in data])
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (dict, bytes)):
         return open_dataset_object(data, labeled)
     raise HeadwayError(

@@ -3,17 +3,22 @@
 A classifier that is loaded from its folder predicts exactly what it predicted before it was saved.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from headway.backbones.weights import cpu_state_dict, load_backbone, save_backbone
-from headway.data.dataset.subset import Images
+from headway.data.dataset.subset import Images, ImageSubset
+from headway.data.open import open_source
+from headway.downstream.features.decode_stream import decode_chunks
 from headway.downstream.features.extract import forward_batched
 from headway.downstream.heads import apply_head, head_from_state_dict
+from headway.downstream.labeled_split import LABEL_SEPARATOR
 from headway.errors import HeadwayError
 from headway.metrics.calibration import probabilities
 from headway.protocol import Features
@@ -21,6 +26,10 @@ from headway.utils.files import atomic_write, read_json, refuse_existing, write_
 
 SCHEMA = 1
 CLASSIFIER_FILE, HEAD_FILE, BACKBONE_FILE = "classifier.json", "head.safetensors", "model.safetensors"
+RANGE_TOLERANCE = 1e-3
+"""How far floats may leave [0, 1], by rounding."""
+UNSURE = "don't know"
+"""The label of an image whose confidence is too low."""
 
 
 class Classifier(NamedTuple):
@@ -47,15 +56,59 @@ class Classifier(NamedTuple):
     multilabel: bool = False
     test_set_hash: str = ""
 
-    def predict_proba(self, images: Images) -> Tensor:
+    def predict(self, images: object, min_confidence: float = 0.0) -> list[str]:
+        """The label of each image, as ``headway predict`` writes it.
+
+        Args:
+            images: As for ``predict_proba``.
+            min_confidence: Where the confidence is below this probability, the label is "don't know".
+
+        Returns:
+            N labels; of a ``multilabel`` classifier several are separated by ";", and none is an empty text.
+        """
+        rows = self.predict_proba(images).tolist()  # N K
+        return [LABEL_SEPARATOR.join(self.labels_of(row, min_confidence)[0]) for row in rows]
+
+    def predict_proba(self, images: object) -> Tensor:
         """Class probabilities of images.
 
         Args:
-            images: N C S S, as ``center_crop_resize`` makes them at ``size``.
+            images: What ``open_source`` opens: a folder, a table, tars; or a list of paths, of Pillow images, of arrays
+                (H W C, uint8) or of tensors (C H W); or an array N C H W (uint8, or floats in [0, 1]). They are decoded
+                and resized as ``headway predict`` does. A tensor N C H W (uint8, or floats in [0, 1]) is taken as
+                decoded already: in the channels of the backbone, and resized as a whole.
 
         Returns:
-            N K; each row sums to one, unless the classifier is ``multilabel``.
+            N K, float32; each row sums to one, unless the classifier is ``multilabel``.
+
+        Raises:
+            HeadwayError: The images are of another kind, or one of them cannot be read.
         """
+        if isinstance(images, (Tensor, ImageSubset)):
+            return self._predict_stored(images)
+        source = open_source(images, backbone=self.backbone)
+        if not len(source):
+            raise HeadwayError("there are no images to predict")
+        parts = []
+        for chunk in decode_chunks(source, self.size, None, 0, 0):
+            if chunk.skipped:
+                name, reason = chunk.skipped[0]
+                raise HeadwayError(
+                    f"cannot read {name}: {reason}; leave it out, or use headway.predict, which skips it"
+                )
+            parts.append(self._predict_stored(chunk.images))
+        return torch.cat(parts)  # N K
+
+    def _predict_stored(self, images: Images) -> Tensor:
+        """Class probabilities, N K, of images N C H W in the backbone's pixel format."""
+        backbone: Any = self.backbone
+        channels = backbone.input_spec.channels
+        if len(images.shape) != 4 or images.shape[1] != channels or not len(images):
+            raise HeadwayError(f"a tensor of images must be N x {channels} x H x W, got {tuple(images.shape)}")
+        if isinstance(images, Tensor) and images.is_floating_point():
+            low, high = (float(value) for value in images.aminmax())
+            if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # NaN is refused as well
+                raise HeadwayError(f"a tensor of floats must lie in [0, 1], got {low:g} to {high:g}; divide it by 255?")
         self.head.eval()
 
         def predict(features: Features) -> Tensor:
@@ -63,9 +116,27 @@ class Classifier(NamedTuple):
 
         return forward_batched(self.backbone, predict, images, self.size)
 
-    def save(self, folder: Path) -> None:
+    def labels_of(self, row: Sequence[float], min_confidence: float = 0.0) -> tuple[list[str], float]:
+        """The labels of one image, and their confidence in [0, 1].
+
+        Each class of a ``multilabel`` classifier is predicted independently, with threshold 1/2; the confidence is the
+        lowest of them.
+
+        Args:
+            row: Its K probabilities.
+            min_confidence: Where the confidence is below it, the label is "don't know".
+        """
+        if self.multilabel:
+            labels = [name for name, p in zip(self.classes, row, strict=True) if p >= 0.5]
+            confidence = min(max(p, 1 - p) for p in row)
+        else:
+            best = max(range(len(row)), key=row.__getitem__)
+            labels, confidence = [self.classes[best]], row[best]
+        return ([UNSURE] if confidence < min_confidence else labels), confidence
+
+    def save(self, folder: str | Path) -> None:
         """Write the folder. Raises HeadwayError where it exists or cannot be written."""
-        refuse_existing(folder)
+        folder = refuse_existing(Path(folder))
 
         def write(temporary: Path) -> None:
             temporary.mkdir(parents=True)
@@ -80,8 +151,13 @@ class Classifier(NamedTuple):
         atomic_write(folder, write)
 
 
-def load_classifier(folder: Path) -> Classifier:
-    """Read what ``Classifier.save`` wrote. Raises HeadwayError where it is missing or damaged."""
+def load_classifier(folder: str | Path) -> Classifier:
+    """Read what ``Classifier.save``, or ``headway transfer``, wrote.
+
+    Raises:
+        HeadwayError: It is missing or damaged.
+    """
+    folder = Path(folder)
     if not (folder / CLASSIFIER_FILE).is_file():
         hint = "it is a run: make a classifier of it with headway transfer" if (folder / "run.json").exists() else (
             "give the folder that headway transfer wrote")  # fmt: skip
