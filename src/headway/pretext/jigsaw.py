@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from headway.config import MUON, Recipe, check_range
@@ -175,6 +174,8 @@ class JigsawTokensTask(PretextTask):
         original = Panel("target", permute_patches(shuffled.images, views.positions.argsort(1), self.patch_size))
         if backbone is None:
             return [shuffled, original]
+        from scipy.optimize import linear_sum_assignment  # imported late, since every verb imports every task
+
         logits = self._logits(backbone, views).cpu()  # B K N
         predictions, captions = views.positions.clone(), []
         for image, image_logits in enumerate(logits):

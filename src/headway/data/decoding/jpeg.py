@@ -1,8 +1,10 @@
 """JPEG: the header, its errors, and torchvision's decoder, the fastest one available."""
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,11 +21,22 @@ def find_torchvision_operator(name: str) -> Callable[..., Any] | None:
     contains the same libraries, decodes more slowly to the same bits.
     """
     try:
-        importlib.import_module("torchvision.io")
+        _load_torchvision_operators()
         operator: Callable[..., Any] = getattr(torch.ops.image, name).default
     except (ImportError, AttributeError, RuntimeError):
         return None
     return operator
+
+
+def _load_torchvision_operators() -> None:
+    """Load the library of the decoders alone: the package around it imports torch.compile, which takes seconds."""
+    package = importlib.util.find_spec("torchvision")
+    libraries = list(Path(package.origin).parent.glob("image*.so")) if package and package.origin else []
+    try:
+        (library,) = libraries
+        torch.ops.load_library(library)
+    except (ValueError, OSError):  # another layout of the package, or libraries that only the package finds
+        importlib.import_module("torchvision.io")
 
 
 _decoder = find_torchvision_operator("decode_jpeg")
