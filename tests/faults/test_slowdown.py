@@ -169,6 +169,26 @@ def test_a_run_that_is_only_late_takes_fewer_steps_without_a_measurement(slow, m
     assert trained(**{**settings, "adapt_steps": False})[1].steps == 50
 
 
+def test_a_shortened_run_that_lost_its_last_probe_is_probed_when_it_is_resumed(slow, tmp_path):
+    change = {"step": 4, "processes": 1, "threads": 1, "steps": 6}
+    settings = {"changes": (change,), "log_every": 2, "threads": 1, "batch_size": 12, "steps": STEPS}
+
+    def run(probe, resume):
+        return fit(
+            small_train_module("rotation"), make_images(), Plan(**settings), Optim(lr=0.02), run=tmp_path,
+            resume=resume, observers=Observers(probe=probe),
+        )  # fmt: skip
+
+    def fails(backbone):
+        raise RuntimeError("no answer")
+
+    with pytest.raises(RuntimeError, match="no answer"):
+        run(fails, resume=False)
+    asked = []
+    assert run(lambda backbone: asked.append(1) or 50.0, resume=True).steps == 6
+    assert asked == [1]
+
+
 def test_a_resumed_run_has_the_time_that_its_remaining_steps_were_planned_to_take(slow, monkeypatch, tmp_path):
     def select_workers(train_module, images, plan, *_, **__):
         return WorkerChoice(replace(plan, phase_seconds=(0.05,)), 0.05, {})

@@ -5,6 +5,7 @@ import struct
 import threading
 import warnings
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -232,3 +233,24 @@ def test_formats_that_start_a_program_are_not_tried():
     assert {"EPS", "WMF", "PDF"}.isdisjoint(pillow.PILLOW_FORMATS) and {"JPEG", "PNG", "TIFF"} <= set(
         pillow.PILLOW_FORMATS
     )
+
+
+@pytest.mark.parametrize("libraries", [[], ["image.so"], ["image.so", "image_stable.so"]])
+def test_where_the_library_of_the_decoders_cannot_be_loaded_the_package_is_imported(libraries, tmp_path, monkeypatch):
+    for name in libraries:
+        (tmp_path / name).write_text("not a library")
+    package = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    imported = []
+    monkeypatch.setattr(jpeg.importlib.util, "find_spec", lambda name: package)
+    monkeypatch.setattr(jpeg.importlib, "import_module", imported.append)
+    assert jpeg.find_torchvision_operator("decode_jpeg") is not None
+    assert imported == ["torchvision.io"]
+
+
+def test_without_torchvision_there_is_no_operator(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(jpeg.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(jpeg.importlib, "import_module", missing)
+    assert jpeg.find_torchvision_operator("decode_jpeg") is None

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from headway.data.dataset import image_store, memmap
-from headway.data.dataset.decode_all import available_cores, content_hash
+from headway.data.dataset.decode_all import content_hash, decoding_threads
 from headway.data.dataset.image_store import build_store, median_short_side, split_groups
 from headway.data.decoding import decode as decoding
 from headway.data.decoding.decode import center_crop_resize, decode
@@ -320,7 +320,7 @@ def test_stored_images_are_used_unchanged_as_a_source():
 def test_cores_are_divided_among_the_processes_of_a_machine(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert available_cores() == 12
+    assert decoding_threads() == 12
     for processes, threads in ((5, 2), (64, 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        assert available_cores() == threads
+        assert decoding_threads() == threads

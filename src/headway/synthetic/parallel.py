@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from headway.synthetic.draw import draw_animal
+from headway.utils.cores import available_cores
 from headway.utils.progress import Progress
 
 MIN_IMAGES_FOR_WORKERS = 300
@@ -25,7 +26,7 @@ def draw_all(seed: int, count: int, side: int, progress: Progress | None = None,
         progress: Called with the number of images drawn and their total.
         workers: Number of processes; 0: one per core for many images; 1: draw in this process.
     """
-    workers = workers or (min(_available_cores(), MAX_WORKERS) if count >= MIN_IMAGES_FOR_WORKERS else 1)
+    workers = workers or (min(available_cores(), MAX_WORKERS) if count >= MIN_IMAGES_FOR_WORKERS else 1)
     images = np.empty((count, side, side, 3), dtype=np.uint8)
     processes = (
         [_start_worker(seed, side, range(first, count, workers)) for first in range(workers)] if workers > 1 else []
@@ -61,11 +62,6 @@ def _read_image(worker: subprocess.Popen[bytes] | None, size: int) -> bytes:
     """The pixels of a worker's next image; empty if the worker has ended."""
     pixels = worker.stdout.read(size) if worker and worker.stdout else b""
     return pixels if len(pixels) == size else b""
-
-
-def _available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Set the number of torch's threads, and run Python threads that do not slow torch's threads down."""
 
 import itertools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from headway.utils.cores import available_cores
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -27,8 +28,7 @@ _last_probe: tuple[int, float, bool] | None = None
 
 def available_threads() -> int:
     """Threads that torch is allowed, and at most the cores on which this process may run."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), cores)
+    return min(torch.get_num_threads(), available_cores())
 
 
 @contextmanager

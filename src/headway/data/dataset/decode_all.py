@@ -15,6 +15,7 @@ from headway.data.decoding.decode import DecodedImage, center_crop_resize, decod
 from headway.data.decoding.pixel_format import RGB, NativeImage, PixelFormat, convert
 from headway.data.sources.base import Remarks, Source
 from headway.errors import UnreadableImageError, error_reason
+from headway.utils.cores import available_cores
 from headway.utils.progress import Progress
 from headway.utils.threads import ItemT, ResultT, prefetch_map
 
@@ -175,15 +176,13 @@ def _decode_chunk(source: Source, indices: Sequence[int], pixel_format: PixelFor
     return out[:read], results
 
 
-def available_cores() -> int:
-    """Cores of this process: those it may run on, divided by the number of torchrun's processes on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def decoding_threads() -> int:
+    """Cores that this process may run on, divided by the number of torchrun's processes on this machine."""
     # srun does not set LOCAL_WORLD_SIZE but binds each process to its own cores.
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(cores // local_processes, 1)
+    return max(available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
 def bounded_map(fn: Callable[[ItemT], ResultT], items: Iterable[ItemT], workers: int | None) -> Iterator[ResultT]:
     """``map`` in threads, in order. Only a few items are in progress at a time, which bounds the memory."""
-    threads = workers or available_cores()
+    threads = workers or decoding_threads()
     return prefetch_map(fn, items, threads, 2 * threads, "headway-decode")

@@ -29,6 +29,7 @@ TrainCallback = Callable[[nn.Module, nn.Module], None]
 
 
 ADAMW = Optim(lr=4e-3, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999))
+"""The optimizer of heads alone, from which those of the other trainings depart."""
 
 
 @dataclass(frozen=True)

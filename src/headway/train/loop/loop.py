@@ -82,9 +82,10 @@ def fit(
             progress = TrainProgress(grad_accum=plan.grad_accum)
             if run:  # so that a rollback always finds a checkpoint
                 save_checkpoint(engine, run, plan, progress)
-    start_step = progress.step
-    phases = phases_of(train_module.task.cost_milestones, plan.phase_seconds)
-    context = context._replace(planned_s=seconds_left(phases, start_step / plan.steps, plan.steps) or math.inf)
+    start_step, now = progress.step, progress.current(plan)
+    phases = phases_of(train_module.task.cost_milestones, now.phase_seconds)
+    planned_s = seconds_left(phases, start_step / now.steps, now.steps) or math.inf
+    context = context._replace(plan=now, planned_s=planned_s)
     with graceful_shutdown(run is not None) as stop_signal:
         rewind_sinks(observers.sinks, start_step)
         _observe_start(context, progress)
