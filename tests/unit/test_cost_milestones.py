@@ -1,5 +1,7 @@
 """Low resolution first: view sizes follow the clock, and both phases are timed for the plan."""
 
+import math
+
 import pytest
 import torch
 
@@ -72,6 +74,7 @@ def test_steps_are_timed_within_their_phase(monkeypatch):
         return train_step(engine, optim, plan, batch, positions, clock)
 
     monkeypatch.setattr(timing, "train_step", recorded)
+    monkeypatch.setattr(timing, "PATIENCE", math.inf)  # however busy this machine is
     assert timing.measure_step(module, make_images(8), Plan(steps=1, batch_size=4), RECIPE.optim, time_limit_s=0.0) > 0
     early, late = [p for p in clocks if p < 0.5], [p for p in clocks if p >= 0.5]
     assert len(early) == len(late) == 3  # one for warm-up, two timed

@@ -180,6 +180,22 @@ def test_a_step_is_timed_in_each_phase_on_copies(monkeypatch):
     assert measure_step(module, make_images(), plan, Optim(), **words) == 0.25 * 1.0 + 0.75 * 2.0
 
 
+@pytest.mark.parametrize(("seconds", "steps"), [(0.02, 7), (0.1, 4), (0.4, 2), (60.0, 2)])
+def test_timing_ends_where_steps_take_many_times_the_limit(seconds, steps, monkeypatch):
+    """Steps after the warm-up: three that fill the limit where they are short, and at least one."""
+    module, now, honest = small_train_module("rotation"), [0.0], timing.train_step
+
+    def train_step(*given):
+        now[0] += seconds
+        return honest(*given)
+
+    monkeypatch.setattr(timing, "train_step", train_step)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    plan, words = Plan(steps=4, batch_size=12), {"time_limit_s": 0.1, "min_steps": 3}
+    (found,) = measure_phases(module, make_images(), plan, Optim(), **words)
+    assert found == pytest.approx(seconds) and now[0] == pytest.approx(steps * seconds)
+
+
 def paced(steps, milestones=(0.0,), expected=(1.0,)):
     """``slow_by`` after each step, given as (progress, seconds)."""
     pace, found = Pace(milestones, expected), []

@@ -18,7 +18,8 @@ from headway.utils.threads import torch_threads
 from headway.worker_team import worker_team
 
 PATIENCE, MIN_LIMIT_S = 6.0, 0.1
-"""Times the limit after which timing ends although it has seen few steps; the least limit, in seconds, for that."""
+"""Times the limit after which timing ends although it has seen only one step after the warm-up, as on a very busy
+machine; the least limit, in seconds, for that."""
 SMALLEST_RUN = 1000
 """Steps of the run that a timed step is taken from, for each timed step: enough that the clock hardly moves."""
 
@@ -73,10 +74,7 @@ def _time_phase(
     engine: Engine, images: Images, plan: Plan, optim: Optim, phase_start: float, time_limit_s: float, min_steps: int,
     max_steps: int,
 ) -> float:  # fmt: skip
-    """Median seconds per step in the phase that starts at this share of the run, without one warm-up step.
-
-    On a machine so busy that even these few steps take PATIENCE times the limit, the warm-up step counts.
-    """
+    """Median seconds per step in the phase that starts at this share of the run, without one warm-up step."""
     total = SMALLEST_RUN * (max_steps + 2)
     loader = Loader(images, seed=plan.seed, batch_size=plan.batch_size, rank=rank(), world_size=world_size())
     times: list[float] = []
@@ -88,6 +86,7 @@ def _time_phase(
         float(result.metric_shares["loss"])  # waits for the device
         times.append(time.perf_counter() - start)
         enough = len(times) > min_steps and sum(times[1:]) > time_limit_s
-        if broadcast_object(enough or sum(times) > PATIENCE * max(time_limit_s, MIN_LIMIT_S)):
+        impatient = len(times) > 1 and sum(times) > PATIENCE * max(time_limit_s, MIN_LIMIT_S)
+        if broadcast_object(enough or impatient):
             break
-    return float(broadcast_object(statistics.median(times[1:] or times)))
+    return float(broadcast_object(statistics.median(times[1:])))
