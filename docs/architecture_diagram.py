@@ -43,7 +43,7 @@ def read_rows(source: Path = SOURCE) -> list[Row]:
             continue  # the package's own __init__ imports everything
         row = rows.setdefault(row_of(name[0]), Row(row_of(name[0]), [], set()))
         row.imports.update({row_of(other) for other in imported_packages(path)} - {row.name})
-        inner = name if row.name == ROOT else name[1:]
+        inner = name if row.name == ROOT or len(name) == 1 else name[1:]
         part = inner[0] + "/" * (len(inner) > 1)
         if not part.startswith("__") and part not in row.parts:
             row.parts.append(part)

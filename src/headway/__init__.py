@@ -18,6 +18,7 @@ _EXPORTS = {
     ),
     "HeadwayError": "headway.errors",
     "load_backbone": "headway.backbones.weights",
+    "Encoder": "headway.estimator",
     **dict.fromkeys(("Classifier", "load_classifier"), "headway.downstream.classifier"),
 }
 __all__ = ["__version__", *_EXPORTS]
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from headway.downstream.classifier import Classifier as Classifier
     from headway.downstream.classifier import load_classifier as load_classifier
     from headway.errors import HeadwayError as HeadwayError
+    from headway.estimator import Encoder as Encoder
     from headway.protocol import Batch as Batch
     from headway.protocol import DataInfo as DataInfo
     from headway.protocol import Features as Features

@@ -11,6 +11,7 @@ from torch import nn
 
 from headway.backbones.build import from_config, to_config
 from headway.errors import HeadwayError
+from headway.rng import seeded
 from headway.utils.files import atomic_write
 
 WEIGHTS_FILE = "model.safetensors"
@@ -68,7 +69,8 @@ def load_backbone(path: str | Path) -> nn.Module:
     if description is None:
         raise HeadwayError(f"{file} does not describe the network of its weights: it is not a backbone from headway")
     try:
-        backbone = from_config(json.loads(description))
+        with seeded(0):  # the weights that are drawn here are replaced; the caller's generators stay as they are
+            backbone = from_config(json.loads(description))
         dtypes = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
         backbone.to(next(dtypes, torch.float32)).load_state_dict(state)
     except (json.JSONDecodeError, RuntimeError) as error:

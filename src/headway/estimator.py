@@ -1,0 +1,231 @@
+"""``Encoder``: pretraining on unlabeled images as a transformer of scikit-learn."""
+
+import shutil
+import tempfile
+from dataclasses import KW_ONLY, dataclass
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from headway.backbones.weights import WEIGHTS_FILE, load_backbone, save_backbone, weights_sha256
+from headway.config import Recipe
+from headway.data.dataset.image_store import median_short_side
+from headway.data.open import open_source
+from headway.data.sources.array_like import images_of
+from headway.downstream.features.decode_stream import decode_chunks
+from headway.downstream.features.embedding import embed
+from headway.downstream.head_swap import input_size, load_run
+from headway.errors import HeadwayError
+from headway.pretext import AUTO, find_recipe
+from headway.train.config import DEFAULT_BACKBONE, PretrainConfig, Stem
+from headway.train.loop.signals import Interrupted
+from headway.train.plan.auto import DEFAULT_BUDGET_S, auto_inputs, check_no_overrides, choose_settings
+from headway.train.pretrain import run_pretraining
+from headway.utils.duration import parse_duration
+
+
+@dataclass(eq=False, repr=False)
+class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Features of images from a backbone that ``fit`` pretrains on the same images, without their labels.
+
+    Images are what ``headway.pretrain`` takes (a folder, tars, a table); a list or a pandas column of paths; a list of
+    Pillow images, arrays (H W C) or tensors (C H W), of any sizes; or one array N H W C, N C H W or N H W. Integers
+    have the range of their files, and floats lie in [0, 1].
+
+    ``fit`` prints nothing and starts no processes. Without ``out`` its run is in a temporary folder, which is removed
+    with the estimator, or when the process ends. A pickled encoder contains the weights of a temporary run, and the
+    path of any other. The parameters have the names, defaults and meanings of ``headway.pretrain``, besides ``run``.
+
+    Attributes:
+        backbone_: The pretrained network, a torch module.
+        run_: The run folder (or the file, or timm:NAME); None in an encoder that was unpickled from a temporary run.
+        n_features_out_: D, the length of a feature vector.
+    """
+
+    task: str = AUTO
+    """The pretext task; auto chooses it, with backbone and sizes, by rules."""
+    _: KW_ONLY
+    run: str | Path | None = None
+    """Weights to load instead of training any: a run folder, a file of weights, or timm:NAME. All parameters but this
+    one are then ignored; ``out`` must be None."""
+    backbone: str = ""
+    """Name of the backbone."""
+    stem: Stem | Literal[""] = ""
+    """Patch embedding of a ViT: linear, conv, or residual."""
+    patch: int = 0
+    """Patch size in pixels; 0: by the size of the view."""
+    size: int = 0
+    """Side of the square view in pixels; 0: the median short side of the images, at most 224."""
+    budget: str | None = None
+    """Time of a fit, such as 90s, 10m or 2h; excludes epochs and steps."""
+    epochs: float | None = None
+    """Passes over the images."""
+    steps: int | None = None
+    """Optimizer steps."""
+    channels: int = 0
+    """Channels of every image; 0: as most have."""
+    value_range: tuple[float, float] | None = None
+    """The two values that become 0 and 1; None: measured where images have more than 8 bits."""
+    seed: int = 0
+    """Seed of weights, order and augmentation: the same seed and images give the same features."""
+    init: str = ""
+    """Initial weights: a file of weights, a run, or timm:NAME."""
+    recipe: Recipe | None = None
+    """The task with all its settings, such as batch size and learning rate; None: the task's own."""
+    out: str | Path | None = None
+    """The run folder to write; it must not exist. None: a temporary one."""
+
+    def fit(self, X: Any, y: object = None) -> "Encoder":
+        """Pretrain a backbone on images, or load that of ``run``.
+
+        Args:
+            X: N images, as the class describes them. With ``run`` they are not read.
+            y: Ignored.
+
+        Raises:
+            HeadwayError: The images or the parameters are invalid.
+            Interrupted: After SIGTERM or Ctrl-C; a temporary run is removed.
+        """
+        self._reset()
+        if self.run is not None:
+            if self.out is not None:
+                raise HeadwayError(f"run={self.run!r} is loaded and not trained, so that out={self.out!r} has no use")
+            return self._load(self.run)
+        images = images_of(X)
+        if self.out is not None:
+            if Path(self.out).exists():
+                raise HeadwayError(
+                    f"out='{self.out}' exists and is not overwritten; load it by run=, or fit without out, as in a "
+                    "search over parameters, which fits several times"
+                )
+            self._pretrain(images, Path(self.out))
+            return self._load(self.out)
+        folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
+        # This also runs at the end of processes that multiprocessing forks, and only in the process that made it.
+        self._cleanup = Finalize(self, shutil.rmtree, (folder, True), exitpriority=0)
+        try:
+            self._pretrain(images, folder / "run")
+            return self._load(folder / "run")
+        except Interrupted as stop:
+            self._reset()
+            raise Interrupted(
+                "the temporary run of this encoder is removed; fit with out= keeps it", stop.signal
+            ) from None
+        except BaseException:
+            self._reset()
+            raise
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The features of images, as ``headway embed`` writes them.
+
+        Args:
+            X: N images, as the class describes them.
+
+        Returns:
+            N D, float32 (or what ``set_output`` asks for).
+
+        Raises:
+            HeadwayError: The images are of another kind, or one of them cannot be read.
+            sklearn.exceptions.NotFittedError: Before ``fit``.
+        """
+        check_is_fitted(self)
+        source, size = open_source(images_of(X), backbone=self.backbone_), input_size(self.backbone_)
+        rows = []
+        for chunk in decode_chunks(source, size, None, 0, 0):
+            if chunk.skipped:
+                name, reason = chunk.skipped[0]
+                raise HeadwayError(f"cannot read {name}: {reason}; leave it out, since each row of X becomes one row")
+            rows.append(embed(self.backbone_, chunk.images, size).numpy())  # n D
+        return np.concatenate(rows)  # N D
+
+    @property
+    def _n_features_out(self) -> int:
+        """The name that scikit-learn's mixin reads."""
+        return self.n_features_out_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = tags.input_tags.three_d_array = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        backbone = state.pop("backbone_", None)
+        is_temporary = state.pop("_cleanup", None) is not None
+        if backbone is None:
+            return state
+        if is_temporary or self.run_ is None:
+            with tempfile.TemporaryDirectory(prefix="headway-encoder-") as folder:
+                save_backbone(backbone, Path(folder) / WEIGHTS_FILE)
+                weights = (Path(folder) / WEIGHTS_FILE).read_bytes()
+            return {**state, "run_": None, "_weights": weights}
+        return {**state, "_weights_sha256": weights_sha256(backbone)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        weights, sha256 = state.pop("_weights", None), state.pop("_weights_sha256", None)
+        super().__setstate__(state)
+        if weights is not None:
+            with tempfile.TemporaryDirectory(prefix="headway-encoder-") as folder:
+                (Path(folder) / WEIGHTS_FILE).write_bytes(weights)
+                self.backbone_ = load_backbone(Path(folder) / WEIGHTS_FILE).float()
+        elif sha256 is not None:
+            try:
+                self.backbone_, _ = load_run(self.run_)
+            except HeadwayError as error:
+                raise HeadwayError(
+                    f"this encoder was pickled with the path of its run: {error}; move the run back, or load it where "
+                    "it is now by headway.Encoder(run=...).fit(None)"
+                ) from error
+            if weights_sha256(self.backbone_) != sha256:
+                raise HeadwayError(
+                    f"the weights in '{self.run_}' are not those of the encoder that was pickled; fit another one with "
+                    "headway.Encoder(run=...), whatever was trained on its features as well"
+                )
+
+    def _reset(self) -> None:
+        """Forget an earlier fit, and remove its temporary run."""
+        cleanup = self.__dict__.pop("_cleanup", None)
+        if cleanup:
+            cleanup()
+        for name in ("backbone_", "run_", "n_features_out_"):
+            self.__dict__.pop(name, None)
+
+    def _load(self, run: str | Path) -> "Encoder":
+        """Take the backbone of a run, a file or timm:NAME."""
+        self.backbone_, _ = load_run(run)
+        self.run_ = str(run) if str(run).startswith("timm:") else str(Path(run).absolute())
+        backbone: Any = self.backbone_
+        self.n_features_out_ = int(backbone.embed_dim)
+        return self
+
+    def _pretrain(self, images: Any, out: Path) -> None:
+        options = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        task, recipe, budget, backbone = (options[name] for name in ("task", "recipe", "budget", "backbone"))
+        sizes = {name: options[name] for name in ("stem", "patch", "size")}
+        source = open_source(images, channels=options["channels"], value_range=options["value_range"])
+        seconds = None if budget is None else parse_duration(budget)
+        if task == AUTO:
+            check_no_overrides([name for name in ("backbone", "init", "recipe", *sizes) if options[name]])
+            choice = choose_settings(auto_inputs(len(source), median_short_side(source)[0], seconds))
+            task, recipe, backbone, *given, _ = choice
+            sizes = dict(zip(sizes, given, strict=True))
+            if budget is options["epochs"] is options["steps"] is None:
+                seconds = DEFAULT_BUDGET_S
+        stem: Any = sizes.pop("stem") or "linear"
+        config = PretrainConfig(
+            task, recipe or find_recipe(task), backbone or DEFAULT_BACKBONE, stem, **sizes, budget=seconds,
+            **{name: options[name] for name in ("epochs", "steps", "seed", "init")},
+        )  # fmt: skip
+        run_pretraining(config, source, out)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, as a search over parameters sets it, as one of Python, which the record of a run can hold."""
+    return value.item() if isinstance(value, np.generic) else value
