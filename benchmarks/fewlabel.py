@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,20 +23,15 @@ from cells_io import CELLS, make_cell, read_cells
 from rich.console import Console
 from rich.table import Table
 
-from headway.backbones.input_size import STORAGE_SCALE, storage_side
-from headway.data.dataset.sample_stats import median_short_side
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
 from headway.data.sampling.split import sample_per_class
 from headway.downstream.head_swap import input_size, load_run
-from headway.downstream.labeled_images import LabeledImages
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
-from headway.downstream.transfer import HeadKind, transfer
+from headway.downstream.transfer import DEFAULT_FOLDS, TransferObservers, train_classifier
 from headway.evaluation.result_cache import pack_bits, unpack_bits
 from headway.metrics.intervals import paired_interval
-
-FOLDS = 3
-"""As in ``headway transfer``."""
 
 
 def main() -> None:
@@ -46,7 +41,7 @@ def main() -> None:
     parser.add_argument("--labeled", help="labeled images")
     parser.add_argument("--test", help="images to test on")
     parser.add_argument("--name", default="", help="name of the cells; none: the name of the run folder")
-    parser.add_argument("--heads", nargs="+", default=["linear", "finetune"], choices=get_args(HeadKind))
+    parser.add_argument("--heads", nargs="+", default=["linear", "finetune"], choices=list(HEADS))
     parser.add_argument("--labels-per-class", type=int, nargs="+", default=[1, 5, 10, 50])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--test-images", type=int, default=2000, help="at most, evenly spaced")
@@ -63,8 +58,7 @@ def measure(args: argparse.Namespace, name: str) -> None:
     backbone, _ = load_run(args.run)
     size = input_size(backbone)
     source, test = (open_source(data, labeled=True, backbone=backbone) for data in (args.labeled, args.test))
-    side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE)
-    split = load_labeled_split(source, test, size, storage_side=side)
+    split = load_labeled_split(source, test, size, for_crops=True)
     split = split._replace(
         test_images=subsample_evenly(split.test_images, args.test_images),
         test_labels=subsample_evenly(split.test_labels, args.test_images),
@@ -78,13 +72,13 @@ def measure(args: argparse.Namespace, name: str) -> None:
 
 
 def train_head(
-    backbone: Any, split: LabeledSplit, size: int, head: HeadKind, labels_per_class: int, draw: int
+    backbone: Any, split: LabeledSplit, size: int, head: str, labels_per_class: int, draw: int
 ) -> dict[str, Any]:
     """Train a head on one draw of labels: which test images it classifies correctly, and what it selected."""
     indices, messages = sample_per_class(split.labels, labels_per_class, seed=draw), list[str]()
     start = time.perf_counter()
-    data = LabeledImages(split.images[indices], split.labels[indices], split.classes, size)
-    classifier = transfer(backbone, data, head=head, seed=draw, folds=FOLDS, notify=messages.append)
+    data, observers = split.training_set(size).subset(indices), TransferObservers(notify=messages.append)
+    classifier, _ = train_classifier(backbone, data, HEADS[head], seed=draw, folds=DEFAULT_FOLDS, observers=observers)
     seconds = time.perf_counter() - start
     correct = classifier.predict_proba(split.test_images).argmax(1) == split.test_labels
     return {

@@ -45,19 +45,11 @@ from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
 from headway.data.sampling.split import sample_per_class, stratified_split
 from headway.downstream.features.extract import FORWARD_BATCH_SIZE
-from headway.downstream.finetuning.finetune import FineTuneConfig
 from headway.downstream.head_swap import load_run
 from headway.downstream.labeled_split import LabeledSplit
+from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.label_free import MAX_IMAGES, label_free_metrics
-from headway.evaluation.methods import (
-    SCRATCH,
-    SCRATCH_CONFIG,
-    TrainAndTest,
-    choose_lr_factor,
-    reinitialize,
-    scale_lr,
-    trained_method,
-)
+from headway.evaluation.methods import SCRATCH, fixed, scratch_method
 from headway.metrics.intervals import accuracy
 from headway.metrics.knn import knn_accuracy
 from headway.metrics.linear_probe import linear_probe
@@ -181,16 +173,13 @@ def train_from_scratch(backbone: Any, labeled: ImageStore, test: ImageStore, siz
         test.content_hashes, split_groups(labeled),
     )  # fmt: skip
 
-    def make_method(config: FineTuneConfig) -> TrainAndTest:
-        return trained_method(split, lambda seed: reinitialize(backbone, seed), size, config, SCRATCH)
-
+    evaluator, method = Evaluator(split), scratch_method(fixed(backbone))
     draws = [sample_per_class(split.labels, LABELS_PER_CLASS, seed=draw) for draw in range(NUM_DRAWS)]
-    factor = choose_lr_factor(make_method, SCRATCH_CONFIG, split, draws[0], stable_hash("rate", seed))
-    method = make_method(scale_lr(SCRATCH_CONFIG, factor))
     accuracies = [
-        accuracy(method(indices, None, stable_hash("training", seed, draw))) for draw, indices in enumerate(draws)
+        accuracy(evaluator.score(method, indices, stable_hash("training", seed, draw)).correct)
+        for draw, indices in enumerate(draws)
     ]
-    return {FEW_LABELS: round(mean(accuracies), 2), "lr_factor": factor, "test": len(test.images)}
+    return {FEW_LABELS: round(mean(accuracies), 2), "test": len(test.images)}
 
 
 def target_labels(labeled: ImageStore, test: ImageStore) -> Tensor:

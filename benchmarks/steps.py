@@ -13,7 +13,6 @@ measured again.
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,19 +23,19 @@ import torch
 from cells_io import CELLS, make_cell, processor_name, read_cells
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from headway.cli.demo import NUM_SYNTHETIC, SYNTHETIC_SIZE
 from headway.data.dataset.image_store import build_store
 from headway.data.sampling.split import sample_per_class, stratified_split
-from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH
-from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.head_swap import load_run
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit
-from headway.evaluation.methods import SCRATCH, reinitialize, trained_method, with_steps
+from headway.evaluation.evaluator import Evaluator
+from headway.evaluation.methods import SCRATCH_HEAD, Method, fixed, scratch_method, with_steps
 from headway.metrics.intervals import accuracy
 from headway.synthetic import DrawnAnimals
 
-SIDES = {"scratch": FROM_SCRATCH, "tuned": FINE_TUNE}
+SIDES = {"scratch": SCRATCH_HEAD, "tuned": HEADS["finetune"]}
 
 
 def main() -> None:
@@ -58,7 +57,8 @@ def main() -> None:
     if args.run:
         (backbone, _), split = load_run(args.run), demo_split(args.seed)
         for side in args.side:
-            config = SIDES[side]
+            config = SIDES[side].recipe
+            assert config is not None
             for lr in args.lr or [config.optim.peak_lr(config.batch_size)]:
                 for steps in args.steps:
                     key = {
@@ -86,22 +86,20 @@ def demo_split(seed: int) -> LabeledSplit:
 
 def measure(key: dict[str, Any], backbone: Any, split: LabeledSplit, num_draws: int) -> dict[str, Any]:
     """Train on some draws of labels: accuracy in per cent of each, and the mean seconds of one."""
-    config = SIDES[key["side"]]
+    head, config = SIDES[key["side"]], SIDES[key["side"]].recipe
+    assert config is not None
     lr = key["lr"] * 256 / key["batch_size"]
     config = replace(config, batch_size=key["batch_size"], layer_decay=key["layer_decay"])
     config = replace(config, optim=replace(config.optim, method=key["method"], lr=lr))
-    initial: dict[str, Callable[[int], nn.Module]] = {
-        "scratch": partial(reinitialize, backbone),
-        "tuned": lambda _: backbone,
-    }
-    method = trained_method(
-        split, initial[key["side"]], input_size(backbone), with_steps(config, key["steps"]),
-        SCRATCH if key["side"] == "scratch" else "finetune",
-    )  # fmt: skip
+    head = with_steps(replace(head, recipe=config), key["steps"])
+    method = (
+        scratch_method(fixed(backbone), head) if key["side"] == "scratch" else Method("tuned", fixed(backbone), head)
+    )
+    evaluator = Evaluator(split, folds=0)
     start, accuracies = time.perf_counter(), []
     for draw in range(num_draws):
         indices = sample_per_class(split.labels, key["labels_per_class"], seed=draw)
-        accuracies.append(round(accuracy(method(indices, None, draw)), 2))
+        accuracies.append(round(accuracy(evaluator.score(method, indices, draw).correct), 2))
     machine = {"processor": processor_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     seconds = round((time.perf_counter() - start) / num_draws, 1)
     return {"machine": machine, "seconds": seconds, "accuracies": accuracies}

@@ -11,6 +11,8 @@ from headway.backbones.build import build_backbone
 from headway.backbones.vit import ViT, ViTConfig
 from headway.config import Optim
 from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
+from headway.downstream.heads.registry import HeadKind, find_head
+from headway.evaluation.methods import with_steps
 from headway.pretext import find_recipe
 from headway.pretext.combined import Combined
 from headway.protocol import DataInfo, InputSpec, TrainModule
@@ -82,6 +84,11 @@ def skip_measurements(patch: pytest.MonkeyPatch, seconds_per_step: float = 0.02)
 
     patch.setattr(planning, "select_fastest", select_fastest)
     patch.setattr(planning, "select_workers", select_workers)
+
+
+def quick_head(name: str, steps: int = 4) -> HeadKind:
+    """A kind of head whose training takes so few steps."""
+    return with_steps(find_head(name), steps)
 
 
 def make_images(count: int = NUM_IMAGES, side: int = SIDE + 8, seed: int = 0) -> torch.Tensor:

@@ -14,13 +14,14 @@ from headway.backbones.weights import load_backbone
 from headway.cli import compare as compare_command
 from headway.data.dataset.image_store import build_store
 from headway.data.sources.in_memory import ArraySource
-from headway.downstream.finetuning import finetune as finetune_module
+from headway.downstream.finetuning import model_selection as model_selection_module
 from headway.downstream.finetuning.supervised_workers import MeasuredWorkers
+from headway.downstream.heads import frozen as frozen_module
 from headway.errors import HeadwayError
-from headway.evaluation import cost_estimate as cost_module
-from headway.evaluation import methods as methods_module
-from headway.evaluation import pretrained_baselines as baselines_module
-from headway.evaluation import runner as runner_module
+from headway.evaluation.comparison import cost_estimate as cost_module
+from headway.evaluation.comparison import pretrained_baselines as baselines_module
+from headway.evaluation.comparison import runner as runner_module
+from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.result_cache import ResultCache, pack_bits, safe_file_name, unpack_bits
 from headway.pretext import find_recipe
 from headway.reports import steps as steps_module
@@ -41,13 +42,10 @@ CONFIG = PretrainConfig(task="rotation", recipe=find_recipe("rotation"), size=32
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _few_learning_rates():
-    """Two learning rates to select from, and no time spent on measuring a step."""
+def _no_measurements():
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("methods", "cost_estimate"):
-            patch.setattr(f"headway.evaluation.{module}.LR_FACTORS", (1.0, 0.3))
         patch.setattr(
-            "headway.evaluation.cost_estimate.measure_workers",
+            "headway.evaluation.comparison.cost_estimate.measure_workers",
             lambda *_: MeasuredWorkers(Workers(1, 1), 0.01, 0.01),
         )
         yield
@@ -95,16 +93,15 @@ def test_rows_gain_verdict_and_one_sentence(finished):
     assert steps["on_labels"] == {"fine-tuned": 1, "from scratch": 2} and report["unequal"] is None
     assert report["rows"] == result["rows"] and len(list((out / "runs").iterdir())) == 4
     files = list((out / "results").iterdir())
-    assert len(files) == 2 * 7 + 3  # two seeds of seven methods; three selected learning rates
+    assert len(files) == 2 * 7  # two seeds of seven methods
     assert all(file.stat().st_size < 2000 for file in files)
 
 
 def test_finished_results_are_not_computed_again(finished, monkeypatch):
     out, result = finished
     (out / "results" / "mae-linear-seed-1-draw-0.json").unlink()
-    calls = []
-    evaluate_method = runner_module.evaluate_method
-    monkeypatch.setattr(runner_module, "evaluate_method", lambda *given: calls.append(given) or evaluate_method(*given))
+    calls, score = [], Evaluator.score
+    monkeypatch.setattr(Evaluator, "score", lambda *given: calls.append(given) or score(*given))
     monkeypatch.setattr(
         runner_module, "run_pretraining", lambda *_, **__: pytest.fail("a finished run was trained again")
     )
@@ -158,9 +155,8 @@ def test_a_run_of_another_recipe_is_not_taken_for_this_one(finished, tmp_path, m
 def test_it_grows_by_a_draw_and_keeps_what_is_finished(finished, tmp_path, monkeypatch):
     out = tmp_path / "cmp"
     shutil.copytree(finished[0], out)
-    calls = []
-    evaluate_method = runner_module.evaluate_method
-    monkeypatch.setattr(runner_module, "evaluate_method", lambda *given: calls.append(given) or evaluate_method(*given))
+    calls, score = [], Evaluator.score
+    monkeypatch.setattr(Evaluator, "score", lambda *given: calls.append(given) or score(*given))
     result = compare(out, resume=True, draws=2, heads="linear")
     assert len(calls) == 2 * 5 and result["details"]["draws"] == 2  # two seeds, five methods, one more draw
 
@@ -193,18 +189,21 @@ def test_permuted_test_labels_change_no_selection(finished, tmp_path, monkeypatc
     assert other["gain"]["method"] == result["gain"]["method"]
     assert other["details"]["chosen_methods"] == result["details"]["chosen_methods"]
     first, second = (
-        json.loads((tmp_path / name / "results" / "lr-factor-of-from-scratch.json").read_text())
+        [
+            json.loads((tmp_path / name / "results" / f"from-scratch-seed-{seed}-draw-0.json").read_text())
+            for seed in (0, 1)
+        ]
         for name in ("first", "other")
     )
-    assert first == second
+    assert [result["fold_accuracy"] for result in first] == [result["fold_accuracy"] for result in second]
     assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in result["rows"]}
 
 
 def test_a_preview_writes_no_folder(tmp_path, capsys):
     cost = compare(tmp_path / "cmp", preview=True)["preview"]
     assert cost["pretrainings"] == cost["remaining_pretrainings"] == 4 and not (tmp_path / "cmp").exists()
-    # 2 tasks x (2 seeds x (1 test + 3 folds) + 6 to tune) and from scratch: 2 + 6
-    assert cost["supervised_trainings"] == 28 + 8 and cost["supervised_steps"] == 28 + 2 * 8
+    # 2 tasks and from scratch x 2 seeds x (1 + 3 folds of 2 candidates)
+    assert cost["supervised_trainings"] == 3 * 14 and cost["supervised_steps"] == 28 + 2 * 14
     assert "4 of 4 pretrainings" in " ".join(capsys.readouterr().err.split())
 
 
@@ -228,7 +227,7 @@ def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monk
     compare(tmp_path / "cmp", data=ArraySource(deep), labeled=dark, test=None, tasks="mae", heads="linear", seeds=1)
     spec = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").input_spec
     assert spec.value_range == (0.0, 4095.0), "files are read alike wherever the run is used"
-    assert float(runners[0].split.images[torch.arange(9)].max()) < 256 / 4095
+    assert float(runners[0].data.split.images[torch.arange(9)].max()) < 256 / 4095
 
 
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
@@ -313,8 +312,8 @@ def test_every_head_of_transfer(finished, tmp_path, monkeypatch):
     result = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labeled=by_brightness(24, 1))
     ends = ("k-NN", "linear", "attentive", "MLP", "fine-tuned", "LoRA", "last 2 fine-tuned")
     assert {f"mae {end}" for end in ends} <= {row["name"] for row in result["rows"]}
-    tuned = [path.name for path in (tmp_path / "cmp" / "results").iterdir() if path.name.startswith("lr-factor")]
-    assert len(tuned) == 1 + 5, "every method that is trained by steps selects a learning rate on folds"
+    for path in (tmp_path / "cmp" / "results").glob("mae-*.json"):
+        assert 0 <= json.loads(path.read_text())["fold_accuracy"] <= 1, "folds select the method, whatever its head"
 
 
 def test_folds_separate_no_group(tmp_path, monkeypatch, finished):
@@ -325,20 +324,21 @@ def test_folds_separate_no_group(tmp_path, monkeypatch, finished):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
         lines.append(f"{index}.png,{KINDS[index // 2 % 3]},{index // 2}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    calls, stratified_folds = [], methods_module.stratified_folds
+    calls, selection_folds = [], model_selection_module.selection_folds
     monkeypatch.setattr(
-        methods_module, "stratified_folds", lambda *given: calls.append(given) or stratified_folds(*given)
+        model_selection_module, "selection_folds", lambda *given: calls.append(given) or selection_folds(*given)
     )
-    probed, fit = [], finetune_module.fit_probe
+    probed, fit = [], frozen_module.fit_probe
     monkeypatch.setattr(
-        finetune_module, "fit_probe", lambda *a, groups, **k: probed.append(groups) or fit(*a, groups=groups, **k)
+        frozen_module, "fit_probe", lambda *a, groups, **k: probed.append(groups) or fit(*a, groups=groups, **k)
     )
     compare(
         tmp_path / "cmp", tasks="mae", seeds=1, labeled=tmp_path / "labels.csv", group_by="animal", labels_per_class=8,
         test=None,
     )  # fmt: skip
     assert calls and all(len(groups.unique()) < len(groups) for _, _, _, groups in calls)
-    assert len(probed) > 10 and sum(len(groups.unique()) < len(groups) for groups in probed) > 10
+    # raw pixels, untrained, linear on all images and on three folds, the head of fine-tuning likewise
+    assert len(probed) == 1 + 1 + 4 + 4 and all(len(groups.unique()) < len(groups) for groups in probed)
 
 
 def test_refusals(finished, tmp_path):

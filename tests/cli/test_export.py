@@ -19,7 +19,7 @@ from headway.backbones.weights import save_backbone
 from headway.cli import main
 from headway.downstream import export
 from headway.downstream.classifier import Classifier
-from headway.downstream.heads import AttentivePooling, NearestNeighborHead
+from headway.downstream.heads.layers import AttentivePooling, NearestNeighborHead
 from headway.errors import HeadwayError
 from headway.protocol import InputSpec
 from headway.synthetic import write_folder

@@ -194,7 +194,7 @@ def test_demo_writes_all_files_and_takes_the_next_free_name(tmp_path, monkeypatc
 
     monkeypatch.setattr(demo, "NUM_SYNTHETIC", 150)
     monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
-    monkeypatch.setattr("headway.evaluation.time_budget.MIN_SCRATCH_EPOCHS", 2)
+    monkeypatch.setattr("headway.evaluation.demo.time_budget.MIN_SCRATCH_EPOCHS", 2)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--budget", "3s", "--json"]) == 0
     answer = last_json(capsys)

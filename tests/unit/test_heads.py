@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from headway.downstream.finetuning.finetune import FINE_TUNE, HEAD_CONFIGS, HEAD_ONLY, train_supervised
+from headway.downstream.finetuning.finetune import train_supervised
 from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules, layer_depths
-from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask, eval_frozen_modules
-from headway.downstream.heads import AttentivePooling, apply_head, fresh_head, head_from_state_dict
+from headway.downstream.finetuning.supervised import SupervisedTask, eval_frozen_modules
+from headway.downstream.heads.layers import AttentivePooling, apply_head
+from headway.downstream.heads.recipes import FINE_TUNE, HEAD_ONLY, SupervisedConfig
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.transfer import check_transfer
 from headway.errors import HeadwayError
@@ -46,14 +48,14 @@ def test_attentive_pooling_equals_a_loop():
 @pytest.mark.parametrize("kind", ["attentive", "mlp", "linear"])
 def test_training_a_head_alone_keeps_the_backbone_and_heads_are_rebuilt_from_weights(kind):
     network = small_backbone()
-    head = fresh_head(kind, 16, 2, seed=0)
-    assert torch.equal(next(fresh_head(kind, 16, 2, seed=0).parameters()), next(head.parameters()))
+    head = HEADS[kind].build_seeded(16, 2, seed=0)
+    assert torch.equal(next(HEADS[kind].build_seeded(16, 2, seed=0).parameters()), next(head.parameters()))
     data = LabeledImages(make_images(12), LABELS, ("a", "b"), SIDE)
     trained = train_supervised(network, head, data, config=replace(HEAD_ONLY, epochs=0, min_steps=3))
     for before, after in zip(network.state_dict().values(), trained.backbone.state_dict().values(), strict=True):
         assert torch.equal(before, after)
     assert all(not torch.equal(b, a) for b, a in zip(head.parameters(), trained.head.parameters(), strict=True))
-    again = head_from_state_dict(kind, trained.head.state_dict(), 2)
+    again = HEADS[kind].restore(trained.head.state_dict(), 16, 2)
     features = network.eval()(torch.rand(2, 3, SIDE, SIDE))
     assert torch.equal(apply_head(again, features), apply_head(trained.head, features))
 
@@ -130,7 +132,7 @@ def test_only_the_last_blocks_are_trained(name, blocks):
 @pytest.mark.parametrize("head", ["knn", "linear", "attentive", "mlp"])
 def test_a_head_on_a_frozen_backbone_needs_no_depths(head):
     unknown = nn.Linear(2, 2)
-    check_transfer(unknown, head, HEAD_CONFIGS.get(head, FINE_TUNE), multilabel=False, folds=0)
+    check_transfer(unknown, HEADS[head])
     with pytest.raises(AttributeError):
         layer_depths(unknown)
 

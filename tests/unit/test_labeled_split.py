@@ -9,10 +9,11 @@ from headway.data.dataset.subset import ImageSubset, evenly_spaced_indices, subs
 from headway.data.open import open_source, open_test_source
 from headway.data.sampling.split import strata
 from headway.data.sources.in_memory import ArraySource
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import load_labeled_split
-from headway.downstream.transfer import transfer
+from headway.downstream.transfer import train_classifier
 from headway.errors import HeadwayError
-from headway.evaluation.methods import cached_features
+from headway.evaluation.evaluator import _FeatureCache
 from headway.metrics.intervals import accuracy
 from tests.small import SIDE, make_images, small_backbone
 
@@ -38,14 +39,14 @@ def test_several_labels_are_read_split_and_learned(table):
     both = torch.cat([split.labels, split.test_labels])
     assert both.dtype == torch.float32 and both.sum(0).tolist() == [20, 20] and (both.sum(1) == 0).sum() == 10
     assert all(0 < count < len(split.test_labels) for count in split.test_labels.sum(0))
-    classifier = transfer(small_backbone(), split.training_set(SIDE), head="linear", folds=3)
+    classifier, _ = train_classifier(small_backbone(), split.training_set(SIDE), HEADS["linear"], folds=3)
     assert classifier.multilabel
     correct = (classifier.predict_proba(split.test_images) >= 0.5) == (split.test_labels > 0)
     assert accuracy(correct.flatten()) > 85
     few = load_labeled_split(table, None, SIDE, multilabel=True, labels_per_class=2)
     assert 2 <= len(few.labels) <= 6
     with pytest.raises(HeadwayError, match="take another head"):
-        transfer(small_backbone(), few.training_set(SIDE), head="knn")
+        train_classifier(small_backbone(), few.training_set(SIDE), HEADS["knn"])
 
 
 def test_strata_are_the_rarest_labels():
@@ -57,10 +58,12 @@ def test_strata_are_the_rarest_labels():
 def test_mapped_images_stay_on_disk_and_give_the_same_classifier(table, monkeypatch):
     in_memory = load_labeled_split(table, None, SIDE)
     monkeypatch.setattr(image_store, "memory_budget", lambda: 0)
-    mapped = load_labeled_split(table, None, SIDE, storage_side=SIDE)
+    mapped = load_labeled_split(table, None, SIDE)
     assert isinstance(mapped.images, ImageSubset) and mapped.images.images.untyped_storage().filename  # a mapped file
     network = small_backbone()
-    classifiers = [transfer(network, split.training_set(SIDE), head="linear") for split in (in_memory, mapped)]
+    classifiers = [
+        train_classifier(network, split.training_set(SIDE), HEADS["linear"])[0] for split in (in_memory, mapped)
+    ]
     first, second = (
         classifier.predict_proba(split.test_images)
         for classifier, split in zip(classifiers, (in_memory, mapped), strict=True)
@@ -114,11 +117,14 @@ def test_equal_test_images_are_in_one_group():
     assert split.test_set_hash() == "", "no test set was split off"
 
 
-def test_training_images_are_not_copied_before_they_are_used():
-    store = subset(make_images(40), torch.arange(40))
-    seen = []
-    features = cached_features(lambda images: seen.append(images) or torch.zeros(len(images), 2), store)
-    assert features(torch.tensor([3, 1])).shape == (2, 2) and features(torch.tensor([1, 7])).shape == (2, 2)
+def test_training_images_are_not_copied_before_they_are_used(monkeypatch):
+    store, seen = subset(make_images(40), torch.arange(40)), []
+    monkeypatch.setattr(
+        "headway.evaluation.evaluator.extract_features",
+        lambda backbone, images, size: seen.append(images) or torch.zeros(len(images), 2),
+    )
+    cache = _FeatureCache(store, store, SIDE)
+    assert cache.at(None, torch.tensor([3, 1])).shape == cache.at(None, torch.tensor([1, 7])).shape == (2, 2)
     assert all(isinstance(images, ImageSubset) for images in seen) and [len(images) for images in seen] == [2, 1]
 
 

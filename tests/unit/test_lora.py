@@ -1,18 +1,20 @@
 """LoRA starts from the network's outputs, keeps its weights, and merges into linear maps with the same outputs."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from headway.downstream.finetuning.finetune import LORA, replace, train_supervised
+from headway.downstream.finetuning.finetune import train_supervised
+from headway.downstream.heads.recipes import LORA
 from headway.downstream.labeled_images import LabeledImages
-from headway.downstream.transfer import transfer
+from headway.downstream.transfer import train_classifier
 from headway.errors import HeadwayError
 from headway.nn.lora import LoRALinear, add_lora, merge_lora
 from headway.rng import seeded
-from tests.small import LARGE, SIDE, make_images, small_backbone
+from tests.small import LARGE, SIDE, make_images, quick_head, small_backbone
 
 
 @pytest.fixture
@@ -94,6 +96,6 @@ def test_loaded_classifier_equals_the_one_in_memory(tmp_path):
 
     images = make_images(12)
     data = LabeledImages(images, torch.arange(12) % 2, ("a", "b"), SIDE)
-    tuned = transfer(small_backbone(), data, head="lora", config=replace(LORA, epochs=0, min_steps=2))
+    tuned, _ = train_classifier(small_backbone(), data, quick_head("lora", steps=2))
     tuned.save(tmp_path / "m")
     assert torch.equal(load_classifier(tmp_path / "m").predict_proba(images), tuned.predict_proba(images))

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from headway.downstream.finetuning import finetune, supervised_workers
-from headway.downstream.finetuning.finetune import FINE_TUNE, train_supervised
-from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
+from headway.downstream.finetuning.finetune import train_supervised
+from headway.downstream.finetuning.supervised import SupervisedTask
 from headway.downstream.finetuning.supervised_workers import MIN_MEASURED_STEPS, MeasuredWorkers, with_workers
-from headway.downstream.heads import fresh_head
+from headway.downstream.heads.recipes import FINE_TUNE, SupervisedConfig
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_images import LabeledImages
 from headway.protocol import TrainModule
 from headway.rng import seeded
@@ -41,7 +42,7 @@ def timed(monkeypatch):
 def plan_for(steps=LONG, batch_size=16, processes=1, threads=0, classes=2, frozen=False):
     with seeded(0):
         network = small_backbone().requires_grad_(not frozen)
-    task = SupervisedTask(fresh_head("linear", network.embed_dim, classes, 0), LABELS, SIDE, SupervisedConfig())
+    task = SupervisedTask(HEADS["linear"].build_seeded(network.embed_dim, classes, 0), LABELS, SIDE, SupervisedConfig())
     plan = Plan(steps=steps, batch_size=batch_size)
     return with_workers(plan, TrainModule(network, task), IMAGES, FINE_TUNE.optim, processes, threads)
 
@@ -84,7 +85,7 @@ def test_given_workers_are_taken_as_they_are(timed):
 @pytest.mark.skipif(not CAN_FORK, reason="processes are started on Linux only")
 def test_processes_train_the_classifier_of_one(monkeypatch):
     with seeded(0):
-        network, head = small_backbone(), fresh_head("linear", 16, 2, 0)
+        network, head = small_backbone(), HEADS["linear"].build_seeded(16, 2, 0)
     data, seen = LabeledImages(IMAGES, LABELS, ("a", "b"), SIDE), []
     monkeypatch.setattr(finetune, "forget_measurements", lambda: pytest.fail("nothing was slow"))
 

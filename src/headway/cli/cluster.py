@@ -11,15 +11,13 @@ from headway.data.dataset.image_store import build_store
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.open import open_source
 from headway.data.sources.base import DataLike
-from headway.downstream.features.extract import extract_features
 from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
-from headway.evaluation.methods import RAW_PIXELS, UNTRAINED, raw_pixels, reinitialize
-from headway.metrics.clustering import ClusteringScores, clustering_scores, kmeans
+from headway.evaluation.cluster import cluster_images
+from headway.metrics.clustering import ClusteringScores
 
 MAX_IMAGES = 5000
 """Images clustered at most, evenly spaced over the data."""
-PRETRAINED = "pretrained"
 
 
 def cluster(
@@ -50,20 +48,9 @@ def cluster(
     if labels is None or len(labels.unique()) < 2:
         raise HeadwayError("the readable images have fewer than two classes to compare clusters with")
     num_classes = len(labels.unique())
-
-    rows: list[dict[str, Any]] = []
-    names = (RAW_PIXELS, UNTRAINED, PRETRAINED)
-    fixed = {RAW_PIXELS: raw_pixels(store.images), PRETRAINED: extract_features(pretrained, store.images, size)}
     with progress_bar("clustering") as progress:
-        for name in names:
-            scores: list[ClusteringScores] = []
-            for i in range(seed, seed + repeats):
-                features = fixed.get(name)  # N D
-                if features is None:
-                    features = extract_features(reinitialize(pretrained, i), store.images, size)
-                scores.append(clustering_scores(kmeans(features, num_classes, i), labels))
-                progress(len(rows) * repeats + len(scores), len(names) * repeats)
-            rows.append(_row(name, scores))
+        scores = cluster_images(pretrained, store.images, labels, repeats=repeats, seed=seed, progress=progress)
+    rows = [_row(name, found) for name, found in scores.items()]
     return {"rows": rows, "clusters": num_classes, "images": len(labels), "repeats": repeats}
 
 

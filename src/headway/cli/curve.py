@@ -10,19 +10,19 @@ from rich.table import Table
 from torch import nn
 from tyro.conf import Positional
 
-from headway.backbones.input_size import STORAGE_SCALE, storage_side
 from headway.backbones.weights import weights_sha256
 from headway.cli import is_command
 from headway.cli.console import check_at_least, print_line, print_note, print_skipped, print_table, progress_bar
-from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
 from headway.data.sources.base import DataLike
 from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.heads.registry import find_head
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
+from headway.downstream.transfer import DEFAULT_FOLDS, check_transfer
 from headway.errors import HeadwayError
-from headway.evaluation.curve import PRETRAINED, CurvePoint, LabelCurve, LabelsPerClass
-from headway.evaluation.method_heads import check_heads
-from headway.evaluation.methods import SCRATCH, UNTRAINED
+from headway.evaluation.curve import CurvePoint, LabelCurve
+from headway.evaluation.evaluator import Evaluator
+from headway.evaluation.methods import PRETRAINED, SCRATCH, UNTRAINED, LabelsPerClass
 from headway.evaluation.result_cache import ResultCache, check_out_folder, in_memory_cache
 from headway.reports.line_chart import ChartText, Line, draw_chart
 from headway.reports.steps import pretraining_steps, slowed_sentence, steps_sentence
@@ -81,13 +81,12 @@ def curve(
     if out is not None:
         check_out_folder(Path(out), resume)
     backbone, _ = load_run(run)
-    check_heads([head], [backbone])
+    check_transfer(backbone, find_head(head))
     size = input_size(backbone)
     source = open_source(data, labeled=True, group_by=group_by, backbone=backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
     with progress_bar("decoding") as progress:
-        side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE)
-        split = load_labeled_split(source, test_source, side, seed=seed, progress=progress)
+        split = load_labeled_split(source, test_source, size, for_crops=True, seed=seed, progress=progress)
     print_skipped(split.skipped)
     if len(split.test_labels) < 2:
         raise HeadwayError("too few images are left to test on; label more, or give --test")
@@ -99,8 +98,8 @@ def curve(
         else ResultCache(Path(out), _resume_conditions(backbone, split, head, finetune_steps, seed), resume)
     )
     label_curve = LabelCurve(
-        backbone, split, size, head=head, counts=counts, draws=draws, seed=seed, finetune_steps=finetune_steps,
-        get_or_compute=cache.get_or_compute if cache else in_memory_cache(), auto_processes=is_command(),
+        backbone, Evaluator(split, processes=0 if is_command() else 1), head=head, counts=counts, draws=draws,
+        seed=seed, finetune_steps=finetune_steps, get_or_compute=cache.get_or_compute if cache else in_memory_cache(),
     )  # fmt: skip
     print_note(
         f"{len(split.labels):,} labeled images, {len(split.test_labels):,} to test on; {label_curve.num_results()} "
@@ -166,7 +165,7 @@ def _resume_conditions(
     """Everything that must be unchanged when a curve is resumed."""
     return {
         "run": weights_sha256(backbone), "labels": split.contents_hash(), "head": head,
-        "finetune_steps": finetune_steps, "seed": seed, "group_by": split.groups_hash(),
+        "finetune_steps": finetune_steps, "seed": seed, "group_by": split.groups_hash(), "folds": DEFAULT_FOLDS,
     }  # fmt: skip
 
 

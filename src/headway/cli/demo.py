@@ -16,21 +16,16 @@ from headway.backbones.weights import load_backbone
 from headway.cli import command_start_time, is_command
 from headway.cli.console import print_note, print_skipped, progress_bar
 from headway.cli.demo_outputs import OUTPUT_FILES, next_commands, sentence, write_overview_images
-from headway.data.dataset.image_store import build_store, median_short_side, split_groups
-from headway.data.dataset.subset import subsample_evenly, subset
+from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source
-from headway.data.sampling.split import stratified_split
-from headway.data.sources.base import DataLike, Source, SubsetSource
-from headway.data.sources.in_memory import ArraySource
-from headway.downstream.finetuning.finetune import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
-from headway.errors import HeadwayError
-from headway.evaluation.frozen_probes import PRETRAINED_LINEAR, ComparisonSetup, fit_frozen_probes
-from headway.evaluation.methods import SCRATCH, UNTRAINED, reinitialize, scale_lr
-from headway.evaluation.scratch_comparison import FINE_TUNED, compare_to_scratch
-from headway.evaluation.time_budget import LABEL_BATCH_SIZE, fit_time_budget
+from headway.data.sources.base import DataLike, Source
+from headway.evaluation.demo.data import load_demo_data
+from headway.evaluation.demo.scratch_comparison import FINE_TUNED, TUNING_FOLDS, compare_to_scratch
+from headway.evaluation.demo.time_budget import fit_time_budget
+from headway.evaluation.evaluator import Evaluator
+from headway.evaluation.methods import SCRATCH, reinitialize
 from headway.reports.steps import pretraining_steps
 from headway.train.config import PretrainConfig
-from headway.train.engine.workers import Workers
 from headway.train.log.events import ProgressBar, Sink
 from headway.train.plan.auto import AutoChoice, AutoInputs, auto_inputs, choose_settings
 from headway.train.pretrain import run_pretraining
@@ -47,8 +42,8 @@ PRETRAIN_FRACTION = 0.45
 SYNTHETIC_CROP_SCALE, SYNTHETIC_GRAYSCALE_P = (0.7, 1.0), 0.3
 """Area of a crop of synthetic animals (a small crop could be matched by its background alone), and the probability of
 conversion to grayscale."""
-LABELS_PER_CLASS, LABEL_DRAWS, MAX_TEST_IMAGES = 5, 4, 2000
-"""Labels per class, draws of labels, and test images at most."""
+LABELS_PER_CLASS, LABEL_DRAWS = 5, 4
+"""Labels per class, and draws of labels."""
 OUTPUT_RESERVE_S = 4.0
 """Seconds reserved for the overview images and files."""
 
@@ -91,81 +86,63 @@ def demo(
     source = open_source(data, labeled=True) if data is not None else _synthetic_animals(seed)
     short_side = median_short_side(source)[0] if data is not None else SYNTHETIC_SIZE
     choice = demo_choice(auto_inputs(len(source), short_side, PRETRAIN_FRACTION * seconds), data is None)
-    size, side = choice.size, storage_side(short_side, choice.size, choice.recipe.storage_scale)
+    side = storage_side(short_side, choice.size, choice.recipe.storage_scale)
     with progress_bar("reading") as progress:
-        store = build_store(source, side, progress=progress)
-    print_skipped(store.skipped)
-    if store.labels is None:
-        raise HeadwayError("the demo needs labeled images: one folder per class, tars with .cls, or file,label")
-    images, labels = store.images, store.labels  # images may be memory-mapped: subsets of them are not copied
-    if shuffle_labels:
-        labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    if (labels < 0).any():
-        raise HeadwayError(
-            f"{int((labels < 0).sum())} of {len(labels)} images have no label; the demo needs labels for all of them"
+        images = load_demo_data(
+            source, size=choice.size, storage_side=side, seed=seed, shuffle_labels=shuffle_labels, progress=progress
         )
-    groups = split_groups(store)
-    train, test = stratified_split(labels, seed=seed, groups=groups)
-    if min(len(train), len(test)) < 2 or len(store.classes) < 2:
-        raise HeadwayError(f"{len(images)} images of {len(store.classes)} classes are too few to train and to test on")
-    test = subsample_evenly(test, MAX_TEST_IMAGES)
+    print_skipped(images.store.skipped)
+    train, test, classes = images.train, images.test, images.store.classes
     kind = "synthetic animals (drawn by program, not photographs)" if data is None else "images"
     print_note(
-        f"{len(images):,} {kind} of {len(store.classes)} classes: "
+        f"{len(images.labels):,} {kind} of {len(classes)} classes: "
         f"{len(train):,} to pretrain on without labels, {len(test):,} to test on"
     )
 
     config = PretrainConfig(
         task=choice.task, recipe=choice.recipe, backbone=choice.backbone, stem=choice.stem, patch=choice.patch,
-        size=size, seed=seed, precision=_likely_fastest_precision(),
+        size=choice.size, seed=seed, precision=_likely_fastest_precision(),
         budget=max(PRETRAIN_FRACTION * (seconds - (time.perf_counter() - start)), 1.0),
     )  # fmt: skip
     event_times: list[float] = []
     with ProgressBar(f"pretraining ({choice.task})") as bar:
         sinks: list[Sink] = [bar, lambda event: event_times.append(time.perf_counter() - start)]
-        unlabeled = SubsetSource(ArraySource(images, pixel_format=store.pixel_format), train.tolist())
-        run_pretraining(config, unlabeled, folder / "run", sinks=sinks, options=RunOptions(auto_processes=is_command()))
+        options = RunOptions(auto_processes=is_command())
+        run_pretraining(config, images.unlabeled, folder / "run", sinks=sinks, options=options)
     # The run has hashed the resized images; a later transfer compares hashes of the original ones.
-    write_seen_images(folder / "run", store.content_hashes[train])
+    write_seen_images(folder / "run", images.store.content_hashes[train])
     pretrained = load_backbone(folder / "run")
     untrained = reinitialize(pretrained, seed)
-    train_images: Any = subset(images, train)  # indexed like a tensor
-    setup = ComparisonSetup(
-        pretrained, untrained, train_images, labels[train], images[test], labels[test], store.classes, size,
-        groups[train], groups[test].numpy() if len(groups[test].unique()) < len(test) else None,
-    )  # fmt: skip
-    with progress_bar("transfer: linear probes") as progress:
-        frozen_probes = fit_frozen_probes(
-            setup, labels_per_class=LABELS_PER_CLASS, num_draws=LABEL_DRAWS, seed=seed, progress=progress
-        )
+    split, draws = images.labeled(images.draws(LABELS_PER_CLASS, LABEL_DRAWS, seed))
 
     def remaining_seconds() -> float:
         return seconds - OUTPUT_RESERVE_S - (time.perf_counter() - start)
 
     time_budget = fit_time_budget(
-        setup, LABELS_PER_CLASS, LABEL_DRAWS, remaining_seconds(), seed, processes=0 if is_command() else 1
-    )
-    scratch_config = _short_recipe(FROM_SCRATCH, time_budget.scratch_epochs, time_budget.workers)
-    finetune_config = _short_recipe(FINE_TUNE, time_budget.finetune_epochs, time_budget.workers)
+        pretrained, split, labels_per_class=LABELS_PER_CLASS, num_draws=LABEL_DRAWS,
+        remaining_seconds=remaining_seconds(), seed=seed, processes=0 if is_command() else 1,
+    )  # fmt: skip
+    evaluator, heads = Evaluator(split, folds=TUNING_FOLDS), time_budget.heads()
     with progress_bar("transfer: training on labels") as progress:
         comparison = compare_to_scratch(
-            setup, frozen_probes, labels_per_class=LABELS_PER_CLASS, seed=seed, remaining_seconds=remaining_seconds,
-            progress=progress, scratch_config=scratch_config, finetune_config=finetune_config,
+            evaluator, pretrained, untrained, draws=draws, seed=seed, heads=heads,
+            remaining_seconds=remaining_seconds, progress=progress,
         )  # fmt: skip
     comparison.classifier.save(folder / "model")
-    features = frozen_probes.test_features
-    test_features = {"untrained": features[UNTRAINED], "pretrained": features[PRETRAINED_LINEAR]}
+    networks = {"untrained": untrained, "pretrained": pretrained}
+    test_features = {name: evaluator.test_features(network) for name, network in networks.items()}
     with torch_threads(1):  # several would stall beside other programs
-        write_overview_images(folder, choice.task, source, store, test, labels[test], test_features)
-    gain, num_labels = comparison.gain, LABELS_PER_CLASS * len(store.classes)
+        write_overview_images(folder, choice.task, source, images.store, test, images.labels[test], test_features)
+    gain, num_labels = comparison.gain, LABELS_PER_CLASS * len(classes)
     taken = {name: selection.stop_step(num_labels) for name, selection in comparison.selections.items()}
+    scratch_steps, finetune_steps = (head.num_steps(num_labels) for head in heads)
     result = {
         "rows": [row._asdict() for row in comparison.rows],
         "gain": {"points": gain.points, "low": gain.low, "high": gain.high},
         "steps": {
             "pretraining": pretraining_steps(folder / "run"),
-            "fine_tuning": {"steps": taken[FINE_TUNED], "planned_steps": finetune_config.num_steps(num_labels)},
-            "from_scratch": {"steps": taken[SCRATCH], "planned_steps": scratch_config.num_steps(num_labels)},
+            "fine_tuning": {"steps": taken[FINE_TUNED], "planned_steps": finetune_steps},
+            "from_scratch": {"steps": taken[SCRATCH], "planned_steps": scratch_steps},
             "workers": str(time_budget.workers),
         },
         "out": str(folder),
@@ -176,8 +153,8 @@ def demo(
         "synthetic_version": synthetic.VERSION if data is None else None,
         "task": choice.task, "backbone": choice.backbone, "method": gain.method, "labels_per_class": LABELS_PER_CLASS,
         "label_draws": comparison.num_draws, "test_images": len(test), "unlabeled_images": len(train),
-        "finetune": {"steps": finetune_config.num_steps(num_labels), "chosen_on_folds": selections[FINE_TUNED]},
-        "from_scratch": {"steps": scratch_config.num_steps(num_labels), "chosen_on_folds": selections[SCRATCH]},
+        "finetune": {"steps": finetune_steps, "chosen_on_folds": selections[FINE_TUNED]},
+        "from_scratch": {"steps": scratch_steps, "chosen_on_folds": selections[SCRATCH]},
         "temperature": comparison.classifier.temperature, "seed": seed, "shuffled_labels": shuffle_labels,
         "commands": next_commands(None if isinstance(data, Source) else data),
         "seconds_to_first_step": round(event_times[0], 1), "seconds": round(time.perf_counter() - start, 1),
@@ -211,12 +188,6 @@ def _likely_fastest_precision() -> Literal["auto", "float32", "bf16"]:
         return "auto"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch versions
     return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
-
-
-def _short_recipe(recipe: FineTuneConfig, epochs: int, workers: Workers) -> FineTuneConfig:
-    """So many epochs in small batches, at the learning rate of the recipe's own batch size: lower rates need longer."""
-    short = replace(recipe, epochs=epochs, min_steps=1, batch_size=LABEL_BATCH_SIZE, **workers._asdict())
-    return scale_lr(short, recipe.batch_size / LABEL_BATCH_SIZE)
 
 
 def _unused_path(out: Path) -> Path:

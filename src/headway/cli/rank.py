@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from rich.table import Table
 from torch import Tensor
 from tyro.conf import Positional
@@ -16,10 +15,10 @@ from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
 from headway.data.open import open_source, open_test_source
 from headway.data.sources.base import DataLike, Source
-from headway.downstream.features.extract import extract_features
-from headway.downstream.finetuning.finetune import calibrated_linear_head
 from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
+from headway.downstream.transfer import train_classifier
 from headway.errors import HeadwayError
 from headway.evaluation.label_free import (
     MAX_IMAGES,
@@ -151,10 +150,8 @@ def _linear_probe_accuracies(
             split = splits[key]
             if not len(split.test_labels):
                 raise HeadwayError("no images are left to test on; label more, or give --test")
-            features = extract_features(backbone, split.images, size)
-            head, _ = calibrated_linear_head(features, split.labels, len(split.classes), seed, groups=split.groups)
-            with torch.no_grad():
-                correct = head(extract_features(backbone, split.test_images, size)).argmax(1) == split.test_labels
+            classifier, _ = train_classifier(backbone, split.training_set(size), HEADS["linear"], seed=seed)
+            correct = classifier.predict_proba(split.test_images).argmax(1) == split.test_labels
             low, high = accuracy_interval(correct, split.interval_groups())
             accuracies.append({"accuracy": accuracy(correct), "low": low, "high": high})
             progress(done, len(backbones))

@@ -6,18 +6,16 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from headway.backbones.input_size import STORAGE_SCALE, storage_side
 from headway.cli import is_command
 from headway.cli.console import print_line, print_note, print_skipped, progress_bar
-from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source, open_test_source
 from headway.data.sources.base import DataLike
 from headway.downstream.evaluate import evaluate
-from headway.downstream.finetuning.finetune import FINE_TUNE, HEAD_CONFIGS, FineTuneConfig
 from headway.downstream.head_swap import HeadSwap, input_size, load_run
+from headway.downstream.heads.recipes import FINE_TUNE
+from headway.downstream.heads.registry import find_head
 from headway.downstream.labeled_split import load_labeled_split
-from headway.downstream.transfer import check_transfer
-from headway.downstream.transfer import transfer as change_head
+from headway.downstream.transfer import TransferObservers, check_transfer, train_classifier
 from headway.errors import HeadwayError, unknown_name_error
 from headway.train.config import check_workers
 from headway.train.log.events import ProgressBar
@@ -30,7 +28,7 @@ def transfer(
     *,
     data: DataLike,
     out: str | Path,
-    head: Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"] = "linear",
+    head: str = "linear",
     test: DataLike | None = None,
     labels_per_class: int | None = None,
     group_by: str = "",
@@ -54,8 +52,8 @@ def transfer(
         run: A run folder that ``headway pretrain`` wrote, a weights file, or timm:NAME (timm fetches its weights).
         data: Labeled images: a folder with one folder per class, tars with .cls, or a CSV with file,label.
         out: The classifier's folder to write; it must not exist.
-        head: knn (no training), linear, attentive or mlp (frozen backbone), finetune (all weights are trained), or lora
-            (low-rank updates of the backbone's attention layers).
+        head: knn (no training), linear, attentive or mlp (frozen backbone), finetune (all weights are trained), last-N
+            (the last N blocks are trained), or lora (low-rank updates of the backbone's attention layers).
         test: Images to test on; none: a stratified fifth of the labeled images is held out and never trained on.
         labels_per_class: Labels per class to use; none: all.
         group_by: Keeps images of one animal, patient or camera on one side of the split and of every fold: a column of
@@ -87,28 +85,29 @@ def transfer(
         raise HeadwayError(f"--lora-rank is for head lora, got head {head}")
     if class_weights not in ("none", "balanced"):
         raise unknown_name_error("class_weights", str(class_weights), ("none", "balanced"))
+    kind, balance_classes = find_head(head), class_weights == "balanced"
+    if kind.recipe:
+        recipe = replace(
+            kind.recipe, task=replace(kind.recipe.task, balance_classes=balance_classes), lora_rank=lora_rank,
+            trainable_blocks=blocks or kind.recipe.trainable_blocks, threads=threads,
+            processes=processes or (0 if is_command() else 1),
+        )  # fmt: skip
+        if head == "finetune":
+            recipe = replace(recipe, layer_decay=layer_decay)
+        if epochs is not None:
+            if epochs < 1:
+                raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
+            recipe = replace(recipe, epochs=epochs, min_steps=1)
+        kind = replace(kind, recipe=recipe)
     backbone, removed = load_run(run)
     size = input_size(backbone)
     source = open_source(data, labeled=True, labels=labels, group_by=group_by, backbone=backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
-    config = HEAD_CONFIGS.get(head, FineTuneConfig())
-    task = replace(config.task, balance_classes=class_weights == "balanced")
-    config = replace(
-        config, task=task, lora_rank=lora_rank, trainable_blocks=blocks, threads=threads,
-        processes=processes or (0 if is_command() else 1),
-    )  # fmt: skip
-    if head == "finetune":
-        config = replace(config, layer_decay=layer_decay)
-    if epochs is not None:
-        if epochs < 1:
-            raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
-        config = replace(config, epochs=epochs, min_steps=1)
-    check_transfer(backbone, head, config, multilabel, folds)
+    check_transfer(backbone, kind, multilabel=multilabel, balance_classes=balance_classes, folds=folds)
     with progress_bar("decoding") as progress:
-        side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE) if head in HEAD_CONFIGS else size
         split = load_labeled_split(
-            source, test_source, size, storage_side=side, labels_per_class=labels_per_class, multilabel=multilabel,
-            seed=seed, progress=progress,
+            source, test_source, size, for_crops=kind.recipe is not None, labels_per_class=labels_per_class,
+            multilabel=multilabel, seed=seed, progress=progress,
         )  # fmt: skip
     print_skipped(split.skipped)
     if not len(split.test_labels):
@@ -120,9 +119,9 @@ def transfer(
     if not multilabel and any(";" in name for name in split.classes):
         print_note("some class names contain ';'; if these are several labels each, add --multilabel")
     with progress_bar("model selection on folds") as progress, ProgressBar(f"training {head}") as bar:
-        classifier = change_head(
-            backbone, split.training_set(size), head=head, seed=seed, config=config, folds=folds,
-            sinks=[bar] if head in HEAD_CONFIGS else [], progress=progress, notify=print_note,
+        classifier, _ = train_classifier(
+            backbone, split.training_set(size), kind, seed=seed, folds=folds, balance_classes=balance_classes,
+            observers=TransferObservers([bar] if kind.recipe else [], progress, print_note),
         )  # fmt: skip
     print_note(str(HeadSwap(classifier.backbone, classifier.head, removed)))
     scores = evaluate(classifier, split.test_images, split.test_labels, split.interval_groups())

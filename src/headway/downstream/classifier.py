@@ -16,8 +16,9 @@ from headway.backbones.weights import cpu_state_dict, load_backbone, save_backbo
 from headway.data.dataset.subset import Images, ImageSubset
 from headway.data.open import open_source
 from headway.downstream.features.decode_stream import decode_chunks
-from headway.downstream.features.extract import forward_batched
-from headway.downstream.heads import apply_head, head_from_state_dict
+from headway.downstream.features.extract import apply_batched, forward_batched
+from headway.downstream.heads.layers import apply_head
+from headway.downstream.heads.registry import find_head
 from headway.downstream.labeled_split import LABEL_SEPARATOR
 from headway.errors import HeadwayError
 from headway.metrics.calibration import probabilities
@@ -116,6 +117,11 @@ class Classifier(NamedTuple):
 
         return forward_batched(self.backbone, predict, images, self.size)
 
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Class probabilities, N K, of pooled features, N D; the same bits as ``predict_proba`` of the images."""
+        self.head.eval()
+        return apply_batched(lambda rows: probabilities(self.head(rows), self.temperature, self.multilabel), features)
+
     def labels_of(self, row: Sequence[float], min_confidence: float = 0.0) -> tuple[list[str], float]:
         """The labels of one image, and their confidence in [0, 1].
 
@@ -165,12 +171,12 @@ def load_classifier(folder: str | Path) -> Classifier:
     record = read_json(folder / CLASSIFIER_FILE)
     try:
         classes, kind = tuple(record["classes"]), str(record["kind"])
-        head = head_from_state_dict(kind, load_file(folder / HEAD_FILE), len(classes))
+        backbone: Any = load_backbone(folder / BACKBONE_FILE)
+        head = find_head(kind).restore(load_file(folder / HEAD_FILE), backbone.embed_dim, len(classes))
         size, temperature = int(record["size"]), float(record["temperature"])
         multilabel, test_set_hash = bool(record["multilabel"]), str(record["test_set_hash"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
         ) from error
-    backbone = load_backbone(folder / BACKBONE_FILE)
     return Classifier(backbone, head, classes, size, kind, temperature, multilabel, test_set_hash)

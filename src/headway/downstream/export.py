@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from headway._version import __version__
 from headway.downstream.classifier import Classifier
 from headway.downstream.head_swap import input_size
-from headway.downstream.heads import apply_head
+from headway.downstream.heads.layers import apply_head
 from headway.errors import HeadwayError
 from headway.metrics.calibration import probabilities
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headway.data.dataset.image_store import ImageStore, build_store, split_groups
+from headway.backbones.input_size import STORAGE_SCALE, storage_side
+from headway.data.dataset.image_store import ImageStore, build_store, median_short_side, split_groups
 from headway.data.dataset.subset import Images, subsample_evenly, subset
 from headway.data.sampling.split import sample_per_class, strata, stratified_split
 from headway.data.sources.base import Remarks, Source, sorted_classes
@@ -23,9 +24,9 @@ class LabeledSplit(NamedTuple):
     """Labeled images to train on, and images held out for testing. Images that were mapped to a file stay there.
 
     Attributes:
-        images: N C S S, as stored, to train on.
+        images: N C H W, to train on: stored larger than the view, where crops are cut from them.
         labels: N, int64 in 0..K-1; or N K of 0 and 1 (float32), where an image may have several labels.
-        test_images: N' C S S, never trained on.
+        test_images: N' C S S at the size of the view, never trained on.
         test_labels: N', int64; or N' K.
         classes: K names.
         test_from_split: Whether the test images were split off from the labeled ones; False where a test set was given.
@@ -35,6 +36,7 @@ class LabeledSplit(NamedTuple):
             image is a group of its own.
         test_groups: N', int64: the groups of the test images, which are not independent of one another within a group;
             None: all are independent.
+        at_view_size: N C S S, the images to train on, decoded to the view; None: ``images`` are.
     """
 
     images: Images
@@ -47,10 +49,11 @@ class LabeledSplit(NamedTuple):
     test_hashes: Tensor
     groups: Tensor | None = None
     test_groups: Tensor | None = None
+    at_view_size: Images | None = None
 
     def training_set(self, size: int) -> LabeledImages:
         """The images to train on, for a network that sees them at ``size`` pixels per side."""
-        return LabeledImages(self.images, self.labels, self.classes, size, self.groups)
+        return LabeledImages(self.images, self.labels, self.classes, size, self.groups, self.at_view_size)
 
     def interval_groups(self) -> np.ndarray | None:
         """N': the groups of the test images, for confidence intervals; None where all images are independent."""
@@ -95,7 +98,7 @@ def load_labeled_split(
     test: Source | None,
     size: int,
     *,
-    storage_side: int = 0,
+    for_crops: bool = False,
     labels_per_class: int | None = None,
     multilabel: bool = False,
     seed: int = 0,
@@ -107,7 +110,8 @@ def load_labeled_split(
         source: Labeled images.
         test: Images to test on; None: a stratified fifth of ``source`` is split off.
         size: Side of the view in pixels; the test images are stored at it, since prediction decodes them so.
-        storage_side: Side at which the training images are stored, larger where crops are cut from them; 0: ``size``.
+        for_crops: Whether the training images are stored larger than the view, where they have the pixels, since
+            crops are cut from them.
         labels_per_class: How many labels of each class are used, drawn by ``seed``; None: all.
         multilabel: Whether a label is several names, separated by ``LABEL_SEPARATOR``.
         seed: Of the split and the draw.
@@ -116,16 +120,17 @@ def load_labeled_split(
     Raises:
         HeadwayError: One class only, a class in the test set that no training image has, or too few images to split.
     """
-    store = build_store(source, storage_side or size, progress=progress)
+    side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE) if for_crops else size
+    store = build_store(source, side, progress=progress)
     labels, classes = _labels_and_classes(store, multilabel)  # N or N K, K
     labeled = (_required_labels(store) >= 0).nonzero().flatten()
-    groups = split_groups(store)
+    groups, larger = split_groups(store), side > size
     if test is None:
         parts = stratified_split(strata(labels[labeled]), seed=seed, groups=groups[labeled])
         train, held_out = (labeled[part] for part in parts)
         images: Images = subset(store.images, held_out)
-        if storage_side not in (0, size):  # prediction decodes to ``size``, and does not shrink a larger store
-            images = _decode_again(source, store, held_out, size)
+        if larger:  # prediction decodes to ``size``, and does not shrink a larger store
+            images = decode_at_view_size(source, store, held_out, size)
         tested = _TestSet(images, labels[held_out], store.content_hashes[held_out], groups[held_out], [])
     else:
         train, other = labeled, build_store(test, size, progress=progress)
@@ -137,11 +142,12 @@ def load_labeled_split(
     return LabeledSplit(
         subset(store.images, train), labels[train], tested.images, tested.labels, classes, test is None,
         [*store.skipped, *tested.skipped], tested.hashes, groups[train], tested.groups,
+        decode_at_view_size(source, store, train, size) if larger else None,
     )  # fmt: skip
 
 
-def _decode_again(source: Source, store: ImageStore, indices: Tensor, size: int) -> Images:
-    """The same images of the source at another size."""
+def decode_at_view_size(source: Source, store: ImageStore, indices: Tensor, size: int) -> Images:
+    """Images of a larger store, by their indices in it, decoded again to the size of the view."""
     images = build_store(source, size, indices=[store.source_indices[i] for i in indices.tolist()]).images
     if len(images) < len(indices):
         raise HeadwayError("images that could be read a moment ago cannot be read any more; try again")

@@ -1,131 +1,158 @@
-"""From a backbone and labeled images to a classifier, with one of six kinds of output layer."""
+"""From a backbone and labeled images to a classifier: what ``headway transfer`` ships and every comparison judges."""
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from headway.downstream.classifier import Classifier
 from headway.downstream.features.extract import extract_features
-from headway.downstream.finetuning.finetune import (
-    FINE_TUNE,
-    HEAD_CONFIGS,
-    FineTuneConfig,
-    calibrated_linear_head,
-    temperature_scaled_head,
-    train_supervised,
-)
+from headway.downstream.finetuning.finetune import train_supervised
 from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules
-from headway.downstream.finetuning.model_selection import select_config
-from headway.downstream.heads import RANDOM_INIT_HEADS, NearestNeighborHead, fresh_head
-from headway.downstream.knn_temperature import knn_temperature
+from headway.downstream.finetuning.model_selection import Selection, select_config
+from headway.downstream.heads.frozen import scaled_linear_head
+from headway.downstream.heads.recipes import FineTuneConfig
+from headway.downstream.heads.registry import HeadKind
 from headway.downstream.labeled_images import LabeledImages
-from headway.errors import HeadwayError, unknown_name_error
+from headway.errors import HeadwayError
 from headway.nn.lora import add_lora
 from headway.rng import seeded
 from headway.train.log.events import Sink
 from headway.utils.progress import Progress
 
-HeadKind = Literal["knn", "linear", "attentive", "mlp", "finetune", "lora"]
+DEFAULT_FOLDS = 3
+"""Folds of the labeled images that select how a head is trained by steps."""
 
 
-def transfer(
+@dataclass(frozen=True)
+class TransferObservers:
+    """Functions that learn of the progress of a transfer."""
+
+    sinks: Sequence[Sink] = ()
+    """They receive the log events of the final training."""
+    progress: Progress | None = None
+    """Called with the number of finished trainings on folds and the number of all of them."""
+    notify: Callable[[str], None] = lambda text: None
+    """Called with a line that says what was selected."""
+
+
+class TrainedClassifier(NamedTuple):
+    """A classifier, and what folds selected for it: None for heads that are not trained by steps, or without folds."""
+
+    classifier: Classifier
+    selection: Selection | None
+
+
+def train_classifier(
     backbone: nn.Module,
     data: LabeledImages,
-    *,
     head: HeadKind,
+    *,
     seed: int = 0,
-    config: FineTuneConfig | None = None,
     folds: int = 0,
-    sinks: Sequence[Sink] = (),
-    progress: Progress | None = None,
-    notify: Callable[[str], None] = lambda text: None,
-) -> Classifier:
+    balance_classes: bool = False,
+    features: Tensor | None = None,
+    selection: Selection | None = None,
+    observers: TransferObservers = TransferObservers(),
+) -> TrainedClassifier:
     """Replace the output layer: attach a head for K classes and train it. The given backbone is not changed.
-
-    Fine-tuning and LoRA start from a linear probe, so that the first steps do not distort the features (Kumar et al.,
-    "Fine-tuning can distort pretrained features", 2022, https://arxiv.org/abs/2202.10054).
 
     Args:
         backbone: The pretrained network.
         data: The labeled images.
-        head: knn, linear, attentive or mlp (the backbone is frozen), finetune (the backbone is trained too), or lora
-            (low-rank updates of the backbone are trained).
+        head: The kind of output layer, whose recipe says what is trained with it.
         seed: Of the folds, the order and the augmentation.
-        config: Hyperparameters of heads that are trained by steps; None: those in ``HEAD_CONFIGS``.
         folds: How many folds of the labeled images select the regularization, the step to stop at and the temperature;
-            0: the given configuration is used, and the probabilities are not calibrated.
-        sinks: They receive the log events of training.
-        progress: Called with the number of finished trainings on folds and the number of all of them.
-        notify: Called with a line that says what was selected.
+            0: the recipe is used as it is, and the probabilities are not calibrated.
+        balance_classes: Whether all classes get the same total weight, for heads that are fitted (the recipe of the
+            others has it).
+        features: N D, ``extract_features`` of the images, where the caller has them already.
+        selection: What folds have selected before, to be used again.
+        observers: They learn of the progress.
 
     Raises:
-        HeadwayError: The head is unknown, or cannot do what was asked for.
+        HeadwayError: The head does not support the labels or class weights.
     """
-    config = config or HEAD_CONFIGS.get(head, FINE_TUNE)
-    check_transfer(backbone, head, config, data.multilabel, folds)
-    if head in ("knn", "linear"):
-        return _classifier_of_features(backbone, data, head, seed, config, folds)
+    _check_labels(head, data.multilabel, balance_classes)
+    if head.recipe is None or head.from_probe:
+        features = extract_features(backbone, data.view_images, data.size) if features is None else features  # N D
+    if head.fit is not None:
+        assert features is not None
+        fitted = head.fit(data.with_features(features), seed, balance_classes, folds)
+        return TrainedClassifier(Classifier(backbone, fitted.layer, data.class_names, data.size, head.name,
+            fitted.temperature, data.multilabel), None)  # fmt: skip
+    return _train_by_steps(backbone, data, head, seed, folds, features, selection, observers)
+
+
+def _train_by_steps(
+    backbone: nn.Module,
+    data: LabeledImages,
+    head: HeadKind,
+    seed: int,
+    folds: int,
+    features: Tensor | None,
+    selection: Selection | None,
+    observers: TransferObservers,
+) -> TrainedClassifier:
+    """Select how to train on folds, then train on all images; where no training was better, keep the linear probe."""
     network: Any = backbone
-    balance = config.task.balance_classes
-    from_probe = head not in RANDOM_INIT_HEADS
-    features = extract_features(backbone, data.images, data.size) if from_probe else None  # N D
+    config = head.recipe
+    assert config is not None
+    balance_classes = config.task.balance_classes
 
-    def make_head(indices: Tensor | None = None) -> nn.Module:
-        """The initial head of a training on some of the images, or on all."""
-        if features is None:
-            return fresh_head(head, network.embed_dim, data.num_classes, seed)
-        rows = slice(None) if indices is None else indices
-        x, y, groups = features[rows], data.labels[rows], data.groups_of(rows)
-        return temperature_scaled_head(x, y, data.num_classes, seed, balance, groups)
+    def make_head(indices: Tensor) -> nn.Module:
+        """The initial head of a training on some of the images."""
+        if features is None or not head.from_probe:
+            return head.build_seeded(network.embed_dim, data.num_classes, seed)
+        return scaled_linear_head(data.with_features(features).subset(indices), seed, balance_classes)
 
-    initial, stop, temperature = make_head(), None, 1.0
-    if folds:
-        selected = select_config(
-            backbone, make_head, data, base_config=config, folds=folds, seed=seed, from_probe=from_probe,
-            progress=progress,
+    if selection is None and folds:
+        selection = select_config(
+            backbone, make_head, data, base_config=config, folds=folds, seed=seed, from_probe=head.from_probe,
+            progress=observers.progress,
         )  # fmt: skip
-        notify(str(selected))
-        config, temperature = selected.config, selected.temperature
-        stop = selected.stop_step(len(data.images))
-    if stop == 0:  # no training was better than the linear probe
-        return Classifier(backbone, initial, data.class_names, data.size, head, temperature, data.multilabel)
-    trained = train_supervised(backbone, initial, data, seed=seed, config=config, sinks=sinks, stop_after=stop)
-    return trained._replace(kind=head, temperature=temperature)
-
-
-def _classifier_of_features(
-    backbone: nn.Module, data: LabeledImages, head: HeadKind, seed: int, config: FineTuneConfig, folds: int
-) -> Classifier:
-    """k-NN or a linear probe on frozen features, which take no steps."""
-    features = extract_features(backbone, data.images, data.size)  # N D
-    balance, temperature = config.task.balance_classes, 1.0
-    layer: nn.Module
-    if head == "knn":
-        layer = NearestNeighborHead(features, data.labels, data.num_classes)
-        if folds:
-            temperature = knn_temperature(features, data.labels, data.num_classes, folds, seed, data.groups)
+        observers.notify(str(selection))
+    initial, stop, temperature = make_head(torch.arange(len(data.labels))), None, 1.0
+    if selection:
+        config, temperature, stop = selection.config, selection.temperature, selection.stop_step(len(data.labels))
+    if stop == 0:
+        classifier = Classifier(backbone, initial, data.class_names, data.size, head.name, temperature, data.multilabel)
     else:
-        layer, fitted = calibrated_linear_head(features, data.labels, data.num_classes, seed, balance, data.groups)
-        temperature = fitted if folds else 1.0
-    return Classifier(backbone, layer, data.class_names, data.size, head, temperature, data.multilabel)
+        trained = train_supervised(
+            backbone, initial, data, seed=seed, config=config, sinks=observers.sinks, stop_after=stop
+        )
+        classifier = trained._replace(kind=head.name, temperature=temperature)
+    return TrainedClassifier(classifier, selection)
 
 
-def check_transfer(backbone: nn.Module, head: str, config: FineTuneConfig, multilabel: bool, folds: int) -> None:
-    """Raise HeadwayError for anything that ``transfer`` cannot do, before images are decoded; arguments as there."""
-    if head not in get_args(HeadKind):
-        raise unknown_name_error("head", head, get_args(HeadKind))
+def check_transfer(
+    backbone: nn.Module, head: HeadKind, *, multilabel: bool = False, balance_classes: bool = False, folds: int = 0
+) -> None:
+    """Raise HeadwayError for anything that ``train_classifier`` cannot do, before images are decoded."""
     if folds < 0 or folds == 1:
         raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
-    if head == "knn" and (multilabel or config.task.balance_classes):
+    _check_labels(head, multilabel, balance_classes)
+    if head.recipe:
+        _check_trainable(backbone, head.recipe)
+
+
+def _check_labels(head: HeadKind, multilabel: bool, balance_classes: bool) -> None:
+    if not head.weighs_labels and (multilabel or balance_classes):
         raise HeadwayError(
-            "knn supports neither several labels per image nor class weights; take another head, such as linear"
+            f"{head.name} supports neither several labels per image nor class weights; take another head, "
+            "such as linear"
         )
+
+
+def _check_trainable(backbone: nn.Module, config: FineTuneConfig) -> None:
+    """Raise HeadwayError where the backbone cannot be trained so."""
     network = copy.deepcopy(backbone)
     if config.trainable == "lora":
         with seeded(0):
             add_lora(network, config.lora_rank, config.lora_alpha)
-    elif config.trainable == "all" and head in HEAD_CONFIGS:  # the other heads do not train the backbone
+    elif config.trainable == "all":
         freeze_all_but_last_blocks(network, config.trainable_blocks)
         layer_decay_rules(network, config.layer_decay)

@@ -134,3 +134,12 @@ def claim_sentence(claim: Claim, baseline: str, labels: str) -> str:
         f"cannot tell below {claim.half_width:.1f} points: more labels or seeds would "
         f"({methods}: {points}, {interval}, {against})"
     )
+
+
+def claim_to_dict(claim: Claim, baseline: str, labels: str) -> dict[str, Any]:
+    """The claim as plain data: gain, verdict, sentence; arguments as for ``claim_sentence``."""
+    return {
+        "gain": {"points": claim.points, "low": claim.low, "high": claim.high, "method": claim.method},
+        "verdict": claim.verdict,
+        "sentence": claim_sentence(claim, baseline, labels),
+    }

@@ -5,7 +5,30 @@ from typing import Any
 
 from rich.table import Table
 
+from headway.evaluation.comparison.compare import Comparison
+from headway.evaluation.comparison.runner import ComparisonRunner
 from headway.evaluation.methods import RAW_PIXELS, UNTRAINED
+from headway.evaluation.significance import claim_to_dict
+from headway.reports.steps import comparison_steps, slowed_sentence
+
+
+def comparison_to_dict(comparison: Comparison, runner: ComparisonRunner) -> dict[str, Any]:
+    """The result of a comparison as plain data.
+
+    Returns:
+        rows, gain, verdict, sentence, continued_baselines, steps, unequal.
+    """
+    scope, steps = claim_scope(runner.config.labels_per_class, runner.config.seeds), comparison_steps(runner)
+    return {
+        "rows": comparison.rows,
+        **claim_to_dict(comparison.claim, "training from scratch", scope),
+        "continued_baselines": {
+            name: claim_to_dict(claim, f"{name} as published", scope)
+            for name, claim in comparison.continued_baselines.items()
+        },
+        "steps": steps,
+        "unequal": slowed_sentence(steps["pretraining"]),
+    }
 
 
 def leaderboard_table(answer: dict[str, Any]) -> Table:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.errors import HeadwayError
-from headway.evaluation.method_heads import head_title
-from headway.evaluation.methods import SCRATCH, draw_labels
-from headway.evaluation.pretrained_baselines import pretrain_title
-from headway.evaluation.runner import ComparisonRunner
+from headway.evaluation.comparison.pretrained_baselines import pretrain_title
+from headway.evaluation.comparison.runner import ComparisonRunner
+from headway.evaluation.methods import draw_labels
 from headway.train.plan.auto import FEW_PASSES
 from headway.train.run_dir.record import RECORD_FILE, read_record
 
@@ -47,7 +46,7 @@ def comparison_steps(runner: ComparisonRunner) -> dict[str, Any]:
         pretraining (of each run: title, name, seed, and what ``pretraining_steps`` says), on_labels (of each head that
         is trained by steps, and from scratch).
     """
-    config, split = runner.config, runner.split
+    config, split = runner.config, runner.data.split
     pretraining = []
     for job in runner.pretrain_configs:
         for offset in range(config.seeds):
@@ -56,9 +55,9 @@ def comparison_steps(runner: ComparisonRunner) -> dict[str, Any]:
                 pretraining.append({"title": f"{name} (seed {seed})", "name": name, "seed": seed, **steps})
     num_labels = len(draw_labels(split.labels, config.labels_per_class, config.seed, 0))
     on_labels = {
-        head if head == SCRATCH else head_title(head): train_config.num_steps(num_labels)
-        for head in (*config.heads, SCRATCH)
-        if (train_config := config.train_config(head))
+        head.title: head.num_steps(num_labels)
+        for head in (*runner.config.head_kinds, runner.config.scratch_head)
+        if head.recipe
     }
     return {"pretraining": pretraining, "on_labels": on_labels}
 

@@ -56,7 +56,7 @@ def forward_batched(
     """
     training = backbone.training
     backbone.eval()
-    device = next(backbone.parameters()).device
+    device = _device_of(backbone)
     on_cpu = device.type == "cpu"
     batch_size = CPU_BATCH_SIZE if on_cpu else FORWARD_BATCH_SIZE
     options = {"return_layers": tuple(return_layers)} if return_layers else {}
@@ -81,3 +81,22 @@ def forward_batched(
         return torch.cat(list(rows))  # N *
     finally:
         backbone.train(training)
+
+
+def apply_batched(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Apply a function to rows, N D, in batches of the size that ``forward_batched`` has on a CPU, the last one padded.
+
+    So an output layer gives the same bits on stored features as on those that were just computed.
+    """
+    parts = []
+    for batch in rows.split(CPU_BATCH_SIZE):
+        padding = batch[-1:].expand(CPU_BATCH_SIZE - len(batch), *batch.shape[1:])
+        with torch.no_grad():
+            parts.append(function(torch.cat([batch, padding]))[: len(batch)])
+    return torch.cat(parts)  # N *
+
+
+def _device_of(backbone: nn.Module) -> torch.device:
+    """Where a backbone is; the CPU for one without parameters."""
+    parameter = next(backbone.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,21 +1,18 @@
 """Supervised training by gradient steps: fine-tuning, LoRA, a head alone, and training from scratch."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from headway.config import NO_DECAY, Optim, Rule
 from headway.downstream.classifier import Classifier
 from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules
-from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
+from headway.downstream.finetuning.supervised import SupervisedTask
 from headway.downstream.finetuning.supervised_workers import forget_measurements, with_workers
+from headway.downstream.heads.recipes import FINE_TUNE, FineTuneConfig
 from headway.downstream.labeled_images import LabeledImages
-from headway.metrics.linear_probe import fit_probe
 from headway.nn.lora import add_lora, merge_lora
 from headway.protocol import TrainModule
 from headway.rng import seeded
@@ -26,60 +23,6 @@ from headway.train.loop.loop import fit
 
 TrainCallback = Callable[[nn.Module, nn.Module], None]
 """A function of the backbone and the head, called during training."""
-
-
-ADAMW = Optim(lr=4e-3, weight_decay=0.05, warmup_fraction=0.1, betas=(0.9, 0.999))
-"""The optimizer of heads alone, from which those of the other trainings depart."""
-
-
-@dataclass(frozen=True)
-class FineTuneConfig:
-    """Hyperparameters of supervised training: of fine-tuning, of training from scratch, and of heads alone."""
-
-    task: SupervisedConfig = field(default_factory=SupervisedConfig)
-    """Loss and augmentation."""
-    optim: Optim = ADAMW
-    """The optimizer."""
-    epochs: int = 50
-    """Passes over the labeled images, unless these are fewer than ``min_steps`` steps."""
-    min_steps: int = 150
-    """The least number of steps."""
-    batch_size: int = 64
-    """Images per step."""
-    trainable: Literal["all", "head", "lora"] = "all"
-    """What is trained: backbone and head, the head alone, or the head and low-rank updates of the backbone."""
-    trainable_blocks: int = 0
-    """Only this many of the last blocks are trained; 0: all of them."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate from a block to the one before it."""
-    lora_rank: int = 8
-    """Rank of the low-rank updates."""
-    lora_alpha: float = 16.0
-    """The low-rank updates are scaled by lora_alpha / lora_rank."""
-    processes: int = 1
-    """Processes on this machine that share each step; 0: measured, where the training is not short."""
-    threads: int = 0
-    """Torch's threads where there is one process; 0: measured, where the training is not short."""
-
-    def num_steps(self, num_images: int) -> int:
-        """Optimizer steps of a training on so many images."""
-        return max(math.ceil(self.epochs * num_images / min(self.batch_size, num_images)), self.min_steps, 1)
-
-
-NO_HEAD_DECAY = (Rule(r"^task\.head", lr_scale=1.0, wd_scale=0.0), *NO_DECAY)
-"""The head starts as a linear probe, whose penalty was chosen already: it has no weight decay."""
-FROM_SCRATCH = FineTuneConfig(optim=replace(ADAMW, method="muon", lr=2.4e-2))
-"""With few labels and few steps, Muon learns far more than AdamW (docs/results.md)."""
-FINE_TUNE = FineTuneConfig(optim=replace(ADAMW, lr=2e-3, rules=NO_HEAD_DECAY), layer_decay=0.85)
-LORA = FineTuneConfig(
-    optim=replace(
-        ADAMW, lr=8e-3, weight_decay=0.0, rules=(Rule(r"^task\.head", lr_scale=0.25, wd_scale=0.0), *NO_DECAY)
-    ),
-    trainable="lora",
-)
-HEAD_ONLY = FineTuneConfig(trainable="head")
-HEAD_CONFIGS = {"attentive": HEAD_ONLY, "mlp": HEAD_ONLY, "finetune": FINE_TUNE, "lora": LORA}
-"""The default configuration of each head that is trained by steps."""
 
 
 def train_supervised(
@@ -142,39 +85,3 @@ def train_supervised(
     return Classifier(
         merge_lora(network), task.head, data.class_names, data.size, "finetune", multilabel=data.multilabel
     )
-
-
-def calibrated_linear_head(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    seed: int,
-    balance_classes: bool = False,
-    groups: Tensor | None = None,
-) -> tuple[nn.Linear, float]:
-    """A linear probe of N D features as an output layer, D -> K, and its temperature by cross-validation."""
-    fitted = fit_probe(features, labels, num_classes, seed=seed, balance_classes=balance_classes, groups=groups)
-    with seeded(seed):
-        head = nn.Linear(features.shape[1], num_classes)
-    head.load_state_dict({"weight": fitted.probe.weight.float(), "bias": fitted.probe.bias.float()})
-    return head, fitted.temperature
-
-
-def temperature_scaled_head(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    seed: int,
-    balance_classes: bool = False,
-    groups: Tensor | None = None,
-) -> nn.Linear:
-    """A linear probe whose logits are divided by their temperature: the initial head of fine-tuning.
-
-    The probes of different label draws and folds have different penalties, and so logits of different scale. The
-    division brings all of them to one scale.
-    """
-    head, temperature = calibrated_linear_head(features, labels, num_classes, seed, balance_classes, groups)
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.div_(temperature)
-    return head

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from headway.data.dataset.subset import Images, subset
 from headway.data.sampling.split import folds_until, strata
 from headway.downstream.features.extract import forward_batched
-from headway.downstream.finetuning.finetune import FineTuneConfig, train_supervised
-from headway.downstream.heads import apply_head
-from headway.downstream.knn_temperature import MIN_HELD_OUT_IMAGES
+from headway.downstream.finetuning.finetune import train_supervised
+from headway.downstream.heads.frozen import MIN_HELD_OUT_IMAGES, LabeledFeatures
+from headway.downstream.heads.layers import apply_head
+from headway.downstream.heads.recipes import FineTuneConfig
+from headway.downstream.heads.registry import HeadKind
 from headway.downstream.labeled_images import LabeledImages
 from headway.metrics.calibration import fit_temperature, log_loss
 from headway.transforms.augment import Augment
@@ -43,6 +45,7 @@ class Selection(NamedTuple):
         stop_index: Stop after this many of NUM_STOP_CANDIDATES parts of the training; 0: do not train at all.
         temperature: The logits are to be divided by it.
         loss: Log loss on held-out images; NaN where no fold could be made.
+        accuracy: Share of held-out images that are classified correctly, in [0, 1]; NaN where no fold could be made.
     """
 
     config: FineTuneConfig
@@ -50,6 +53,7 @@ class Selection(NamedTuple):
     stop_index: int
     temperature: float
     loss: float
+    accuracy: float
 
     def stop_step(self, num_images: int) -> int:
         """The step to stop at, in a training on so many images."""
@@ -95,7 +99,7 @@ def select_config(
         from_probe: Whether ``make_head`` returns trained heads, so that no further training is a candidate as well.
         progress: Called with the number of finished trainings and the number of all of them.
     """
-    parts = folds_until(strata(data.labels), folds, MIN_HELD_OUT_IMAGES, seed, data.groups)
+    parts = selection_folds(data.labels, folds, seed, data.groups)
     candidates = {"strong": base_config}
     if len(data.labels) <= REGULARIZATION_MAX_LABELS:
         weak = replace(base_config.task, augment=WEAK_AUGMENT, label_smoothing=0.0)
@@ -103,7 +107,7 @@ def select_config(
     held_out_logits: HeldOutLogits = {}
     done = 0
     for train, test in parts:
-        head, train_data, test_images = make_head(train), data.subset(train), subset(data.images, test)
+        head, train_data, test_images = make_head(train), data.subset(train), subset(data.view_images, test)
         initial = [predict_logits(backbone, head, test_images, data.size)] if from_probe else []
         for name, config in candidates.items():
             logits_by_stop = initial.copy()
@@ -130,15 +134,46 @@ def _lowest_loss(
 ) -> Selection:
     """The candidate and stop index with the lowest log loss over all folds."""
     name, config = next(iter(candidates.items()))
-    best = Selection(config, name, NUM_STOP_CANDIDATES, 1.0, float("nan"))
+    best = Selection(config, name, NUM_STOP_CANDIDATES, 1.0, math.nan, math.nan)
     for (name, stop_index), logits_by_fold in held_out_logits.items():
         if len(logits_by_fold) == len(held_out_labels):  # a fold of a few more steps may have one evaluation more
             logits, labels = torch.cat(logits_by_fold), torch.cat(held_out_labels)
             temperature = fit_temperature(logits, labels, pseudo_count=1.0)
             loss = log_loss(logits, labels, temperature)
             if not loss >= best.loss:
-                best = Selection(candidates[name], name, stop_index, temperature, loss)
+                accuracy = float(_correct(logits, labels).double().mean())
+                best = Selection(candidates[name], name, stop_index, temperature, loss, accuracy)
     return best
+
+
+def held_out_accuracy(head: HeadKind, data: LabeledFeatures, folds: int, seed: int) -> float:
+    """The accuracy in [0, 1] of a fitted head on held-out images, on the folds of ``select_config``.
+
+    Returns:
+        NaN where no fold can be made.
+    """
+    assert head.fit is not None
+    correct = []
+    for train, test in selection_folds(data.labels, folds, seed, data.groups):
+        layer, _ = head.fit(data.subset(train), seed, False, 0)
+        with torch.no_grad():
+            correct.append(_correct(layer(data.features[test]), data.labels[test]))
+    return float(torch.cat(correct).double().mean()) if correct else math.nan
+
+
+def selection_folds(labels: Tensor, folds: int, seed: int, groups: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """The (training, held-out) indices of each fold; none where no class has a second image of another group."""
+    return folds_until(strata(labels), folds, MIN_HELD_OUT_IMAGES, seed, groups)
+
+
+def num_trainings(num_labels: int, folds: int) -> int:
+    """Trainings on folds that select how to train with so many labels."""
+    return folds * (2 if num_labels <= REGULARIZATION_MAX_LABELS else 1)
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """N, bool: whether the most likely class, or set of classes, is that of the label."""
+    return logits.argmax(1) == labels if labels.dim() == 1 else ((logits > 0) == (labels > 0)).all(1)
 
 
 def predict_logits(backbone: nn.Module, head: nn.Module, images: Images, size: int) -> Tensor:

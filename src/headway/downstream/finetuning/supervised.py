@@ -9,19 +9,18 @@ https://arxiv.org/abs/1512.00567); the weights w make rare classes count as much
 and training from scratch all use the one training loop with this task; frozen parameters get no gradient.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.downstream.heads import apply_head
+from headway.downstream.heads.layers import apply_head
+from headway.downstream.heads.recipes import SupervisedConfig
 from headway.metrics.class_weights import class_weights, sample_weights
 from headway.nn.numerics import at_least_fp32
 from headway.protocol import Backbone, Batch, PretextTask, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
-from headway.transforms.augment import Augment
 
 
 class SupervisedViews(NamedTuple):
@@ -29,24 +28,6 @@ class SupervisedViews(NamedTuple):
 
     images: Tensor
     labels: Tensor
-
-
-AUGMENT = Augment(
-    scale=(0.35, 1.0), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, grayscale_prob=0.05, blur_prob=0.0
-)  # fmt: skip
-"""Augmentation of supervised training: weaker than SimCLR's, since a label may depend on color."""
-
-
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """Hyperparameters of the supervised task."""
-
-    label_smoothing: float = 0.1
-    """s above."""
-    augment: Augment = AUGMENT
-    """The augmentation of each image in each epoch."""
-    balance_classes: bool = False
-    """Whether all classes have equal weight, however many images they have."""
 
 
 class SupervisedTask(PretextTask):

@@ -1,51 +1,41 @@
 """The engine of a comparison: its methods, the pretrainings behind them, and the cache of finished results.
 
 Every task trains the same network, with the same budget and from the same seeds, and gets the same heads on the same
-labels. The baselines get those labels too: raw pixels, the untrained network, training from scratch (which selects its
-learning rate on folds from as many candidates as any head, and takes twice the steps), and public backbones, whose
+labels. The baselines get those labels too: raw pixels, the untrained network, training from scratch (which selects how
+to train on folds from as many candidates as any head, and takes twice the steps), and public backbones, whose
 pretraining the tasks also continue.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from headway.backbones.build import build_backbone
 from headway.backbones.weights import load_backbone, weights_sha256
 from headway.data.dataset.channel_statistics import channel_statistics
-from headway.data.dataset.subset import Images
-from headway.data.sources.base import Source
-from headway.downstream.finetuning.finetune import FineTuneConfig
-from headway.downstream.labeled_split import LabeledSplit
 from headway.errors import HeadwayError
-from headway.evaluation.comparison_config import ComparisonConfig
-from headway.evaluation.method_heads import head_kind, head_title
+from headway.evaluation.comparison.config import ComparisonConfig
+from headway.evaluation.comparison.data import ComparisonData
+from headway.evaluation.comparison.pretrained_baselines import (
+    continue_pretraining,
+    hub_offline,
+    load_baseline,
+    pretrain_title,
+)
+from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.methods import (
-    RAW_PIXELS,
-    SCRATCH,
-    UNTRAINED,
     BackboneFn,
     Method,
-    MethodFactory,
-    TrainAndTest,
-    choose_lr_factor,
+    baseline_methods,
     draw_labels,
-    evaluate_method,
-    feature_fn,
-    frozen_method,
-    raw_pixels,
-    reinitialize,
-    scale_lr,
-    trained_method,
 )
-from headway.evaluation.pretrained_baselines import continue_pretraining, hub_offline, load_baseline, pretrain_title
 from headway.evaluation.result_cache import ResultCache, is_finished, pack_bits, run_folder, unpack_bits
 from headway.rng import seeded
 from headway.train.config import PretrainConfig
@@ -67,10 +57,7 @@ class ComparisonRunner:
 
     Args:
         config: What is compared.
-        unlabeled: The images of pretraining.
-        unlabeled_images: The same as stored, N C H W.
-        unlabeled_hashes: N, int64, their content hashes.
-        split: The labeled images, to learn from and to test on.
+        data: The images.
         result_cache: Keeps the results.
         open_sinks: From the name of a pretraining to a context with the sinks of its log events.
         notify: Called with one line for each finished result.
@@ -78,10 +65,7 @@ class ComparisonRunner:
     """
 
     config: ComparisonConfig
-    unlabeled: Source
-    unlabeled_images: Images
-    unlabeled_hashes: Tensor
-    split: LabeledSplit
+    data: ComparisonData
     result_cache: ResultCache
     open_sinks: Callable[[str], AbstractContextManager[Sequence[Sink]]]
     notify: Callable[[str], None]
@@ -90,10 +74,11 @@ class ComparisonRunner:
     def __post_init__(self) -> None:
         config, first = self.config, self.config.pretrain_configs[0]
         self.size = first.size
+        self.evaluator = Evaluator(self.data.split, processes=0 if self.auto_processes else 1)
         self.baselines = {name: cache(partial(load_baseline, name, first)) for name in config.baselines}
         continued = self.baselines.items() if config.continue_baselines else ()
         self.continued_baselines = {
-            name: continue_pretraining(name, load(), config.pretrain_configs, self.unlabeled_images)
+            name: continue_pretraining(name, load(), config.pretrain_configs, self.data.images)
             for name, load in continued
         }
 
@@ -119,9 +104,9 @@ class ComparisonRunner:
         if not is_finished(run):
             with self.open_sinks(title) as sinks, hub_offline() if config.init else nullcontext():
                 options = RunOptions(auto_processes=self.auto_processes)
-                result = run_pretraining(config, self.unlabeled, run, resume=True, options=options, sinks=sinks)
+                result = run_pretraining(config, self.data.unlabeled, run, resume=True, options=options, sinks=sinks)
             if (seen := initial_seen_images(config, None)) is not None:
-                write_seen_images(run, torch.cat([seen, self.unlabeled_hashes]))
+                write_seen_images(run, torch.cat([seen, self.data.hashes]))
             self.notify(f"{title}: pretrained, {result['steps']:,} steps in {result['seconds']:.0f} s")
         elif read_json(run / "run.json")["config"]["recipe"] != serialize(config.recipe):
             raise HeadwayError(f"{run} was trained by another recipe than {name} has now; choose another --out")
@@ -134,7 +119,7 @@ class ComparisonRunner:
             return build_backbone(
                 config.backbone,
                 size=self.size,
-                input_spec=channel_statistics(self.unlabeled_images),
+                input_spec=channel_statistics(self.data.images),
                 stem=config.stem,
                 patch_size=config.patch,
             )
@@ -155,46 +140,35 @@ class ComparisonRunner:
 
     def methods(self) -> list[Method]:
         """Every method of the comparison."""
-        pixels = frozen_method(self.split, raw_pixels)
-        rows = [
-            Method(RAW_PIXELS, lambda seed_offset: pixels, "linear"),
-            Method(UNTRAINED, partial(self._transferred, UNTRAINED, self.untrained_backbone, "linear"), "linear"),
-            Method(SCRATCH, partial(self._trained_by_steps, SCRATCH, self.untrained_backbone, SCRATCH), SCRATCH),
-        ]
+        untrained = _of_pretraining(self.untrained_backbone)
+        rows = baseline_methods(self.data.images.shape[1], untrained, self.config.scratch_head)
         for name, load in self.baselines.items():
-            rows += [
-                method._replace(build=_build_once(method.build))
-                for method in self._methods_of_backbone(name, partial(_ignore_seed, load), name)
-            ]
+            rows += self._methods_of_backbone(name, partial(_ignore_seeds, load), name)
             for config in self.continued_baselines[name].configs if name in self.continued_baselines else ():
-                backbone_fn = partial(self.pretrained_backbone, config)
-                rows += self._methods_of_backbone(pretrain_title(config), backbone_fn, f"from {name}")
+                continued = _of_pretraining(partial(self.pretrained_backbone, config))
+                rows += self._methods_of_backbone(pretrain_title(config), continued, f"from {name}")
         for config in self.config.pretrain_configs:
-            rows += self._methods_of_backbone(config.task, partial(self.pretrained_backbone, config), TASK_GROUP)
+            pretrained = _of_pretraining(partial(self.pretrained_backbone, config))
+            rows += self._methods_of_backbone(config.task, pretrained, TASK_GROUP)
         return rows
 
-    def _methods_of_backbone(self, name: str, build_backbone_fn: BackboneFn, selection_group: str) -> list[Method]:
+    def _methods_of_backbone(self, name: str, backbone: BackboneFn, selection_group: str) -> list[Method]:
         """A backbone with each of the heads."""
-        rows = {f"{name} {head_title(head)}": head for head in self.config.heads}
-        return [
-            Method(row, partial(self._transferred, row, build_backbone_fn, head), head, selection_group)
-            for row, head in rows.items()
-        ]
+        heads = self.config.head_kinds
+        return [Method(f"{name} {head.title}", backbone, head, selection_group) for head in heads]
 
     def evaluate(self, method: Method, seed_offset: int) -> tuple[np.ndarray, list[float]]:
         """The results of a method with one seed, each computed once.
 
         Returns:
-            Draws n: whether each test image was classified correctly; and the accuracy on folds of each draw.
+            Draws n: whether each test image was classified correctly; and the accuracy on folds of each draw (0 where
+            nothing could be held out).
         """
-        config, split, seed = self.config, self.split, self.config.seed + seed_offset
-        build = cache(lambda: method.build(seed_offset))  # only where a result is missing
+        config, seed = self.config, self.config.seed + seed_offset
 
         def compute(draw: int) -> dict[str, Any]:
-            indices = draw_labels(split.labels, config.labels_per_class, seed, draw)
-            score = evaluate_method(
-                build(), split, indices, stable_hash("training", seed, draw), bool(method.selection_group)
-            )
+            indices = draw_labels(self.data.split.labels, config.labels_per_class, seed, draw)
+            score = self.evaluator.score(method, indices, stable_hash("training", seed, draw), seed_offset)
             on_folds = "" if score.fold_accuracy is None else f": {100 * score.fold_accuracy:.1f} % correct on folds"
             self.notify(f"{method.name}, seed {seed}, draw {draw} done{on_folds}")
             return {"correct": pack_bits(score.correct.numpy()), "fold_accuracy": score.fold_accuracy}
@@ -204,44 +178,15 @@ class ComparisonRunner:
             for draw in range(config.draws)
         ]
         correct = np.stack([unpack_bits(result["correct"]) for result in results])
-        return correct, [result["fold_accuracy"] for result in results]
-
-    def _transferred(self, name: str, build_backbone_fn: BackboneFn, head: str, seed_offset: int) -> TrainAndTest:
-        if self.config.train_config(head) is None:
-            return frozen_method(self.split, feature_fn(build_backbone_fn(seed_offset), self.size), head)
-        return self._trained_by_steps(name, build_backbone_fn, head, seed_offset)
-
-    def _trained_by_steps(self, name: str, build_backbone_fn: BackboneFn, head: str, seed_offset: int) -> TrainAndTest:
-        """A method that is trained by steps, with the learning rate that folds of the very first labels select."""
-        split, first_seed, config = self.split, self.config.seed, self.config.train_config(head)
-        assert config is not None
-        kind = head if head == SCRATCH else head_kind(head)
-
-        def make(backbone: nn.Module, config: FineTuneConfig) -> TrainAndTest:
-            initial: BackboneFn = partial(reinitialize, backbone) if head == SCRATCH else lambda seed: backbone
-            config = replace(config, processes=0 if self.auto_processes else 1)
-            return trained_method(split, initial, self.size, config, kind)
-
-        def compute() -> dict[str, Any]:
-            indices = draw_labels(split.labels, self.config.labels_per_class, first_seed, 0)
-            backbone = build_backbone_fn(0)
-            factor = choose_lr_factor(
-                lambda candidate: make(backbone, candidate), config, split, indices, stable_hash("rate", first_seed)
-            )
-            self.notify(f"{name}: folds of training labels select {factor:g} times the learning rate")
-            return {"factor": factor}
-
-        backbone = build_backbone_fn(seed_offset)
-        factor = self.result_cache.get_or_compute(f"lr factor of {name}", compute)["factor"]
-        return make(backbone, scale_lr(config, factor))
+        return correct, [result["fold_accuracy"] or 0.0 for result in results]
 
 
-def _ignore_seed(load: Callable[[], nn.Module], seed_offset: int) -> nn.Module:
+def _of_pretraining(load: Callable[[int], nn.Module]) -> BackboneFn:
+    """The backbones of a pretraining, by its seed; the last one is kept, since several heads and draws use it."""
+    kept = lru_cache(maxsize=1)(load)
+    return lambda seed_offset, seed: kept(seed_offset)
+
+
+def _ignore_seeds(load: Callable[[], nn.Module], seed_offset: int, seed: int) -> nn.Module:
     """A public backbone, which is the same with every seed."""
     return load()
-
-
-def _build_once(build: MethodFactory) -> MethodFactory:
-    """The same method with every seed."""
-    method = cache(lambda: build(0))
-    return lambda seed_offset: method()

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from headway.metrics.knn import knn_scores
 from headway.nn.attention import MultiHeadAttention
 from headway.protocol import Features
-from headway.rng import seeded
 
 
 class NearestNeighborHead(nn.Module):
@@ -29,17 +28,17 @@ class NearestNeighborHead(nn.Module):
 
 
 class MlpHead(nn.Module):
-    """One hidden layer: norm, linear, GELU, linear.
+    """One hidden layer of twice the width: norm, linear, GELU, linear.
 
     Args:
         embed_dim: D.
         num_classes: K.
-        hidden_dim: Width of the hidden layer.
     """
 
-    def __init__(self, embed_dim: int, num_classes: int, hidden_dim: int):
+    def __init__(self, embed_dim: int, num_classes: int):
         super().__init__()
         self.norm = nn.LayerNorm(embed_dim)
+        hidden_dim = 2 * embed_dim
         self.fc1, self.fc2 = nn.Linear(embed_dim, hidden_dim), nn.Linear(hidden_dim, num_classes)
         nn.init.trunc_normal_(self.fc2.weight, std=0.01)
 
@@ -85,32 +84,3 @@ def num_heads_for(embed_dim: int) -> int:
 def apply_head(head: nn.Module, features: Features) -> Tensor:
     """The logits of a head: B K."""
     return head(getattr(features, getattr(head, "input_features", "pooled")))
-
-
-RANDOM_INIT_HEADS = ("attentive", "mlp")
-"""Heads that start from random weights; other heads that are trained by steps start from a linear probe."""
-
-
-def fresh_head(kind: str, embed_dim: int, num_classes: int, seed: int) -> nn.Module:
-    """A head with random weights, drawn from its own seed: attentive, mlp, or linear for every other kind."""
-    with seeded(seed):
-        if kind == "attentive":
-            return AttentivePooling(embed_dim, num_classes)
-        if kind == "mlp":
-            return MlpHead(embed_dim, num_classes, hidden_dim=2 * embed_dim)
-        return nn.Linear(embed_dim, num_classes)
-
-
-def head_from_state_dict(kind: str, state_dict: dict[str, Tensor], num_classes: int) -> nn.Module:
-    """The head of this kind with these weights. Raises KeyError or RuntimeError where they don't fit."""
-    if kind == "knn":
-        return NearestNeighborHead(state_dict["bank"], state_dict["labels"], num_classes)
-    if kind == "attentive":
-        head: nn.Module = AttentivePooling(state_dict["query"].shape[1], num_classes)
-    elif kind == "mlp":
-        hidden_dim, embed_dim = state_dict["fc1.weight"].shape
-        head = MlpHead(embed_dim, num_classes, hidden_dim)
-    else:
-        head = nn.Linear(state_dict["weight"].shape[1], num_classes)
-    head.load_state_dict(state_dict)
-    return head.eval()

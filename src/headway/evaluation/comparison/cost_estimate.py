@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from headway.downstream.finetuning.finetune import FINE_TUNE
+from headway.downstream.finetuning.model_selection import num_trainings
 from headway.downstream.finetuning.supervised import SupervisedTask
 from headway.downstream.finetuning.supervised_workers import measure_workers, supervised_options
-from headway.downstream.heads import fresh_head
-from headway.evaluation.methods import LR_FACTORS, SELECTION_FOLDS, draw_labels
-from headway.evaluation.pretrained_baselines import pretrain_title
-from headway.evaluation.runner import ComparisonRunner, is_finished, run_folder
+from headway.downstream.heads.recipes import FINE_TUNE
+from headway.downstream.heads.registry import HEADS
+from headway.evaluation.comparison.pretrained_baselines import pretrain_title
+from headway.evaluation.comparison.runner import ComparisonRunner, is_finished, run_folder
+from headway.evaluation.methods import draw_labels
 from headway.protocol import TrainModule
 from headway.train.config import Plan
 
@@ -21,19 +22,17 @@ def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
         supervised_trainings, supervised_steps, seconds_per_step, drawn_fraction (of the labeled images in one draw),
         text.
     """
-    config, split, pretrain_configs = runner.config, runner.split, runner.pretrain_configs
+    config, split, pretrain_configs = runner.config, runner.data.split, runner.pretrain_configs
     indices = draw_labels(split.labels, config.labels_per_class, config.seed, 0)
     budgets = [
         job.budget for job in pretrain_configs for offset in range(config.seeds)
         if not is_finished(run_folder(runner.result_cache, pretrain_title(job), config.seed + offset))
     ]  # fmt: skip
-    tests, lr_trials, trainings, steps = config.seeds * config.draws, SELECTION_FOLDS * len(LR_FACTORS), 0, 0
-    for method in runner.methods():
-        if train_config := config.train_config(method.head):
-            count = tests * (1 + SELECTION_FOLDS * bool(method.selection_group)) + lr_trials
-            trainings, steps = trainings + count, steps + count * train_config.num_steps(len(indices))
+    heads = [method.head for method in runner.methods() if method.head.recipe]
+    count = config.seeds * config.draws * (1 + num_trainings(len(indices), runner.evaluator.folds))  # of each method
+    trainings, steps = count * len(heads), count * sum(head.num_steps(len(indices)) for head in heads)
     network: Any = runner.untrained_backbone(0)
-    head = fresh_head("linear", network.embed_dim, len(split.classes), 0)
+    head = HEADS["linear"].build_seeded(network.embed_dim, len(split.classes), 0)
     task = SupervisedTask(head, split.labels, runner.size, FINE_TUNE.task)
     plan = Plan(steps=10, batch_size=min(FINE_TUNE.batch_size, len(indices)))
     options = supervised_options(plan, processes=0 if runner.auto_processes else 1, threads=0)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headway.evaluation.comparison.runner import TASK_GROUP, ComparisonRunner
 from headway.evaluation.methods import SCRATCH
-from headway.evaluation.runner import TASK_GROUP, ComparisonRunner
 from headway.evaluation.significance import Claim, cross_fit_selection, leaderboard, make_claim, replicates
 
 
@@ -42,7 +42,7 @@ def compare(runner: ComparisonRunner) -> Comparison:
             table, on_folds = runner.evaluate(method, seed_offset)
             correct[method.name].append(table)
             fold_accuracy[method.name].append(on_folds)
-    groups = runner.split.interval_groups()
+    groups = runner.data.split.interval_groups()
     tables = {name: replicates(np.stack(table)) for name, table in correct.items()}  # R n each
     by_group: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for method in methods:

@@ -1,0 +1,1 @@
+"""The output layers of classifiers: what they compute, how they are trained, and their registry."""
