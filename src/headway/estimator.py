@@ -2,16 +2,18 @@
 
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from headway.backbones.weights import WEIGHTS_FILE, load_backbone, save_backbone, weights_sha256
+from headway.backbones.weights import backbone_from_bytes, backbone_to_bytes, weights_sha256
 from headway.config import Recipe
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source
@@ -21,11 +23,15 @@ from headway.downstream.features.embedding import embed
 from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
 from headway.pretext import AUTO, find_recipe
-from headway.train.config import DEFAULT_BACKBONE, PretrainConfig, Stem
+from headway.train.config import PretrainConfig, Stem, is_timm
 from headway.train.loop.signals import Interrupted
 from headway.train.plan.auto import DEFAULT_BUDGET_S, auto_inputs, check_no_overrides, choose_settings
 from headway.train.pretrain import run_pretraining
 from headway.utils.duration import parse_duration
+from headway.utils.serialize import type_mismatch
+
+MAX_SKIPPED_SHOWN = 3
+"""Unreadable images that a warning names."""
 
 
 @dataclass(eq=False, repr=False)
@@ -60,8 +66,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Patch size in pixels; 0: by the size of the view."""
     size: int = 0
     """Side of the square view in pixels; 0: the median short side of the images, at most 224."""
-    budget: str | None = None
-    """Time of a fit, such as 90s, 10m or 2h; excludes epochs and steps."""
+    budget: str | float | None = None
+    """Time of a fit in seconds, or such as 90s, 10m or 2h; excludes epochs and steps."""
     epochs: float | None = None
     """Passes over the images."""
     steps: int | None = None
@@ -72,6 +78,10 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The two values that become 0 and 1; None: measured where images have more than 8 bits."""
     seed: int = 0
     """Seed of weights, order and augmentation: the same seed and images give the same features."""
+    precision: Literal["auto", "float32", "bf16", "float64"] = "auto"
+    """Floating-point precision; auto: the fastest on this machine, which is measured once."""
+    threads: int = 0
+    """Torch's threads; 0: measured."""
     init: str = ""
     """Initial weights: a file of weights, a run, or timm:NAME."""
     recipe: Recipe | None = None
@@ -98,10 +108,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         images = images_of(X)
         if self.out is not None:
             if Path(self.out).exists():
-                raise HeadwayError(
-                    f"out='{self.out}' exists and is not overwritten; load it by run=, or fit without out, as in a "
-                    "search over parameters, which fits several times"
-                )
+                hint = "load it by run=, or fit without out, as in a search, which fits several times"
+                raise HeadwayError(f"out='{self.out}' exists and is not overwritten; {hint}")
             self._pretrain(images, Path(self.out))
             return self._load(self.out)
         folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
@@ -110,13 +118,10 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         try:
             self._pretrain(images, folder / "run")
             return self._load(folder / "run")
-        except Interrupted as stop:
+        except BaseException as error:
             self._reset()
-            raise Interrupted(
-                "the temporary run of this encoder is removed; fit with out= keeps it", stop.signal
-            ) from None
-        except BaseException:
-            self._reset()
+            if isinstance(error, Interrupted):
+                raise Interrupted("the temporary run is removed; fit with out= keeps it", error.signal) from None
             raise
 
     def transform(self, X: Any) -> np.ndarray:
@@ -161,10 +166,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if backbone is None:
             return state
         if is_temporary or self.run_ is None:
-            with tempfile.TemporaryDirectory(prefix="headway-encoder-") as folder:
-                save_backbone(backbone, Path(folder) / WEIGHTS_FILE)
-                weights = (Path(folder) / WEIGHTS_FILE).read_bytes()
-            return {**state, "run_": None, "_weights": weights}
+            return {**state, "run_": None, "_weights": backbone_to_bytes(backbone)}
         return {**state, "_weights_sha256": weights_sha256(backbone)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -172,28 +174,20 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weights, sha256 = state.pop("_weights", None), state.pop("_weights_sha256", None)
         super().__setstate__(state)
         if weights is not None:
-            with tempfile.TemporaryDirectory(prefix="headway-encoder-") as folder:
-                (Path(folder) / WEIGHTS_FILE).write_bytes(weights)
-                self.backbone_ = load_backbone(Path(folder) / WEIGHTS_FILE).float()
+            self.backbone_ = backbone_from_bytes(weights).float()
         elif sha256 is not None:
             try:
                 self.backbone_, _ = load_run(self.run_)
             except HeadwayError as error:
-                raise HeadwayError(
-                    f"this encoder was pickled with the path of its run: {error}; move the run back, or load it where "
-                    "it is now by headway.Encoder(run=...).fit(None)"
-                ) from error
+                hint = "move the run back, or load it where it is now by headway.Encoder(run=...).fit(None)"
+                raise HeadwayError(f"this encoder was pickled with the path of its run: {error}; {hint}") from error
             if weights_sha256(self.backbone_) != sha256:
-                raise HeadwayError(
-                    f"the weights in '{self.run_}' are not those of the encoder that was pickled; fit another one with "
-                    "headway.Encoder(run=...), whatever was trained on its features as well"
-                )
+                hint = "fit headway.Encoder(run=...), and then again whatever was trained on its features"
+                raise HeadwayError(f"the weights in '{self.run_}' are not those of the pickled encoder; {hint}")
 
     def _reset(self) -> None:
         """Forget an earlier fit, and remove its temporary run."""
-        cleanup = self.__dict__.pop("_cleanup", None)
-        if cleanup:
-            cleanup()
+        self.__dict__.pop("_cleanup", lambda: None)()
         for name in ("backbone_", "run_", "n_features_out_"):
             self.__dict__.pop(name, None)
 
@@ -206,26 +200,50 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _pretrain(self, images: Any, out: Path) -> None:
-        options = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
-        task, recipe, budget, backbone = (options[name] for name in ("task", "recipe", "budget", "backbone"))
-        sizes = {name: options[name] for name in ("stem", "patch", "size")}
+        options = self._checked_options()
+        task, recipe, budget = options["task"], options["recipe"], options["budget"]
+        network = {name: options[name] for name in ("backbone", "stem", "patch", "size")}
         source = open_source(images, channels=options["channels"], value_range=options["value_range"])
         seconds = None if budget is None else parse_duration(budget)
         if task == AUTO:
-            check_no_overrides([name for name in ("backbone", "init", "recipe", *sizes) if options[name]])
+            check_no_overrides([name for name in (*network, "init", "recipe") if options[name]])
             choice = choose_settings(auto_inputs(len(source), median_short_side(source)[0], seconds))
-            task, recipe, backbone, *given, _ = choice
-            sizes = dict(zip(sizes, given, strict=True))
+            task, recipe, network = choice.task, choice.recipe, {name: getattr(choice, name) for name in network}
             if budget is options["epochs"] is options["steps"] is None:
                 seconds = DEFAULT_BUDGET_S
-        stem: Any = sizes.pop("stem") or "linear"
-        config = PretrainConfig(
-            task, recipe or find_recipe(task), backbone or DEFAULT_BACKBONE, stem, **sizes, budget=seconds,
-            **{name: options[name] for name in ("epochs", "steps", "seed", "init")},
-        )  # fmt: skip
-        run_pretraining(config, source, out)
+        elif is_timm(options["init"]) and not network["backbone"]:
+            network["backbone"] = options["init"]
+        network = {name: value for name, value in network.items() if value}
+        others = {name: options[name] for name in ("epochs", "steps", "seed", "init", "precision", "threads")}
+        config = PretrainConfig(task, recipe or find_recipe(task), budget=seconds, **network, **others)
+        run_pretraining(config, source, out, notify=_warn_of_skipped())
+
+    def _checked_options(self) -> dict[str, Any]:
+        """The parameters of the pretraining, with Python's numbers in place of NumPy's, which searches set.
+
+        Raises:
+            HeadwayError: One is not of its type.
+        """
+        options = self.get_params(deep=False)
+        options |= {name: value.item() for name, value in options.items() if isinstance(value, np.generic)}
+        hints = {
+            name: hint for name, hint in get_type_hints(type(self)).items() if name in options and name != "recipe"
+        }
+        if problem := type_mismatch(options, hints):
+            raise HeadwayError(f"cannot fit an encoder: {problem}")
+        return options
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy, as a search over parameters sets it, as one of Python, which the record of a run can hold."""
-    return value.item() if isinstance(value, np.generic) else value
+def _warn_of_skipped() -> Callable[[str], None]:
+    """A receiver of a run's notes, which warns before the training starts of images that cannot be read."""
+    skipped: list[str] = []
+
+    def notify(note: str) -> None:
+        if note.startswith("skipped "):
+            skipped.append(note.removeprefix("skipped "))
+        elif skipped:
+            text = f"{len(skipped)} of the images cannot be read ({'; '.join(skipped[:MAX_SKIPPED_SHOWN])})"
+            warnings.warn(f"{text}: the encoder is not trained on them, and transform refuses them", stacklevel=2)
+            skipped.clear()
+
+    return notify

@@ -256,7 +256,7 @@ def test_another_run_is_pickled_by_its_path(arrays, tmp_path):
     with pytest.raises(HeadwayError, match="pickled with the path of its run"):
         pickle.loads(data)
     headway.Encoder(**{**SMALL, "seed": 1}, out=tmp_path / "run").fit(arrays)
-    with pytest.raises(HeadwayError, match="not those of the encoder that was pickled"):
+    with pytest.raises(HeadwayError, match="not those of the pickled encoder"):
         pickle.loads(data)
 
 
@@ -278,7 +278,7 @@ def test_nothing_is_left_of_a_fit_that_fails_or_is_interrupted(arrays, temporary
         raise Interrupted("saved", 15)
 
     monkeypatch.setattr("headway.train.pretrain.fit", interrupt)
-    with pytest.raises(Interrupted, match="temporary run of this encoder is removed"):
+    with pytest.raises(Interrupted, match="temporary run is removed"):
         encoder.fit(arrays)
     assert not list(temporary.glob("headway-*"))
     with pytest.raises(NotFittedError):
@@ -315,6 +315,32 @@ raise SystemExit(3)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"seed": None}, "seed is None, not int"),
+        ({"steps": "2"}, "steps is '2', not int"),
+        ({"steps": 2.5}, r"steps is 2\.5, not int"),
+        ({"task": None}, "task is None, not str"),
+        ({"stem": "soft"}, "stem is 'soft', not"),
+        ({"budget": "5s"}, "exclude one another"),
+        ({"task": "auto"}, "auto sets --backbone itself"),
+    ],
+)
+def test_other_parameters_are_refused(wrong, says, arrays, temporary):
+    with pytest.raises(HeadwayError, match=says):
+        headway.Encoder(**{**SMALL, **wrong}).fit(arrays)
+
+
+def test_images_that_cannot_be_read_are_reported_before_the_training(files, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    images = [*files, tmp_path / "text.png", tmp_path / "missing.png"]
+    with pytest.warns(UserWarning, match=r"^2 of the images cannot be read \(.*text\.png: .*; .*missing\.png: no such"):
+        encoder = headway.Encoder(**SMALL).fit(images)
+    with pytest.raises(HeadwayError, match=r"cannot read .*text\.png: .*; leave it out"):
+        encoder.transform(images)
+
+
 def test_an_existing_folder_is_not_overwritten(arrays, tmp_path):
     with pytest.raises(HeadwayError, match="exists and is not overwritten; load it by run="):
         headway.Encoder(**SMALL, out=tmp_path).fit(arrays)
@@ -349,6 +375,8 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
         (pd.DataFrame({"file": ["a.png"], "label": ["cat"]}), "columns file, label; pass the one column"),
         (["nowhere.png"], "nowhere.png"),
         ("nowhere", "nothing at"),
+        (Image.fromarray(IMAGE), "X is one image: put it into a list"),
+        (torch.zeros(2, 3, 8, 8).bfloat16(), r"pass X\.float"),
         (7, "data must be a path"),
         (None, "data must be a path"),
     ],

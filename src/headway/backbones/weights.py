@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from headway.backbones.build import from_config, to_config
@@ -28,8 +29,25 @@ def save_backbone(backbone: nn.Module, path: str | Path) -> None:
     Raises:
         HeadwayError: The file cannot be written (no space, no such folder).
     """
-    metadata = {METADATA_KEY: json.dumps(to_config(backbone))}
+    metadata = _metadata_of(backbone)
     atomic_write(Path(path), lambda temporary: save_file(cpu_state_dict(backbone), temporary, metadata=metadata))
+
+
+def backbone_to_bytes(backbone: nn.Module) -> bytes:
+    """The content of the file that ``save_backbone`` writes."""
+    return save(cpu_state_dict(backbone), metadata=_metadata_of(backbone))
+
+
+def backbone_from_bytes(content: bytes) -> nn.Module:
+    """Load the content of such a file, as ``load_backbone`` does the file."""
+    with tempfile.TemporaryDirectory(prefix="headway-") as folder:
+        file = Path(folder) / WEIGHTS_FILE  # safetensors reads the description of the network from files alone
+        file.write_bytes(content)
+        return load_backbone(file)
+
+
+def _metadata_of(backbone: nn.Module) -> dict[str, str]:
+    return {METADATA_KEY: json.dumps(to_config(backbone))}
 
 
 def cpu_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:

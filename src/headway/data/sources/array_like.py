@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -31,8 +32,10 @@ def images_of(X: Any) -> Any:
     """
     if isinstance(X, (str, Path, Source)):
         return X
+    if isinstance(X, Image.Image):
+        raise HeadwayError("X is one image: put it into a list")
     if isinstance(X, Tensor):
-        X = X.detach().cpu().numpy()
+        X = _to_numpy(X, "X")
     if hasattr(X, "to_numpy"):  # a column, or a table with one column
         X = _column_of(X)
     if isinstance(X, np.ndarray):
@@ -91,9 +94,15 @@ def _check_items(X: Sequence[Any]) -> None:
         if isinstance(item, (np.ndarray, Tensor)):
             if item.ndim not in (2, 3):
                 raise HeadwayError(f"{name} must be H W or H W C (a tensor: C H W), got {tuple(item.shape)}")
-            _check_range(item.numpy(force=True) if isinstance(item, Tensor) else item, name)
+            _check_range(_to_numpy(item, name) if isinstance(item, Tensor) else item, name)
         elif not isinstance(item, (str, Path, Image.Image)):
             raise HeadwayError(f"{name} is {item!r:.60}, which is neither a path nor an image")
+
+
+def _to_numpy(tensor: Tensor, name: str) -> np.ndarray:
+    if tensor.dtype == torch.bfloat16:
+        raise HeadwayError(f"{name} is of bfloat16, which NumPy does not know; pass {name}.float()")
+    return tensor.numpy(force=True)
 
 
 def _check_range(values: np.ndarray, name: str) -> None:
