@@ -2,8 +2,7 @@
 
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable
+import threading
 from dataclasses import KW_ONLY, dataclass
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -18,20 +17,23 @@ from headway.config import Recipe
 from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source
 from headway.data.sources.array_like import images_of
+from headway.data.sources.base import with_pixel_format
 from headway.downstream.features.decode_stream import decode_chunks
 from headway.downstream.features.embedding import embed
 from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
 from headway.pretext import AUTO, find_recipe
 from headway.train.config import PretrainConfig, Stem, is_timm
+from headway.train.init.initial_weights import initial_pixel_format
+from headway.train.log.skipped_warning import warn_of_skipped
 from headway.train.loop.signals import Interrupted
 from headway.train.plan.auto import DEFAULT_BUDGET_S, auto_inputs, check_no_overrides, choose_settings
 from headway.train.pretrain import run_pretraining
 from headway.utils.duration import parse_duration
 from headway.utils.serialize import type_mismatch
 
-MAX_SKIPPED_SHOWN = 3
-"""Unreadable images that a warning names."""
+_ONE_FIT = threading.RLock()
+"""Fits in several threads wait for one another: they share torch's generators and its number of threads."""
 
 
 @dataclass(eq=False, repr=False)
@@ -67,7 +69,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     size: int = 0
     """Side of the square view in pixels; 0: the median short side of the images, at most 224."""
     budget: str | float | None = None
-    """Time of a fit in seconds, or such as 90s, 10m or 2h; excludes epochs and steps."""
+    """Seconds of a fit, or a time such as 10m; excludes epochs and steps. Without all three, auto takes an hour, and
+    another task the epochs of its recipe."""
     epochs: float | None = None
     """Passes over the images."""
     steps: int | None = None
@@ -100,29 +103,30 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             HeadwayError: The images or the parameters are invalid.
             Interrupted: After SIGTERM or Ctrl-C; a temporary run is removed.
         """
-        self._reset()
-        if self.run is not None:
-            if self.out is not None:
-                raise HeadwayError(f"run={self.run!r} is loaded and not trained, so that out={self.out!r} has no use")
-            return self._load(self.run)
-        images = images_of(X)
-        if self.out is not None:
-            if Path(self.out).exists():
-                hint = "load it by run=, or fit without out, as in a search, which fits several times"
-                raise HeadwayError(f"out='{self.out}' exists and is not overwritten; {hint}")
-            self._pretrain(images, Path(self.out))
-            return self._load(self.out)
-        folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
-        # This also runs at the end of processes that multiprocessing forks, and only in the process that made it.
-        self._cleanup = Finalize(self, shutil.rmtree, (folder, True), exitpriority=0)
-        try:
-            self._pretrain(images, folder / "run")
-            return self._load(folder / "run")
-        except BaseException as error:
+        with _ONE_FIT:
             self._reset()
-            if isinstance(error, Interrupted):
-                raise Interrupted("the temporary run is removed; fit with out= keeps it", error.signal) from None
-            raise
+            if self.run is not None:
+                if self.out is not None:
+                    raise HeadwayError(f"run={self.run!r} is loaded and not trained; leave out=None, not {self.out!r}")
+                return self._load(self.run)
+            images = images_of(X)
+            if self.out is not None:
+                if Path(self.out).exists():
+                    hint = "load it by run=, or fit without out, as in a search, which fits several times"
+                    raise HeadwayError(f"out='{self.out}' exists and is not overwritten; {hint}")
+                self._pretrain(images, Path(self.out))
+                return self._load(self.out)
+            folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
+            # This also runs at the end of processes that multiprocessing forks, and only in the process that made it.
+            self._cleanup = Finalize(self, shutil.rmtree, (folder, True), exitpriority=0)
+            try:
+                self._pretrain(images, folder / "run")
+                return self._load(folder / "run")
+            except BaseException as error:
+                self._reset()
+                if isinstance(error, Interrupted):
+                    raise Interrupted("the temporary run is removed; fit with out= keeps it", error.signal) from None
+                raise
 
     def transform(self, X: Any) -> np.ndarray:
         """The features of images, as ``headway embed`` writes them.
@@ -147,11 +151,6 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             rows.append(embed(self.backbone_, chunk.images, size).numpy())  # n D
         return np.concatenate(rows)  # N D
 
-    @property
-    def _n_features_out(self) -> int:
-        """The name that scikit-learn's mixin reads."""
-        return self.n_features_out_
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = tags.input_tags.three_d_array = tags.input_tags.string = True
@@ -174,10 +173,12 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         weights, sha256 = state.pop("_weights", None), state.pop("_weights_sha256", None)
         super().__setstate__(state)
         if weights is not None:
-            self.backbone_ = backbone_from_bytes(weights).float()
+            with _ONE_FIT:
+                self.backbone_ = backbone_from_bytes(weights).float()
         elif sha256 is not None:
             try:
-                self.backbone_, _ = load_run(self.run_)
+                with _ONE_FIT:
+                    self.backbone_, _ = load_run(self.run_)
             except HeadwayError as error:
                 hint = "move the run back, or load it where it is now by headway.Encoder(run=...).fit(None)"
                 raise HeadwayError(f"this encoder was pickled with the path of its run: {error}; {hint}") from error
@@ -188,7 +189,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _reset(self) -> None:
         """Forget an earlier fit, and remove its temporary run."""
         self.__dict__.pop("_cleanup", lambda: None)()
-        for name in ("backbone_", "run_", "n_features_out_"):
+        for name in ("backbone_", "run_", "n_features_out_", "_n_features_out"):
             self.__dict__.pop(name, None)
 
     def _load(self, run: str | Path) -> "Encoder":
@@ -196,7 +197,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.backbone_, _ = load_run(run)
         self.run_ = str(run) if str(run).startswith("timm:") else str(Path(run).absolute())
         backbone: Any = self.backbone_
-        self.n_features_out_ = int(backbone.embed_dim)
+        self.n_features_out_ = self._n_features_out = int(backbone.embed_dim)  # the latter for scikit-learn's mixin
         return self
 
     def _pretrain(self, images: Any, out: Path) -> None:
@@ -216,7 +217,9 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         network = {name: value for name, value in network.items() if value}
         others = {name: options[name] for name in ("epochs", "steps", "seed", "init", "precision", "threads")}
         config = PretrainConfig(task, recipe or find_recipe(task), budget=seconds, **network, **others)
-        run_pretraining(config, source, out, notify=_warn_of_skipped())
+        pixel_format = initial_pixel_format(config, None, options["channels"], options["value_range"])
+        source = with_pixel_format(open_source(images), pixel_format) if pixel_format else source
+        run_pretraining(config, source, out, notify=warn_of_skipped())
 
     def _checked_options(self) -> dict[str, Any]:
         """The parameters of the pretraining, with Python's numbers in place of NumPy's, which searches set.
@@ -232,18 +235,3 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if problem := type_mismatch(options, hints):
             raise HeadwayError(f"cannot fit an encoder: {problem}")
         return options
-
-
-def _warn_of_skipped() -> Callable[[str], None]:
-    """A receiver of a run's notes, which warns before the training starts of images that cannot be read."""
-    skipped: list[str] = []
-
-    def notify(note: str) -> None:
-        if note.startswith("skipped "):
-            skipped.append(note.removeprefix("skipped "))
-        elif skipped:
-            text = f"{len(skipped)} of the images cannot be read ({'; '.join(skipped[:MAX_SKIPPED_SHOWN])})"
-            warnings.warn(f"{text}: the encoder is not trained on them, and transform refuses them", stacklevel=2)
-            skipped.clear()
-
-    return notify

@@ -180,6 +180,14 @@ def test_images_of_more_than_8_bits_and_other_channels(dtype, arrays):
     assert np.array_equal(features, headway.Encoder(**SMALL).fit_transform(images.transpose(0, 3, 1, 2)))
 
 
+def test_initial_weights_bring_their_pixel_format(arrays, tmp_path):
+    gray = headway.Encoder(**SMALL, out=tmp_path / "gray").fit(arrays[..., 0].astype(np.uint16) * 16)
+    more = headway.Encoder("rotation", steps=1, init=str(tmp_path / "gray")).fit(arrays)
+    assert more.backbone_.input_spec == gray.backbone_.input_spec and more.backbone_.input_spec.channels == 1
+    with pytest.raises(HeadwayError, match="take 1 channel"):
+        clone(more).set_params(channels=3).fit(arrays)
+
+
 def test_the_seed_determines_the_features_and_nothing_else_does(arrays, temporary):
     before = arrays.copy()
     encoder = headway.Encoder(**SMALL, seed=1)
@@ -190,6 +198,13 @@ def test_the_seed_determines_the_features_and_nothing_else_does(arrays, temporar
     assert not np.array_equal(clone(encoder).set_params(seed=2).fit_transform(arrays), features)
     assert encoder.get_params() == params and np.array_equal(arrays, before)
     assert np.array_equal(np.random.get_state()[1], states[0]) and torch.equal(torch.get_rng_state(), states[1])
+
+
+def test_fits_in_several_threads_are_equal(arrays):
+    """They share torch's generators, which initialize weights."""
+    make = joblib.delayed(lambda: headway.Encoder(**SMALL).fit_transform(arrays))
+    first, *others = joblib.Parallel(n_jobs=3, backend="threading")(make() for _ in range(4))
+    assert all(np.array_equal(first, other) for other in others)
 
 
 def test_a_fit_prints_nothing(arrays, capfd, encoder):

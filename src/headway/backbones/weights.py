@@ -12,7 +12,6 @@ from torch import nn
 
 from headway.backbones.build import from_config, to_config
 from headway.errors import HeadwayError
-from headway.rng import seeded
 from headway.utils.files import atomic_write
 
 WEIGHTS_FILE = "model.safetensors"
@@ -87,7 +86,7 @@ def load_backbone(path: str | Path) -> nn.Module:
     if description is None:
         raise HeadwayError(f"{file} does not describe the network of its weights: it is not a backbone from headway")
     try:
-        with seeded(0):  # the weights that are drawn here are replaced; the caller's generators stay as they are
+        with torch.random.fork_rng(devices=()):  # weights are drawn and replaced: the caller's generator is left alone
             backbone = from_config(json.loads(description))
         dtypes = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
         backbone.to(next(dtypes, torch.float32)).load_state_dict(state)
