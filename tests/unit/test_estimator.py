@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import inspect
 import os
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -78,6 +80,13 @@ CHECKS = [
 def test_checks_of_scikit_learn(name):
     """Those that need no fit: the others fit 2-D arrays, which are no images, and have counterparts below."""
     getattr(estimator_checks, name)("Encoder", headway.Encoder(**SMALL))
+
+
+def test_parameters_have_the_names_and_defaults_of_pretrain():
+    theirs, own = (inspect.signature(function).parameters for function in (headway.pretrain, headway.Encoder))
+    assert own.keys() - theirs.keys() == {"run"}
+    for name in own.keys() - {"run", "task", "out"}:  # which pretrain requires
+        assert own[name].default == theirs[name].default, name
 
 
 def test_the_tags_say_that_tables_of_numbers_are_not_taken():
@@ -374,6 +383,9 @@ IMAGE = np.zeros((8, 8, 3), np.uint8)
         (pd.Series([], dtype=str), "holds no images"),
         (np.zeros((0, 8, 8, 3)), "must be N H W C"),
         (np.zeros((5, 192)), r"got 5 x 192 of float64; reshape flattened images"),
+        (csr_array(np.eye(5)), "sparse matrix"),
+        (np.array([["a.png", "b.png"]]), "must be N H W C"),
+        (np.zeros((2, 8, 8, 3), np.longdouble), "up to 64 bits"),
         (pd.DataFrame(np.zeros((5, 192))), r"reshape flattened images"),
         (IMAGE, "that is one image: put it into a list"),
         (np.zeros((2, 3, 8, 8, 3)), "must be N H W C"),

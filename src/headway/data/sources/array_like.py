@@ -44,6 +44,8 @@ def images_of(X: Any) -> Any:
         X = list(X.ravel())
     if isinstance(X, (list, tuple)):
         _check_items(X)
+    elif hasattr(X, "toarray"):
+        raise HeadwayError(f"X is a sparse matrix ({type(X).__name__}); pass images as an array N H W C")
     return X
 
 
@@ -64,10 +66,10 @@ def _is_column(X: np.ndarray) -> bool:
 def _channels_last(X: np.ndarray) -> np.ndarray:
     """N H W C, N C H W or N H W -> N H W C, or N H W as it is. Raises HeadwayError for other arrays."""
     got = f"{' x '.join(map(str, X.shape))} of {X.dtype}"
-    message = f"X as an array must be N H W C, N C H W or N H W, of integers or floats, got {got}"
-    if X.ndim == 2:
+    message = f"X as an array must be N H W C, N C H W or N H W, of integers or floats up to 64 bits, got {got}"
+    if X.ndim == 2 and X.dtype.kind in "biuf":
         raise HeadwayError(f"{message}; reshape flattened images with X.reshape(-1, height, width, channels)")
-    if X.dtype.kind not in "biuf" or X.ndim not in (3, 4) or not X.size:
+    if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.ndim not in (3, 4) or not X.size:
         raise HeadwayError(message)
     if X.ndim == 3 and X.shape[2] <= MAX_COLOR_CHANNELS:
         raise HeadwayError(f"{message}; that is one image: put it into a list")
