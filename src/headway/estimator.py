@@ -105,6 +105,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         with _ONE_FIT:
             self._reset()
+            options = self._checked_options()
             if self.run is not None:
                 if self.out is not None:
                     raise HeadwayError(f"run={self.run!r} is loaded and not trained; leave out=None, not {self.out!r}")
@@ -114,13 +115,13 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 if Path(self.out).exists():
                     hint = "load it by run=, or fit without out, as in a search, which fits several times"
                     raise HeadwayError(f"out='{self.out}' exists and is not overwritten; {hint}")
-                self._pretrain(images, Path(self.out))
+                self._pretrain(images, Path(self.out), options)
                 return self._load(self.out)
             folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
             # This also runs at the end of processes that multiprocessing forks, and only in the process that made it.
             self._cleanup = Finalize(self, shutil.rmtree, (folder, True), exitpriority=0)
             try:
-                self._pretrain(images, folder / "run")
+                self._pretrain(images, folder / "run", options)
                 return self._load(folder / "run")
             except BaseException as error:
                 self._reset()
@@ -200,8 +201,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_features_out_ = self._n_features_out = int(backbone.embed_dim)  # the latter for scikit-learn's mixin
         return self
 
-    def _pretrain(self, images: Any, out: Path) -> None:
-        options = self._checked_options()
+    def _pretrain(self, images: Any, out: Path, options: dict[str, Any]) -> None:
         task, recipe, budget = options["task"], options["recipe"], options["budget"]
         network = {name: options[name] for name in ("backbone", "stem", "patch", "size")}
         source = open_source(images, channels=options["channels"], value_range=options["value_range"])
@@ -229,9 +229,11 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         options = self.get_params(deep=False)
         options |= {name: value.item() for name, value in options.items() if isinstance(value, np.generic)}
-        hints = {
-            name: hint for name, hint in get_type_hints(type(self)).items() if name in options and name != "recipe"
-        }
-        if problem := type_mismatch(options, hints):
+        hints, objects = get_type_hints(type(self)), ("run", "out", "recipe")
+        problem = type_mismatch(options, {name: hints[name] for name in options if name not in objects})
+        for name in objects:
+            if not isinstance(options[name], hints[name]):
+                problem = f"{name} is {options[name]!r:.60}, not {hints[name]}"
+        if problem:
             raise HeadwayError(f"cannot fit an encoder: {problem}")
         return options

@@ -315,7 +315,7 @@ def test_the_folder_is_removed_when_its_process_ends(tmp_path):
     code = """
 import os, sys, tempfile, multiprocessing as mp, numpy as np
 from headway.estimator import Encoder
-Encoder._pretrain = lambda self, images, out: out.mkdir()
+Encoder._pretrain = lambda self, images, out, options: out.mkdir()
 Encoder._load = lambda self, run: setattr(self, 'run_', str(run)) or self
 def make():
     global encoder
@@ -347,6 +347,8 @@ raise SystemExit(3)
         ({"steps": 2.5}, r"steps is 2\.5, not int"),
         ({"task": None}, "task is None, not str"),
         ({"stem": "soft"}, "stem is 'soft', not"),
+        ({"run": 5}, "run is 5, not str"),
+        ({"recipe": {"batch_size": 8}}, "recipe is {'batch_size': 8}, not"),
         ({"budget": "5s"}, "exclude one another"),
         ({"task": "auto"}, "auto sets --backbone itself"),
     ],
