@@ -8,19 +8,6 @@ from torch import Tensor
 
 from headway.attention_viz.overlay import cell_color
 
-STYLE = """
-.beside { display: flex; flex-wrap: wrap; gap: 1.25rem 2rem; align-items: flex-start; margin: .75rem 0 }
-.matrix { max-width: 100%; overflow-x: auto }
-.matrix table { border-collapse: collapse; font: .82rem/1.3 ui-monospace, monospace }
-.matrix td, .matrix th { padding: .2rem .45rem; text-align: right; font-weight: normal; white-space: nowrap }
-.matrix th { color: var(--faint) }
-.matrix td { color: #202124; background: #fcfbf8 }
-.matrix .gap { color: var(--faint); background: none; text-align: center }
-.matrix tr.followed th { color: var(--ink); font-weight: 700 }
-.matrix tr.followed td:not(.gap) { border-block: 2px solid #2f7de1 }
-.matrix .name { margin-bottom: .3rem }
-.shape { padding-left: .5rem; color: var(--faint); white-space: nowrap }
-"""
 ELLIPSIS, VERTICAL_ELLIPSIS, TIMES = "\N{HORIZONTAL ELLIPSIS}", "\N{VERTICAL ELLIPSIS}", "\N{MULTIPLICATION SIGN}"
 
 

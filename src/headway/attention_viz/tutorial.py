@@ -7,6 +7,9 @@ import html
 import inspect
 import textwrap
 
+from markupsafe import Markup
+
+from headway.attention_viz.maps_html import TEMPLATES
 from headway.attention_viz.matrix_tables import TIMES, side_by_side
 from headway.attention_viz.overlay import draw_patch_lines, frame_patch
 from headway.attention_viz.tutorial_head_steps import (
@@ -23,7 +26,6 @@ from headway.attention_viz.tutorial_linear_steps import (
 )
 from headway.attention_viz.tutorial_parts import (
     DOT,
-    STYLE,
     Focus,
     WorkedExample,
     choose_focus,
@@ -34,7 +36,7 @@ from headway.attention_viz.tutorial_parts import (
     token_rows,
 )
 from headway.nn.attention import MultiHeadAttention
-from headway.reports.html import html_document
+from headway.reports.html import render_page
 
 SECTIONS = (
     projection_section, split_section, scores_section, scale_section, softmax_section, weighted_sum_section,
@@ -55,7 +57,8 @@ def tutorial_html(e: WorkedExample) -> tuple[str, int]:
     )
     body = "".join(part(e, focus) for part in (_tokens_section, *SECTIONS, _summary_section))
     title = f"Multi-head attention, step by step: {e.model}, layer {e.layer + 1}"
-    return html_document(title, f"{header}<main>{body}</main>\n", STYLE), focus.head
+    page = Markup(f"{header}<main>{body}</main>")
+    return render_page("document.html.j2", TEMPLATES, styles=["tutorial.css"], title=title, body=page), focus.head
 
 
 def _tokens_section(e: WorkedExample, focus: Focus) -> str:

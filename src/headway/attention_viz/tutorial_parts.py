@@ -9,25 +9,10 @@ import torch
 from torch import Tensor
 
 from headway.attention_viz.matrix_tables import ELLIPSIS, format_number, matrix_excerpt
-from headway.attention_viz.matrix_tables import STYLE as MATRICES
 from headway.attention_viz.overlay import frame_patch, overlay_map, to_levels
 from headway.nn.attention import AttentionTrace, MultiHeadAttention
 from headway.reports.html import data_uri
 
-STYLE = (
-    MATRICES
-    + """
-main { display: block; max-width: 70rem }
-main h2 { margin: 2.75rem 0 .5rem; font-size: 1.35rem }
-main p { max-width: 46rem }
-.formula { margin: .5rem 0; padding: .5rem 1rem; border-left: 3px solid #2f7de1; overflow-x: auto;
-  font: 1.1rem/1.6 Georgia, serif }
-sub, sup { line-height: 0 }
-figure img { image-rendering: auto }
-.slices { display: flex; flex-wrap: wrap; gap: 3px; margin: .75rem 0; font: .8rem/1.4 ui-monospace, monospace }
-.slices div { padding: .35rem .6rem; border-radius: 4px; color: #202124 }
-"""
-)
 SLICE_COLORS = ("#f1e4a6", "#c3e3c0", "#e6c6ea", "#d8d6d0")
 """Background colors of the attention heads' slices, in turn; orange and blue are reserved for signs."""
 MAX_COLUMNS = 5

@@ -1,90 +1,67 @@
-"""Self-contained HTML pages: images as data, no script but the page's own, all text escaped."""
+"""Self-contained HTML pages from templates: images as data, no script but the page's own, all text escaped."""
 
 import base64
+import functools
 import hashlib
-import html
 import io
 import re
 import textwrap
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from markupsafe import Markup, escape
 from PIL import Image
 from torch import Tensor
 
+from headway.reports.data_check import escape_unprintable
 from headway.reports.image_grid import ImageGrid, caption_verdict, enlargement, panel_pixels, png_bytes
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fcfbf8; --card: #fff; --line: #e4e2dc; --ink: #202124; --faint: #6b6d73;
-  --right: #18793a; --wrong: #b82c20 }
-@media (prefers-color-scheme: dark) { :root { --paper: #17181a; --card: #1f2124; --line: #34363a; --ink: #e8e6e1;
-  --faint: #a0a2a8; --right: #6fcf8f; --wrong: #ff8f80 } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 88rem; padding: 2.5rem 1.5rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif }
-header, footer { max-width: 46rem }
-h1 { margin: 0; font-size: 2rem; line-height: 1.2 }
-.subtitle { margin: .25rem 0 1.5rem; font-size: 1.15rem }
-details { margin-bottom: 1.5rem; color: var(--faint) }
-pre { margin: .75rem 0; padding: .75rem 1rem; white-space: pre-wrap; border-left: 3px solid var(--line);
-  color: var(--ink); font: .9rem/1.5 ui-monospace, monospace }
-a { color: inherit }
-main { display: flex; flex-wrap: wrap; gap: 1rem; margin-bottom: 1.5rem }
-.card { max-width: 100%; padding: 1rem; overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
-  background: var(--card) }
-.row { display: flex; gap: .75rem }
-figure { display: flex; flex-direction: column; flex: none; margin: 0; font-size: .85rem; line-height: 1.3 }
-.title { margin-bottom: .4rem }
-figure img { display: block; margin-top: auto; image-rendering: pixelated }
-figcaption { min-height: 2.6em; margin-top: .35rem; color: var(--faint) }
-.right { color: var(--right) } .wrong { color: var(--wrong) }
-.name { margin-top: .25rem; overflow: hidden; color: var(--faint); font-size: .75rem; text-overflow: ellipsis;
-  white-space: nowrap }
-footer { color: var(--faint); font-size: .9rem }
-"""
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render_page(
+    template: str, folder: Path = TEMPLATES, *, styles: Sequence[str] = (), script: str = "", **content: Any
+) -> str:
+    """A complete page: it fetches nothing, and its policy allows its own style and script by their hashes.
+
+    Args:
+        template: File name of the template, which extends ``base.html.j2``.
+        folder: Folder of the template, searched before the folder of the shared templates.
+        styles: File names of the style sheets that follow the shared one.
+        script: File name of the page's script, if it has one.
+        content: Values that the template names. Text is escaped, and unprintable characters are shown as escapes; a
+            name that is missing raises jinja2's UndefinedError.
+    """
+    environment = _environment(folder)
+
+    def source(name: str) -> Markup:
+        assert environment.loader
+        return Markup(environment.loader.get_source(environment, name)[0])
+
+    style, code = Markup().join(map(source, ["page.css", *styles])), source(script) if script else Markup()
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"style-src-elem '{_digest(style)}'; style-src-attr 'unsafe-inline'"
+    ) + (f"; script-src '{_digest(code)}'" if code else "")
+    return environment.get_template(template).render(content, style=style, script=code, policy=Markup(policy))
 
 
 def image_grid_html(grid: ImageGrid) -> str:
     """An image grid as a page: the description of the task, then one card per image."""
-    title, subtitle = html.escape(grid.title), html.escape(grid.subtitle[:1].upper() + grid.subtitle[1:])
-    cards = "\n".join(_card(grid, number) for number in range(len(grid.names)))
-    body = f"""<header>
-<h1>{title}</h1>
-<p class="subtitle">{subtitle}</p>
-{_docstring_html(grid.description)}
-</header>
-<main>
-{cards}
-</main>
-<footer>
-<p>{html.escape(grid.note)}</p>
-</footer>
-"""
-    return html_document(f"{grid.title}: pretext task", body)
-
-
-def html_document(title: str, body: str, style: str = "", script: str = "") -> str:
-    """A complete page: it fetches nothing, and runs no script but its own.
-
-    Args:
-        title: Title of the window; it is escaped.
-        body: HTML.
-        style: Additional CSS.
-        script: JavaScript, run after the body; the page allows it by its hash.
-    """
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = f"; script-src 'sha256-{digest}'" if script else ""
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}"
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{html.escape(title)}</title>
-<style>{STYLE}{style}</style>
-{body}{f"<script>{script}</script>" if script else ""}</html>
-"""
+    return render_page(
+        "image_grid.html.j2",
+        title=grid.title,
+        subtitle=grid.subtitle[:1].upper() + grid.subtitle[1:],
+        description=_docstring_parts(grid.description),
+        cards=[{"name": name, "images": _row_images(grid, number)} for number, name in enumerate(grid.names)],
+        note=grid.note,
+    )
 
 
 def to_rgb(image: Tensor) -> np.ndarray:
@@ -101,37 +78,54 @@ def data_uri(image: Any) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _docstring_html(text: str) -> str:
+@functools.cache
+def _environment(folder: Path) -> "Environment":
+    import jinja2  # only where a page is written
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]), undefined=jinja2.StrictUndefined, autoescape=True,
+        finalize=_printable, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["thousands"] = "{:,}".format
+    return environment
+
+
+def _printable(value: Any) -> Any:
+    """What a template inserts: HTML as it is, everything else as printable text, which jinja2 then escapes."""
+    return value if isinstance(value, Markup) else escape_unprintable(str(value))
+
+
+def _digest(text: str) -> str:
+    """The hash by which a Content-Security-Policy allows an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _docstring_parts(text: str) -> list[dict[str, Any]]:
     """Paragraphs and formulas of the docstring of a task's module, without its first line."""
     parts = []
-    for part in re.split(r"\n\s*\n", text)[1:]:
-        if all(line.startswith("    ") for line in part.splitlines()):
-            parts.append(f"<pre>{html.escape(textwrap.dedent(part.rstrip()))}</pre>")
-        else:
-            parts.append(f"<p>{_inline_markup(html.escape(part))}</p>")
-    return "\n".join(parts)
+    for part in re.split(r"\n\s*\n", "\n".join(map(escape_unprintable, text.split("\n"))))[1:]:
+        is_formula = all(line.startswith("    ") for line in part.splitlines())
+        shown = escape(textwrap.dedent(part.rstrip())) if is_formula else _inline_markup(escape(part))
+        parts.append({"is_formula": is_formula, "text": shown})
+    return parts
 
 
-def _inline_markup(escaped: str) -> str:
+def _inline_markup(escaped: str) -> Markup:
     """Escaped text with code and links marked up."""
     escaped = re.sub(r"``(.+?)``", r"<code>\1</code>", escaped)
-    return re.sub(r"https://[\w./:-]*[\w/]", lambda url: f'<a href="{url[0]}">{url[0]}</a>', escaped)
+    return Markup(re.sub(r"https://[\w./:-]*[\w/]", lambda url: f'<a href="{url[0]}">{url[0]}</a>', escaped))
 
 
-def _card(grid: ImageGrid, number: int) -> str:
-    """One row of the grid."""
-    scale, figures = enlargement(grid.panels), []
+def _row_images(grid: ImageGrid, number: int) -> list[dict[str, Any]]:
+    """The images of one row of the grid."""
+    scale, images = enlargement(grid.panels), []
     for panel in grid.panels:
         image = panel_pixels(panel)[number]  # H W 3
-        height, width = image.shape[0] * scale, image.shape[1] * scale
         caption = panel.captions[number] if panel.captions else ""
-        text = html.escape(f"{panel.title}: {caption}" if caption else panel.title)
         pixels = base64.b64encode(png_bytes(Image.fromarray(image))).decode()
-        figures.append(
-            f'<figure style="width: {max(width, 96)}px"><div class="title">{html.escape(panel.title)}</div>'
-            f'<img width="{width}" height="{height}" alt="{text}" src="data:image/png;base64,{pixels}">'
-            f'<figcaption class="{caption_verdict(caption)}">{html.escape(caption)}</figcaption></figure>'
-        )
-    name = html.escape(grid.names[number])
-    rows = f'<div class="row">{"".join(figures)}</div>'
-    return f'<section class="card">{rows}<div class="name" title="{name}">{name}</div></section>'
+        images.append({
+            "title": panel.title, "caption": caption, "verdict": caption_verdict(caption),
+            "width": scale * image.shape[1], "height": scale * image.shape[0],
+            "source": f"data:image/png;base64,{pixels}",
+        })  # fmt: skip
+    return images
