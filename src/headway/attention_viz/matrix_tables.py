@@ -1,14 +1,14 @@
-"""Excerpts of matrices as HTML tables: named rows and columns, values as colors, dots for what is left out."""
+"""Excerpts of matrices for tables: named rows and columns, values as colors, dots for what is left out."""
 
-import html
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
 from headway.attention_viz.overlay import cell_color
 
-ELLIPSIS, VERTICAL_ELLIPSIS, TIMES = "\N{HORIZONTAL ELLIPSIS}", "\N{VERTICAL ELLIPSIS}", "\N{MULTIPLICATION SIGN}"
+ELLIPSIS, TIMES = "\N{HORIZONTAL ELLIPSIS}", "\N{MULTIPLICATION SIGN}"
 
 
 def format_number(value: float, decimals: int = 2) -> str:
@@ -23,7 +23,6 @@ def format_shape(matrix: Tensor) -> str:
 
 
 def matrix_excerpt(
-    name: str,
     matrix: Tensor,
     rows: Sequence[int],
     row_names: Sequence[str],
@@ -32,12 +31,10 @@ def matrix_excerpt(
     *,
     highlighted: int | None = None,
     decimals: int = 2,
-    show_shape: bool = True,
-) -> str:
-    """A table of some rows and columns of a matrix; dots stand for the others.
+) -> dict[str, Any]:
+    """What the template draws of a matrix: some rows and columns; None stands for what is left out between them.
 
     Args:
-        name: HTML, the name of the matrix.
         matrix: Rows by columns.
         rows: Indices of the rows to show, ascending.
         row_names: One per row shown.
@@ -45,37 +42,32 @@ def matrix_excerpt(
         column_names: One per column shown.
         highlighted: Index of a row to mark.
         decimals: Digits after the point.
-        show_shape: Whether the shape of the whole matrix follows its name.
     """
     shown = matrix[list(rows)][:, list(columns)].tolist()
     limit = max(abs(value) for row in shown for value in row)
-    gap = f'<td class="gap">{ELLIPSIS}</td>'
-    gaps = [gap if column != last + 1 else "" for last, column in pairwise([-1, *columns, matrix.shape[1]])]
-    names = [f"<th>{html.escape(text)}</th>" for text in column_names]
-    lines, previous = [f"<tr><th></th>{_with_gaps(names, gaps)}</tr>"], -1
-    total = len(columns) + sum(map(bool, gaps[:-1]))
-    dots = f'<tr><th></th><td class="gap" colspan="{total}">{VERTICAL_ELLIPSIS}</td></tr>'
-    for row, text, values in zip(rows, row_names, shown, strict=True):
-        if row != previous + 1:
-            lines.append(dots)
-        cells = [
-            f'<td style="background: rgb{cell_color(v, -limit, limit)}">{format_number(v, decimals)}</td>'
-            for v in values
-        ]
-        mark = ' class="followed"' if row == highlighted else ""
-        lines.append(f"<tr{mark}><th>{html.escape(text)}</th>{_with_gaps(cells, gaps)}</tr>")
-        previous = row
-    if previous + 1 < matrix.shape[0]:
-        lines.append(dots)
-    size = f' <span class="shape">{format_shape(matrix)}</span>' if show_shape else ""
-    return f'<div class="matrix"><div class="name">{name}{size}</div><table>{"".join(lines)}</table></div>'
+    lines = [
+        {
+            "name": name,
+            "is_followed": row == highlighted,
+            "cells": _with_gaps(
+                [{"text": format_number(v, decimals), "color": cell_color(v, -limit, limit)} for v in values],
+                columns,
+                matrix.shape[1],
+            ),
+        }
+        for row, name, values in zip(rows, row_names, shown, strict=True)
+    ]
+    header = _with_gaps(column_names, columns, matrix.shape[1])
+    width = len(header) - (header[-1] is None)
+    return {
+        "shape": format_shape(matrix), "columns": header, "rows": _with_gaps(lines, rows, len(matrix)), "width": width,
+    }  # fmt: skip
 
 
-def _with_gaps(cells: Sequence[str], gaps: Sequence[str]) -> str:
-    """Cells, each after its gap, and the last gap."""
-    return "".join(gap + cell for gap, cell in zip(gaps, [*cells, ""], strict=True))
-
-
-def side_by_side(*parts: str) -> str:
-    """Tables and figures in a row that wraps at the width of the window."""
-    return f'<div class="beside">{"".join(parts)}</div>\n'
+def _with_gaps(items: Sequence[Any], indices: Sequence[int], total: int) -> list[Any]:
+    """The items, with None wherever indices of 0 to total - 1 are left out."""
+    found: list[Any] = []
+    for item, (last, index) in zip([*items, None], pairwise([-1, *indices, total]), strict=True):
+        found += [None] if index != last + 1 else []
+        found += [item] if index < total else []
+    return found

@@ -1,8 +1,7 @@
-"""Parts of the attention tutorial: the example, the tokens that it follows, sections, formulas, tables and figures."""
+"""Parts of the attention tutorial: the example, the tokens that it follows, tables and figures."""
 
-import html
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -92,43 +91,28 @@ def choose_focus(e: WorkedExample) -> Focus:
     )
 
 
-def section(title: str, *parts: str) -> str:
-    """A heading and the HTML below it."""
-    return f"<section><h2>{title}</h2>\n{''.join(parts)}</section>\n"
-
-
-def paragraph(text: str) -> str:
-    """HTML of a paragraph."""
-    return f"<p>{text}</p>\n"
-
-
-def formula(text: str) -> str:
-    """HTML of a displayed formula."""
-    return f'<div class="formula">{text}</div>\n'
-
-
-def token_rows(name: str, matrix: Tensor, e: WorkedExample, focus: Focus, column: str = "") -> str:
+def token_rows(matrix: Tensor, e: WorkedExample, focus: Focus, column: str = "") -> dict[str, Any]:
     """The shown tokens' rows of a matrix with one row per token, and its first columns."""
     count = min(MAX_COLUMNS, matrix.shape[1])
     names = [f"{column}{c + 1}" for c in range(count)]
-    return matrix_excerpt(name, matrix, focus.tokens, focus.names, range(count), names, highlighted=e.token)
+    return matrix_excerpt(matrix, focus.tokens, focus.names, range(count), names, highlighted=e.token)
 
 
-def token_pairs(name: str, matrix: Tensor, e: WorkedExample, focus: Focus, decimals: int = 2) -> str:
+def token_pairs(matrix: Tensor, e: WorkedExample, focus: Focus, decimals: int = 2) -> dict[str, Any]:
     """The shown tokens' rows and columns of a matrix of tokens by tokens."""
     return matrix_excerpt(
-        name, matrix, focus.tokens, focus.names, focus.tokens, focus.names, highlighted=e.token, decimals=decimals
+        matrix, focus.tokens, focus.names, focus.tokens, focus.names, highlighted=e.token, decimals=decimals
     )
 
 
-def head_slices(row: Tensor, width: int, titles: Sequence[str]) -> str:
-    """A row of numbers, with one colored slice per attention head: the first and last numbers of each."""
-    boxes = []
-    for i, (title, values) in enumerate(zip(titles, row.split(width), strict=True)):
+def head_slices(row: Tensor, width: int) -> list[dict[str, str]]:
+    """A row of numbers as one colored slice per attention head: the first and last numbers of each."""
+    slices = []
+    for i, values in enumerate(row.split(width)):
         ends = [format_number(value) for value in values.tolist()]
         text = ", ".join(ends if len(ends) < 5 else [*ends[:3], ELLIPSIS, ends[-1]])
-        boxes.append(f'<div style="background: {SLICE_COLORS[i % len(SLICE_COLORS)]}">{title}<br>{text}</div>')
-    return f'<div class="slices">{"".join(boxes)}</div>\n'
+        slices.append({"color": SLICE_COLORS[i % len(SLICE_COLORS)], "text": text})
+    return slices
 
 
 def sum_of_products(one: Tensor, two: Tensor) -> str:
@@ -140,21 +124,12 @@ def sum_of_products(one: Tensor, two: Tensor) -> str:
     return " + ".join(shown + more)
 
 
-def figure(image: np.ndarray, caption: str, side: int) -> str:
-    """An image, S S 3 uint8, with a caption."""
-    text = html.escape(caption)
-    return (
-        f'<figure style="width: {side}px"><img width="{side}" height="{side}" alt="{text}" '
-        f'src="{data_uri(image)}"><figcaption>{text}</figcaption></figure>'
-    )
-
-
-def map_figures(e: WorkedExample) -> list[str]:
+def map_figures(e: WorkedExample) -> list[dict[str, str]]:
     """Attention maps of the followed token, one figure per attention head."""
     rows = e.trace.weights[0, :, e.token, len(e.prefix_names) :]  # h N
     maps = [frame_patch(overlay_map(e.pixels, row, e.grid), patch_position(e), e.grid) for row in to_levels(rows)]
     captions = [f"attention head {head}, largest share {float(row.max()):.3f}" for head, row in enumerate(rows, 1)]
-    return [figure(image, caption, 200) for image, caption in zip(maps, captions, strict=True)]
+    return [{"source": data_uri(image), "caption": caption} for image, caption in zip(maps, captions, strict=True)]
 
 
 def patch_position(e: WorkedExample) -> tuple[int, int] | None:
