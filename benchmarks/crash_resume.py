@@ -112,10 +112,10 @@ def main() -> None:
     import torch
     import tyro
 
-    import headway.cli.pretrain
+    import headway.train.pretrain
     from headway.synthetic import write_folder
 
-    assert lightning_fabric and tyro and headway.cli.pretrain
+    assert lightning_fabric and tyro and headway.train.pretrain
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from headway.cli import VERBS
+from headway.cli.verbs import VERBS
 from headway.synthetic import DrawnAnimals
 
 NUM_IMAGES, SIDE = 16, 96

@@ -24,12 +24,12 @@ from cells_io import CELLS, make_cell, processor_name, read_cells
 from rich.console import Console
 from rich.table import Table
 
-from headway.cli.demo import NUM_SYNTHETIC, SYNTHETIC_SIZE
 from headway.data.dataset.image_store import build_store
 from headway.data.sampling.split import sample_per_class, stratified_split
 from headway.downstream.head_swap import load_run
 from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit
+from headway.evaluation.demo.settings import NUM_SYNTHETIC, SYNTHETIC_SIZE
 from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.methods import SCRATCH_HEAD, Method, fixed, scratch_method, with_steps
 from headway.metrics.intervals import accuracy

@@ -60,7 +60,7 @@ def draw(run: str, data: Path, folder: Path) -> None:
     """Write the four images, and print the importance of the attention heads."""
     images = (str(data / IMAGE),)
     found = headway.attend(run, images, data=str(data), out=folder / "maps")
-    print(f"{found['accuracy']} % of {found['held_out']} images\n{(folder / 'maps' / 'heads.csv').read_text()}")
+    print(f"{found.accuracy} % of {found.held_out} images\n{(folder / 'maps' / 'heads.csv').read_text()}")
     save(Image.open(folder / "maps" / "heads.png"), "heads.png")
     save(Image.open(next((folder / "maps").glob("*-*.png"))), "maps.png")
     headway.attend(run, images, out=folder / "attention.html")

@@ -12,7 +12,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in MODULES}
 ROOT = ["errors", "_version", "schedule", "utils", "distributed", "worker_team", "rng", "config", "protocol"]
 ORDER = [*ROOT, "synthetic", "transforms", "nn", "losses", "data", "backbones", "metrics", "pretext", "train"]
-ORDER += ["downstream", "evaluation", "reports", "attention_viz", "estimator", "cli"]
+ORDER += ["downstream", "evaluation", "reports", "attention_viz", "api", "estimator", "cli"]
 """Rows of the architecture (docs/architecture.md), lowest first."""
 MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_FILES = 250, 70, 9, 14
 
@@ -94,24 +94,26 @@ def test_no_task_imports_another_task():
 
 
 def test_packages_are_small():
-    for folder in {path.parent for path in MODULES} - {SOURCE, SOURCE / "pretext", SOURCE / "cli"}:
+    for folder in {path.parent for path in MODULES} - {SOURCE, SOURCE / "pretext", SOURCE / "api", SOURCE / "cli"}:
         files = list(folder.glob("*.py"))
         assert len(files) <= MAX_FILES + 1, f"{folder.relative_to(SOURCE)} has {len(files)} files"
 
 
 def test_files_and_functions_are_short():
-    verbs = {path: name_of(path)[-1] for path in (SOURCE / "cli").glob("*.py")}
+    """The signature and docstring of a verb are its options and their help: only its body is counted."""
+    verbs = {path: name_of(path)[-1] for path in (SOURCE / "api").glob("*.py")}
     for path, tree in TREES.items():
         lines = len(path.read_text().splitlines())
         assert lines <= MAX_LINES, f"{path.relative_to(SOURCE)} has {lines} lines"
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name != verbs.get(path):
-                length = (node.end_lineno or 0) - node.lineno + 1
+            if isinstance(node, ast.FunctionDef):
+                is_verb = node.name == verbs.get(path)
+                length = (node.end_lineno or 0) - (node.body[1] if is_verb else node).lineno + 1
                 parameters = len(node.args.args) + len(node.args.kwonlyargs)
                 parameters -= bool(node.args.args) and node.args.args[0].arg in ("self", "cls")
                 where = f"{path.relative_to(SOURCE)}: {node.name}"
                 assert length <= MAX_FUNCTION_LINES, f"{where} has {length} lines"
-                assert parameters <= MAX_PARAMETERS, f"{where} has {parameters} parameters"
+                assert is_verb or parameters <= MAX_PARAMETERS, f"{where} has {parameters} parameters"
 
 
 def test_fabric_lives_in_one_file():

@@ -8,10 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from headway._version import __version__
-from headway.cli import VERBS
+from headway.cli.verbs import VERBS
 
 _EXPORTS = {
-    **{verb: f"headway.cli.{verb}" for verb in VERBS},
+    **{name: verb.function.partition(":")[0] for name, verb in VERBS.items()},
+    "ProgressBar": "headway.cli.progress_bar",
+    "ProgressEvent": "headway.utils.progress",
     **dict.fromkeys(("Optim", "Recipe", "Rule"), "headway.config"),
     **dict.fromkeys(
         ("Batch", "DataInfo", "Features", "PretextTask", "TaskOutput", "TrainingClock"), "headway.protocol"
@@ -35,21 +37,22 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from headway.api.attend import attend as attend
+    from headway.api.check import check as check
+    from headway.api.cluster import cluster as cluster
+    from headway.api.compare import compare as compare
+    from headway.api.curve import curve as curve
+    from headway.api.demo import demo as demo
+    from headway.api.embed import embed as embed
+    from headway.api.export import export as export
+    from headway.api.predict import predict as predict
+    from headway.api.pretrain import pretrain as pretrain
+    from headway.api.rank import rank as rank
+    from headway.api.show import show as show
+    from headway.api.tasks import tasks as tasks
+    from headway.api.transfer import transfer as transfer
     from headway.backbones.weights import load_backbone as load_backbone
-    from headway.cli.attend import attend as attend
-    from headway.cli.check import check as check
-    from headway.cli.cluster import cluster as cluster
-    from headway.cli.compare import compare as compare
-    from headway.cli.curve import curve as curve
-    from headway.cli.demo import demo as demo
-    from headway.cli.embed import embed as embed
-    from headway.cli.export import export as export
-    from headway.cli.predict import predict as predict
-    from headway.cli.pretrain import pretrain as pretrain
-    from headway.cli.rank import rank as rank
-    from headway.cli.show import show as show
-    from headway.cli.tasks import tasks as tasks
-    from headway.cli.transfer import transfer as transfer
+    from headway.cli.progress_bar import ProgressBar as ProgressBar
     from headway.config import Optim as Optim
     from headway.config import Recipe as Recipe
     from headway.config import Rule as Rule
@@ -63,3 +66,4 @@ if TYPE_CHECKING:
     from headway.protocol import PretextTask as PretextTask
     from headway.protocol import TaskOutput as TaskOutput
     from headway.protocol import TrainingClock as TrainingClock
+    from headway.utils.progress import ProgressEvent as ProgressEvent

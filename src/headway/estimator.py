@@ -1,8 +1,10 @@
 """``Encoder``: pretraining on unlabeled images as a transformer of scikit-learn."""
 
+import logging
 import shutil
 import tempfile
 import threading
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -12,28 +14,26 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from headway.api.pretrain import pretrain
 from headway.backbones.weights import backbone_from_bytes, backbone_to_bytes, weights_sha256
 from headway.config import Recipe
-from headway.data.dataset.image_store import median_short_side
 from headway.data.open import open_source
 from headway.data.sources.array_like import images_of
-from headway.data.sources.base import with_pixel_format
 from headway.downstream.features.decode_stream import decode_chunks
 from headway.downstream.features.embedding import embed
 from headway.downstream.head_swap import input_size, load_run
 from headway.errors import HeadwayError
-from headway.pretext import AUTO, find_recipe
-from headway.train.config import PretrainConfig, Stem, is_timm
-from headway.train.init.initial_weights import initial_pixel_format
-from headway.train.log.skipped_warning import warn_of_skipped
+from headway.pretext import AUTO
+from headway.train.config import Stem
 from headway.train.loop.signals import Interrupted
-from headway.train.plan.auto import DEFAULT_BUDGET_S, auto_inputs, check_no_overrides, choose_settings
-from headway.train.pretrain import run_pretraining
-from headway.utils.duration import parse_duration
+from headway.utils.notes import notes_to
 from headway.utils.serialize import type_mismatch
 
 _ONE_FIT = threading.RLock()
 """Fits in several threads wait for one another: they share torch's generators and its number of threads."""
+
+MAX_SKIPPED_SHOWN = 3
+"""Unreadable images that a warning names."""
 
 
 @dataclass(eq=False, repr=False)
@@ -202,24 +202,9 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _pretrain(self, images: Any, out: Path, options: dict[str, Any]) -> None:
-        task, recipe, budget = options["task"], options["recipe"], options["budget"]
-        network = {name: options[name] for name in ("backbone", "stem", "patch", "size")}
-        source = open_source(images, channels=options["channels"], value_range=options["value_range"])
-        seconds = None if budget is None else parse_duration(budget)
-        if task == AUTO:
-            check_no_overrides([name for name in (*network, "init", "recipe") if options[name]])
-            choice = choose_settings(auto_inputs(len(source), median_short_side(source)[0], seconds))
-            task, recipe, network = choice.task, choice.recipe, {name: getattr(choice, name) for name in network}
-            if budget is options["epochs"] is options["steps"] is None:
-                seconds = DEFAULT_BUDGET_S
-        elif is_timm(options["init"]) and not network["backbone"]:
-            network["backbone"] = options["init"]
-        network = {name: value for name, value in network.items() if value}
-        others = {name: options[name] for name in ("epochs", "steps", "seed", "init", "precision", "threads")}
-        config = PretrainConfig(task, recipe or find_recipe(task), budget=seconds, **network, **others)
-        pixel_format = initial_pixel_format(config, None, options["channels"], options["value_range"])
-        source = with_pixel_format(open_source(images), pixel_format) if pixel_format else source
-        run_pretraining(config, source, out, notify=warn_of_skipped())
+        settings = {name: value for name, value in options.items() if name not in ("run", "out")}
+        with notes_to(_SkippedImages()):
+            pretrain(data=images, out=out, **settings)
 
     def _checked_options(self) -> dict[str, Any]:
         """The parameters of the pretraining, with Python's numbers in place of NumPy's, which searches set.
@@ -237,3 +222,22 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if problem:
             raise HeadwayError(f"cannot fit an encoder: {problem}")
         return options
+
+
+class _SkippedImages(logging.Handler):
+    """Turns a run's notes on images that cannot be read into one warning of Python, before the training starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(lambda record: record.thread == threading.get_ident())
+        self.skipped: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith("skipped "):
+            self.skipped.append(text.removeprefix("skipped "))
+        elif self.skipped:
+            named = "; ".join(self.skipped[:MAX_SKIPPED_SHOWN])
+            text = f"{len(self.skipped)} of the images cannot be read ({named}): the backbone is not trained on them"
+            self.skipped.clear()
+            warnings.warn(text, stacklevel=2)

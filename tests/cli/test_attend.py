@@ -137,7 +137,7 @@ def test_the_explanation_can_be_worked_out_by_hand(run, image, tmp_path):
 
 def test_a_folder_of_png_files_and_importance_by_neighbors(run, photos, image, tmp_path):
     answer = headway.attend(run, (str(image), str(image)), out=tmp_path / "maps", data=photos)
-    assert 10 < answer["held_out"] < 30 and np.shape(answer["importance"]) == (4, 3) and 0 <= answer["accuracy"] <= 100
+    assert 10 < answer.held_out < 30 and np.shape(answer.importance) == (4, 3) and 0 <= answer.accuracy <= 100
     names = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert names[2:] == ["heads.csv", "heads.png"] and all(re.fullmatch(r"0\d-[\w.-]+\.png", n) for n in names[:2])
     with Image.open(tmp_path / "maps" / names[0]) as png:
@@ -149,7 +149,7 @@ def test_a_folder_of_png_files_and_importance_by_neighbors(run, photos, image, t
         ("1", "3"),
         ("2", "1"),
     ]
-    assert float(rows[5]["distance"]) == pytest.approx(answer["distance"][1][2], abs=1e-3)
+    assert float(rows[5]["distance"]) == pytest.approx(answer.distance[1][2], abs=1e-3)
     assert all(float(row["low"]) <= float(row["accuracy_drop"]) <= float(row["high"]) for row in rows)
 
 
@@ -158,7 +158,7 @@ def test_a_classifier_predicts_the_images_that_transfer_set_aside(run, photos, i
     words = ["--data", str(photos), "--seed", "3", "--out", str(tmp_path / "page.html"), "--json"]
     assert main(["attend", str(tmp_path / "m"), str(image), *words]) == 0
     answer = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert answer["held_out"] == transferred["test_images"] and answer["accuracy"] == transferred["accuracy"]
+    assert answer["held_out"] == transferred.test_images and answer["accuracy"] == transferred.accuracy
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "own linear classifier are correct for" in page and "Importance for the downstream task" in page
 
@@ -166,7 +166,7 @@ def test_a_classifier_predicts_the_images_that_transfer_set_aside(run, photos, i
 def test_a_timm_vit_and_another_size(image, tmp_path):
     model = "timm:vit_tiny_patch16_224"
     answer = headway.attend(model, str(image), out=tmp_path / "t.html", size=64, pretrained=False)
-    assert (answer["layers"], answer["attention_heads"]) == (12, 3)
+    assert (answer.layers, answer.attention_heads) == (12, 3)
     page = self_contained((tmp_path / "t.html").read_text(encoding="utf-8"))
     assert '"prefix": ["class token"], "layers": 12' in page and '"rows": 4' in page
     headway.attend(model, str(image), out=tmp_path / "e.html", size=64, pretrained=False, explain=True)
@@ -246,7 +246,7 @@ def test_another_split_than_that_of_transfer_is_refused(photos, run, image, tmp_
     status = refused(capsys, *words, "--out", tmp_path / "a.html")
     assert "not those that transfer set aside" in status and "--group-by" in status
     answer = headway.attend(str(tmp_path / "m"), (str(image),), data=photos, group_by=by, out=tmp_path / "b.html")
-    assert answer["held_out"] >= 2 and 0 <= answer["accuracy"] <= 100
+    assert answer.held_out >= 2 and 0 <= answer.accuracy <= 100
 
 
 def test_a_multilabel_classifier_must_predict_all_labels(photos, run, image, tmp_path):
@@ -257,4 +257,4 @@ def test_a_multilabel_classifier_must_predict_all_labels(photos, run, image, tmp
     answer = headway.attend(
         str(tmp_path / "m"), (str(image),), data=photos, labels=tmp_path / "l.csv", out=tmp_path / "a.html"
     )
-    assert answer["accuracy"] == pytest.approx(made["accuracy"], abs=0.01)
+    assert answer.accuracy == pytest.approx(made.accuracy, abs=0.01)

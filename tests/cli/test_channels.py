@@ -9,8 +9,8 @@ import tifffile
 import torch
 
 import headway
+from headway.attention_viz import report as attend_module
 from headway.backbones.weights import load_backbone
-from headway.cli import attend as attend_module
 from headway.cli import main
 from headway.data.dataset.image_store import build_store
 from headway.data.open import open_source
@@ -39,7 +39,7 @@ def test_twelve_bit_bands_from_file_to_prediction(bands, tmp_path, task):
     assert spec.channels == 5 and spec.value_range == (0.0, 4095.0)  # the smallest of 8, 10, 12, ... bits that fits
     assert spec.mean[1] == pytest.approx(2000 / 4095, abs=0.02) and spec.mean[0] == pytest.approx(0.244, abs=0.02)
     result = headway.transfer(run, data=bands, out=model, head="linear")
-    assert result["accuracy"] == 100
+    assert result.accuracy == 100
     dark = (
         tmp_path / "dark.tif"
     )  # values far below the others: scaled by the run's value range, not by a range of their own

@@ -54,7 +54,7 @@ def test_json_is_the_last_line_and_equals_the_python_result(photos, capsys):
     answer = json.loads(out.splitlines()[-1])
     assert code == 1 and answer["files"] == 13 and answer["read"] == 12
     assert answer["skipped"] == [{"file": "dog/empty.png", "reason": "empty file"}] and answer["notes"] == []
-    assert answer == json.loads(json.dumps(headway.check(photos)))
+    assert answer == json.loads(json.dumps(headway.check(photos).to_dict()))
 
 
 def test_no_thumbnails(photos, tmp_path, capsys):

@@ -32,23 +32,23 @@ def labeled():
 
 def test_clusters_of_pixels_untrained_and_pretrained_features(runs, labeled):
     answer = headway.cluster(runs[0], data=labeled, repeats=2)
-    assert [row["name"] for row in answer["rows"]] == ["raw pixels", "untrained", "pretrained"]
-    assert answer["clusters"] == 3 and answer["images"] == 60
-    for row in answer["rows"]:
+    assert [row["name"] for row in answer.rows] == ["raw pixels", "untrained", "pretrained"]
+    assert answer.clusters == 3 and answer.images == 60
+    for row in answer.rows:
         assert 0 <= row["nmi"] <= 1 and -0.5 <= row["ari"] <= 1 and 100 / 3 <= row["accuracy"] <= 100
     assert answer == headway.cluster(runs[0], data=labeled, repeats=2), "the same seed gives the same clusters"
 
 
 def test_rank_without_and_with_labels(runs, labeled):
     plain = headway.rank(runs, data=ArraySource(make_images(40)))
-    assert {row["run"] for row in plain["rows"]} == set(runs) and plain["correlations"] is None
-    lidars = [row["lidar"] for row in plain["rows"]]
-    assert lidars == sorted(lidars, reverse=True) and "accuracy" not in plain["rows"][0]
+    assert {row["run"] for row in plain.rows} == set(runs) and plain.correlations is None
+    lidars = [row["lidar"] for row in plain.rows]
+    assert lidars == sorted(lidars, reverse=True) and "accuracy" not in plain.rows[0]
     known = headway.rank(runs, data=ArraySource(make_images(40)), labeled=labeled, by="rankme")
-    ranks = [row["rankme"] for row in known["rows"]]
-    assert ranks == sorted(ranks, reverse=True) and known["n"] == 3
-    assert set(known["correlations"]) == {"lidar", "rankme", "alpha"}
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in known["rows"])
+    ranks = [row["rankme"] for row in known.rows]
+    assert ranks == sorted(ranks, reverse=True) and known.n == 3
+    assert set(known.correlations) == {"lidar", "rankme", "alpha"}
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in known.rows)
 
 
 def test_each_run_sees_images_in_its_own_pixel_format(runs, tmp_path):
@@ -56,9 +56,9 @@ def test_each_run_sees_images_in_its_own_pixel_format(runs, tmp_path):
     headway.pretrain("mae", data=ArraySource(make_images(24)), out=gray, channels=1, **SMALL)
     shades = ArraySource(make_images(40), ["ab"[i % 2] for i in range(40)])
     answer = headway.rank([str(gray), runs[0]], data=shades, labeled=shades)
-    assert {row["run"] for row in answer["rows"]} == {str(gray), runs[0]}
-    single = headway.rank([runs[0]], data=shades, labeled=shades)["rows"]
-    assert single == [row for row in answer["rows"] if row["run"] == runs[0]]
+    assert {row["run"] for row in answer.rows} == {str(gray), runs[0]}
+    single = headway.rank([runs[0]], data=shades, labeled=shades).rows
+    assert single == [row for row in answer.rows if row["run"] == runs[0]]
 
 
 def test_the_best_comes_first_and_a_collapsed_run_last():

@@ -18,6 +18,7 @@ from headway.downstream.finetuning import model_selection as model_selection_mod
 from headway.downstream.finetuning.supervised_workers import MeasuredWorkers
 from headway.downstream.heads import frozen as frozen_module
 from headway.errors import HeadwayError
+from headway.evaluation.comparison import compare as compare_module
 from headway.evaluation.comparison import cost_estimate as cost_module
 from headway.evaluation.comparison import pretrained_baselines as baselines_module
 from headway.evaluation.comparison import runner as runner_module
@@ -78,20 +79,20 @@ def finished(tmp_path_factory):
 
 def test_rows_gain_verdict_and_one_sentence(finished):
     out, result = finished
-    names = {row["name"] for row in result["rows"]}
+    names = {row["name"] for row in result.rows}
     tasks = {f"{task} {head}" for task in ("rotation", "mae") for head in ("linear", "fine-tuned")}
     assert names == {"raw pixels", "untrained", "from scratch"} | tasks
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in result["rows"])
-    assert result["verdict"] in ("helped", "hurt", "cannot tell") and result["gain"]["method"] in tasks
-    assert result["verdict"] in result["sentence"] and "4 labels per class" in result["sentence"]
-    assert "one pretraining" not in result["sentence"], "two seeds are more than one"
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in result.rows)
+    assert result.verdict in ("helped", "hurt", "cannot tell") and result.gain["method"] in tasks
+    assert result.verdict in result.sentence and "4 labels per class" in result.sentence
+    assert "one pretraining" not in result.sentence, "two seeds are more than one"
     report = json.loads((out / "report.json").read_text())
     steps = report["steps"]
     assert [(run["name"], run["seed"], run["steps"]) for run in steps["pretraining"]] == [
         (task, seed, 2) for task in ("rotation", "mae") for seed in (0, 1)
     ]
     assert steps["on_labels"] == {"fine-tuned": 1, "from scratch": 2} and report["unequal"] is None
-    assert report["rows"] == result["rows"] and len(list((out / "runs").iterdir())) == 4
+    assert report["rows"] == result.rows and len(list((out / "runs").iterdir())) == 4
     files = list((out / "results").iterdir())
     assert len(files) == 2 * 7  # two seeds of seven methods
     assert all(file.stat().st_size < 2000 for file in files)
@@ -107,7 +108,7 @@ def test_finished_results_are_not_computed_again(finished, monkeypatch):
     )
     again = compare(out, resume=True)
     assert len(calls) == 1
-    assert again["rows"] == result["rows"] and again["sentence"] == result["sentence"]
+    assert again.rows == result.rows and again.sentence == result.sentence
 
 
 def test_a_pretraining_that_was_slowed_down_is_named(finished, monkeypatch, capsys):
@@ -119,9 +120,9 @@ def test_a_pretraining_that_was_slowed_down_is_named(finished, monkeypatch, caps
         steps_module, "pretraining_steps", lambda run: {**honest(run), "slowed": run.name.startswith("mae")}
     )
     again = compare(finished[0], resume=True)
-    assert again["verdict"] == result["verdict"] and "mae (seed 1) ran at less than half" in again["unequal"]
+    assert again.verdict == result.verdict and "mae (seed 1) ran at less than half" in again.unequal
     compare_command.print_result(again)
-    assert again["unequal"] in capsys.readouterr().out
+    assert again.unequal in capsys.readouterr().out
 
 
 def borrow_runs(monkeypatch, out):
@@ -134,7 +135,7 @@ def test_nothing_is_claimed_where_no_fold_can_select_a_method(tmp_path):
     with pytest.raises(HeadwayError, match="tasks and heads cannot be selected; give --labels-per-class 2"):
         compare(tmp_path / "cmp", labels_per_class=1)
     one = compare(tmp_path / "one", labels_per_class=1, tasks="rotation", heads="linear", seeds=1)
-    assert one["gain"]["method"] == "rotation linear"
+    assert one.gain["method"] == "rotation linear"
 
 
 def test_two_rows_never_share_a_name(tmp_path):
@@ -158,7 +159,7 @@ def test_it_grows_by_a_draw_and_keeps_what_is_finished(finished, tmp_path, monke
     calls, score = [], Evaluator.score
     monkeypatch.setattr(Evaluator, "score", lambda *given: calls.append(given) or score(*given))
     result = compare(out, resume=True, draws=2, heads="linear")
-    assert len(calls) == 2 * 5 and result["details"]["draws"] == 2  # two seeds, five methods, one more draw
+    assert len(calls) == 2 * 5 and result.details["draws"] == 2  # two seeds, five methods, one more draw
 
 
 def test_runs_record_the_images_that_they_have_seen(finished):
@@ -177,7 +178,7 @@ def test_a_task_that_destroys_features_never_helps(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner_module.ComparisonRunner, "pretrained_backbone", destroyed)
     result = compare(tmp_path / "cmp", labeled=by_brightness(60, 1), test=by_brightness(60, 2), heads="linear", seeds=3)
-    assert result["verdict"] != "helped" and result["gain"]["points"] <= 0
+    assert result.verdict != "helped" and result.gain["points"] <= 0
 
 
 def test_permuted_test_labels_change_no_selection(finished, tmp_path, monkeypatch):
@@ -186,8 +187,8 @@ def test_permuted_test_labels_change_no_selection(finished, tmp_path, monkeypatc
     result = compare(tmp_path / "first", resume=True, heads="linear")
     borrow_runs(monkeypatch, out)
     other = compare(tmp_path / "other", heads="linear", test=labeled_source(30, seed=2, shift=1))
-    assert other["gain"]["method"] == result["gain"]["method"]
-    assert other["details"]["chosen_methods"] == result["details"]["chosen_methods"]
+    assert other.gain["method"] == result.gain["method"]
+    assert other.details["chosen_methods"] == result.details["chosen_methods"]
     first, second = (
         [
             json.loads((tmp_path / name / "results" / f"from-scratch-seed-{seed}-draw-0.json").read_text())
@@ -196,22 +197,22 @@ def test_permuted_test_labels_change_no_selection(finished, tmp_path, monkeypatc
         for name in ("first", "other")
     )
     assert [result["fold_accuracy"] for result in first] == [result["fold_accuracy"] for result in second]
-    assert {r["name"]: r["accuracy"] for r in other["rows"]} != {r["name"]: r["accuracy"] for r in result["rows"]}
+    assert {r["name"]: r["accuracy"] for r in other.rows} != {r["name"]: r["accuracy"] for r in result.rows}
 
 
-def test_a_preview_writes_no_folder(tmp_path, capsys):
-    cost = compare(tmp_path / "cmp", preview=True)["preview"]
+def test_a_preview_writes_no_folder(tmp_path, caplog):
+    cost = compare(tmp_path / "cmp", preview=True).preview
     assert cost["pretrainings"] == cost["remaining_pretrainings"] == 4 and not (tmp_path / "cmp").exists()
     # 2 tasks and from scratch x 2 seeds x (1 + 3 folds of 2 candidates)
     assert cost["supervised_trainings"] == 3 * 14 and cost["supervised_steps"] == 28 + 2 * 14
-    assert "4 of 4 pretrainings" in " ".join(capsys.readouterr().err.split())
+    assert "4 of 4 pretrainings" in " ".join(caplog.text.split())
 
 
 def test_test_images_are_excluded_from_pretraining(tmp_path):
     test = labeled_source(30, seed=2)
     unlabeled = ArraySource(torch.cat([make_images(40), test.images[:7]]))
     result = compare(tmp_path / "cmp", data=unlabeled, test=test, tasks="rotation", heads="linear", seeds=1)
-    assert result["details"]["excluded_test_images"] == 7 and result["details"]["unlabeled_images"] == 40
+    assert result.details["excluded_test_images"] == 7 and result.details["unlabeled_images"] == 40
 
 
 def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monkeypatch):
@@ -220,10 +221,8 @@ def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monk
         make_images(24, seed=1).to(torch.int32), [KINDS[i % 3] for i in range(24)]
     )  # 8 bits on their own
     runners = []
-    run_comparison = compare_command.run_comparison
-    monkeypatch.setattr(
-        compare_command, "run_comparison", lambda runner: runners.append(runner) or run_comparison(runner)
-    )
+    run_comparison = compare_module.compare
+    monkeypatch.setattr(compare_module, "compare", lambda runner: runners.append(runner) or run_comparison(runner))
     compare(tmp_path / "cmp", data=ArraySource(deep), labeled=dark, test=None, tasks="mae", heads="linear", seeds=1)
     spec = load_backbone(tmp_path / "cmp" / "runs" / "mae-0").input_spec
     assert spec.value_range == (0.0, 4095.0), "files are read alike wherever the run is used"
@@ -233,7 +232,7 @@ def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monk
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
     result = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
-    assert result["verdict"] == "cannot tell" and result["sentence"].startswith("cannot tell below")
+    assert result.verdict == "cannot tell" and result.sentence.startswith("cannot tell below")
 
 
 @pytest.fixture(scope="module")
@@ -248,30 +247,30 @@ def baseline(tmp_path_factory):
     return f"timm:resnet10t={file}"
 
 
-def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tmp_path, capsys):
+def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tmp_path, caplog):
     options = {"tasks": "rotation,mae", "heads": "linear,knn", "baselines": baseline, "size": 32, "seeds": 1}
     result = compare(tmp_path / "cmp", **options)
-    rows = {row["name"]: row["accuracy"] for row in result["rows"]}
+    rows = {row["name"]: row["accuracy"] for row in result.rows}
     assert {f"{baseline} linear", f"{baseline} k-NN", f"rotation from {baseline} linear", "mae k-NN"} <= set(rows)
     assert not any(name.startswith(f"mae from {baseline}") for name in rows), "mae needs a ViT"
-    messages = " ".join(capsys.readouterr().err.split())
+    messages = " ".join(caplog.text.split())
     assert "mae can't continue from timm:resnet10t" in messages and "3 of 3 pretrainings" in messages
-    assert result["gain"]["method"].split()[0] in ("rotation", "mae") and "from" not in result["gain"]["method"]
-    found = result["continued_baselines"][baseline]
+    assert result.gain["method"].split()[0] in ("rotation", "mae") and "from" not in result.gain["method"]
+    found = result.continued_baselines[baseline]
     assert found["gain"]["method"].startswith(f"rotation from {baseline}") and "as published" in found["sentence"]
     folder = next(run for run in (tmp_path / "cmp" / "runs").iterdir() if "from" in run.name)
     networks = load_backbone(folder), baselines_module.load_baseline(baseline, CONFIG)
     continued, published = (dict(network.requires_grad_(False).named_parameters()) for network in networks)
     assert 0 < max_difference(continued, published) < 0.1, "two steps from there"
     again = compare(tmp_path / "cmp", **options, resume=True, continue_baselines=False)
-    assert again["continued_baselines"] == {} and again["gain"] == result["gain"]
-    assert compare(tmp_path / "cmp", **options, resume=True)["continued_baselines"] == result["continued_baselines"]
+    assert again["continued_baselines"] == {} and again["gain"] == result.gain
+    assert compare(tmp_path / "cmp", **options, resume=True)["continued_baselines"] == result.continued_baselines
 
 
 def test_the_pretraining_of_a_run_can_be_continued(finished, tmp_path):
     run = str(finished[0] / "runs" / "mae-0")
     result = compare(tmp_path / "cmp", tasks="rotation", heads="linear", baselines=run)
-    assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in result["rows"]}
+    assert {f"{run} linear", f"rotation from {run} linear"} <= {row["name"] for row in result.rows}
     with pytest.raises(HeadwayError, match="sees 24 pixels per side, not 32; give --size 24"):
         compare(tmp_path / "other", tasks="rotation", heads="linear", baselines=run, size=32)
 
@@ -281,7 +280,7 @@ def test_a_baseline_whose_file_has_changed_is_refused(baseline, tmp_path):
     save_file(load_file(baseline.partition("=")[2]), file)
     options = {"tasks": "rotation", "heads": "knn", "baselines": f"timm:resnet10t={file}", "size": 32, "seeds": 1}
     first = compare(tmp_path / "cmp", **options, continue_baselines=False)
-    assert compare(tmp_path / "cmp", **options, continue_baselines=False, resume=True)["rows"] == first["rows"]
+    assert compare(tmp_path / "cmp", **options, continue_baselines=False, resume=True).rows == first.rows
     state = load_file(file)
     state["layer4.0.conv1.weight"][0] += 0.01
     save_file(state, file)
@@ -311,7 +310,7 @@ def test_every_head_of_transfer(finished, tmp_path, monkeypatch):
     heads = "knn,linear,attentive,mlp,finetune,lora,last-2"
     result = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labeled=by_brightness(24, 1))
     ends = ("k-NN", "linear", "attentive", "MLP", "fine-tuned", "LoRA", "last 2 fine-tuned")
-    assert {f"mae {end}" for end in ends} <= {row["name"] for row in result["rows"]}
+    assert {f"mae {end}" for end in ends} <= {row["name"] for row in result.rows}
     for path in (tmp_path / "cmp" / "results").glob("mae-*.json"):
         assert 0 <= json.loads(path.read_text())["fold_accuracy"] <= 1, "folds select the method, whatever its head"
 

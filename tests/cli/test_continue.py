@@ -102,7 +102,7 @@ def test_a_continued_run_can_be_resumed_and_reproduced(run, tmp_path):
     headway.pretrain("diet", out=tmp_path / "b", reproduce=str(tmp_path / "a"), data=FEW)
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
     assert one == two
-    assert headway.pretrain("diet", out=tmp_path / "a", steps=3, **words, resume=True)["steps"] == 3
+    assert headway.pretrain("diet", out=tmp_path / "a", steps=3, **words, resume=True).steps == 3
 
 
 def test_runs_that_cannot_be_continued(run, tmp_path):
@@ -182,7 +182,7 @@ def recipe_with_lr(task, lr):
     return replace(recipe, optim=replace(recipe.optim, lr=lr))
 
 
-def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_path, capsys, monkeypatch):
+def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_path, caplog, monkeypatch):
     headway.pretrain("rotation", data=kinds, out=tmp_path / "a", steps=1, **WORDS)
     answers = iter([80.0, 90.0, 60.0])
     kept = {}
@@ -192,14 +192,14 @@ def test_a_run_that_ends_below_its_start_says_so_and_keeps_the_best(kinds, tmp_p
         kept[value] = backbone.norm.weight.detach().clone()
         return value
 
-    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: probe)
+    monkeypatch.setattr("headway.downstream.knn_probe.knn_probe", lambda *_, **__: probe)
     words = {"data": kinds, "init": str(tmp_path / "a"), "steps": 4, "probe": kinds, "probe_every": 2}
     headway.pretrain("rotation", out=tmp_path / "b", precision="float32", **words)
     assert torch.equal(load_backbone(tmp_path / "b").norm.weight, kept[90.0])
     assert not torch.equal(kept[90.0], kept[60.0])
     note = noted(tmp_path / "b")[-1]
     assert "ends below its start: 20-NN 60.0 % after 80.0 %" in note and "(90.0 %)" in note
-    assert "ends below its start" in capsys.readouterr().err
+    assert "ends below its start" in caplog.text
 
 
 def test_without_labels_a_note_says_what_is_tracked_instead(tmp_path):
@@ -265,13 +265,21 @@ def test_position_embeddings_of_a_timm_vit_are_interpolated(tmp_path):
 
 def interrupted(run, monkeypatch, step, **words):
     """Train up to a step, as if the run had been stopped there."""
+
+    class Stopped(Exception):
+        pass
+
+    def finish(*_):
+        raise Stopped
+
     from headway.train import pretrain as module
 
     honest = module.fit
     with monkeypatch.context() as patch:
         patch.setattr(module, "fit", lambda *given, **named: honest(*given, **{**named, "stop_after": step}))
-        patch.setattr(module, "finish", lambda *_: None)
-        headway.pretrain("rotation", data=FEW, out=run, **words)
+        patch.setattr(module, "finish", finish)
+        with pytest.raises(Stopped):
+            headway.pretrain("rotation", data=FEW, out=run, **words)
 
 
 @pytest.mark.parametrize("word", ["continue_from", "init"])
@@ -284,7 +292,7 @@ def test_a_resumed_run_no_longer_needs_the_run_that_it_started_from(word, tmp_pa
     interrupted(out, monkeypatch, 2, **words)
     notes = noted(out)
     parent.rename(tmp_path / "elsewhere")
-    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == whole["steps"] == 4
+    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words).steps == whole.steps == 4
     one, two = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert noted(out) == notes and record_of(out)["config"]["recipe"]["optim"]["lr"] == (
@@ -305,7 +313,7 @@ def test_without_a_checkpoint_of_its_own_a_run_needs_its_parent(run, tmp_path, m
     ):
         headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)
     (tmp_path / "elsewhere").rename(parent)
-    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words)["steps"] == 4
+    assert headway.pretrain("rotation", data=FEW, out=out, resume=True, **words).steps == 4
 
 
 def test_settings_changed_on_resume_are_recorded_and_reported_on_reproduce(tmp_path, monkeypatch):
@@ -342,7 +350,7 @@ def everything_in(run):
 
 
 @pytest.mark.parametrize("state", ["there", "gone", "damaged"])
-def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
+def test_a_finished_run_stays_as_it_is(state, tmp_path, caplog):
     parent, out = tmp_path / "parent", tmp_path / "r"
     headway.pretrain("rotation", data=FEW, out=parent, steps=1, **WORDS)
     words = {"data": FEW, "continue_from": str(parent), "steps": 3, "precision": "float32"}
@@ -354,7 +362,7 @@ def test_a_finished_run_stays_as_it_is(state, tmp_path, capsys):
         (folder / checkpoint.WEIGHTS_FILE).write_bytes(b"rubbish")
     before = everything_in(out)
     assert headway.pretrain("rotation", out=out, resume=True, **words) == answer
-    assert everything_in(out) == before and "stays as it is" in capsys.readouterr().err
+    assert everything_in(out) == before and "stays as it is" in caplog.text
 
 
 def test_a_finished_run_keeps_its_best_weights_without_the_probe(kinds, tmp_path, monkeypatch):
@@ -362,7 +370,7 @@ def test_a_finished_run_keeps_its_best_weights_without_the_probe(kinds, tmp_path
     answers = iter([80.0, 60.0])
     words = {"data": kinds, "init": str(tmp_path / "a"), "steps": 2, "precision": "float32", "out": tmp_path / "b"}
     with monkeypatch.context() as patch:
-        patch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: next(answers))
+        patch.setattr("headway.downstream.knn_probe.knn_probe", lambda *_, **__: lambda backbone: next(answers))
         answer = headway.pretrain("rotation", probe=kinds, **words)
     before = everything_in(tmp_path / "b")
     assert headway.pretrain("rotation", resume=True, **words) == answer
@@ -375,13 +383,15 @@ def test_a_probe_that_fails_at_the_end_loses_nothing(kinds, tmp_path, monkeypatc
 
     asked = []
     words = {"data": kinds, "out": tmp_path / "r", "steps": 3, "probe": kinds, **WORDS}
-    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: fails)
+    monkeypatch.setattr("headway.downstream.knn_probe.knn_probe", lambda *_, **__: fails)
     with pytest.raises(RuntimeError, match="no answer"):
         headway.pretrain("rotation", **words)
     assert load_latest(tmp_path / "r")[0].state["step"] == 3
     monkeypatch.setattr("headway.train.loop.loop.train_step", lambda *_: pytest.fail("a step was taken again"))
-    monkeypatch.setattr("headway.cli.pretrain.knn_probe", lambda *_, **__: lambda backbone: asked.append(1) or 50.0)
-    assert headway.pretrain("rotation", resume=True, **words)["steps"] == 3
+    monkeypatch.setattr(
+        "headway.downstream.knn_probe.knn_probe", lambda *_, **__: lambda backbone: asked.append(1) or 50.0
+    )
+    assert headway.pretrain("rotation", resume=True, **words).steps == 3
     assert asked == [1] and (tmp_path / "r" / "model.safetensors").is_file()
 
 

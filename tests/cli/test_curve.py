@@ -11,10 +11,11 @@ from PIL import Image
 import headway
 from headway.cli import curve as curve_command
 from headway.cli import main
-from headway.cli.curve import _clip_counts, _parse_counts
 from headway.data.sources.in_memory import ArraySource
 from headway.downstream.finetuning.model_selection import select_config
+from headway.evaluation.curve import clip_counts, parse_counts
 from headway.evaluation.evaluator import Evaluator
+from headway.reports import steps as steps_module
 from headway.reports.line_chart import ChartText, Line, _separate_labels, _tick_step, draw_chart
 from headway.synthetic import write_folder
 from tests.small import make_images
@@ -51,33 +52,33 @@ def drawn(run, tmp_path_factory):
 
 def test_table_csv_chart_and_transductive(drawn):
     out, answer = drawn
-    assert [(row["labels_per_class"], row["name"]) for row in answer["rows"]] == [
+    assert [(row["labels_per_class"], row["name"]) for row in answer.rows] == [
         (n, x) for n in (2, 5, "all") for x in NAMES
     ]
-    assert [row["labels"] for row in answer["rows"][::3]] == [6, 15, 36]
-    assert [row["draws"] for row in answer["rows"][::3]] == [2, 2, 1]
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer["rows"])
-    for gain, rows in zip(answer["gains"], zip(*[iter(answer["rows"])] * 3, strict=True), strict=True):
+    assert [row["labels"] for row in answer.rows[::3]] == [6, 15, 36]
+    assert [row["draws"] for row in answer.rows[::3]] == [2, 2, 1]
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in answer.rows)
+    for gain, rows in zip(answer.gains, zip(*[iter(answer.rows)] * 3, strict=True), strict=True):
         assert gain["points"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
-    assert answer["transductive"] == 7, "the test images among the unlabeled ones"
-    assert answer["steps"]["pretraining"]["steps"] == 2 and answer["unequal"] is None
-    assert answer["steps"]["on_labels"] == {"pretrained": [0, 0, 0], "from scratch": [2, 2, 2]}
+    assert answer.transductive == 7, "the test images among the unlabeled ones"
+    assert answer.steps["pretraining"]["steps"] == 2 and answer.unequal is None
+    assert answer.steps["on_labels"] == {"pretrained": [0, 0, 0], "from scratch": [2, 2, 2]}
     with (out / "curve.csv").open() as file:
-        assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [row["accuracy"] for row in answer["rows"]]
+        assert [float(row["accuracy"]) for row in csv.DictReader(file)] == [row["accuracy"] for row in answer.rows]
     with Image.open(out / "curve.png") as image:
         assert image.size == (880, 540)
-    assert json.loads((out / "report.json").read_text())["gains"] == answer["gains"]
+    assert json.loads((out / "report.json").read_text())["gains"] == answer.gains
 
 
 def test_steps_of_both_sides_are_printed_and_a_slowed_pretraining_is_named(drawn, run, monkeypatch, capsys):
     curve_command.print_result(drawn[1])
     assert "pretraining of this run 2 (" in (printed := capsys.readouterr().out) and "from scratch 2." in printed
-    honest = curve_command.pretraining_steps
-    monkeypatch.setattr(curve_command, "pretraining_steps", lambda run: {**honest(run), "slowed": True})
+    honest = steps_module.pretraining_steps
+    monkeypatch.setattr(steps_module, "pretraining_steps", lambda run: {**honest(run), "slowed": True})
     answer = curve(run, out=drawn[0], resume=True)
-    assert answer["rows"] == drawn[1]["rows"] and "the pretraining ran at less than half" in answer["unequal"]
+    assert answer.rows == drawn[1].rows and "the pretraining ran at less than half" in answer.unequal
     curve_command.print_result(answer)
-    assert answer["unequal"] in capsys.readouterr().out
+    assert answer.unequal in capsys.readouterr().out
 
 
 def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):
@@ -86,14 +87,14 @@ def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):
     monkeypatch.setattr(Evaluator, "score", lambda *given: calls.append(given) or score(*given))
     more = curve(run, out=out, resume=True, labels_per_class="2,4,5,all")
     assert len(calls) == 3 * 2
-    assert [row for row in more["rows"] if row["labels_per_class"] != 4] == answer["rows"]
+    assert [row for row in more.rows if row["labels_per_class"] != 4] == answer.rows
 
 
 def test_a_point_does_not_depend_on_the_other_points(run, tmp_path):
     few, whole = {"labels_per_class": "2", "head": "finetune"}, {"labels_per_class": "2,5", "head": "finetune"}
     curve(run, out=tmp_path / "grown", **few)
     grown = curve(run, out=tmp_path / "grown", resume=True, **whole)
-    assert grown["rows"] == curve(run, **whole)["rows"]
+    assert grown.rows == curve(run, **whole).rows
 
 
 def test_permuted_test_labels_change_no_selection(run, monkeypatch):
@@ -137,11 +138,11 @@ def test_refusals(run, drawn, tmp_path):
 
 
 def test_numbers_of_labels():
-    assert _parse_counts("all, 5,2,5") == [2, 5, None]
+    assert parse_counts("all, 5,2,5") == [2, 5, None]
     assert (
-        _clip_counts([1, 5, 20], 10) == [1, 5, None]
-        and _clip_counts([1, 5], 10) == [1, 5]
-        and _clip_counts([None], 3) == [None]
+        clip_counts([1, 5, 20], 10) == [1, 5, None]
+        and clip_counts([1, 5], 10) == [1, 5]
+        and clip_counts([None], 3) == [None]
     )
 
 

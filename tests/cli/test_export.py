@@ -176,10 +176,10 @@ def test_the_example_predicts_without_headway_what_headway_predicts(tmp_path, ca
         "rotation", data=tmp_path / "animals", out=tmp_path / "r", backbone="vit_nano", stem="conv", patch=8, size=32,
         steps=2,
     )  # fmt: skip
-    headway.transfer(run["run"], data=tmp_path / "animals", out=tmp_path / "m", head="linear", folds=0)
+    headway.transfer(run.run, data=tmp_path / "animals", out=tmp_path / "m", head="linear", folds=0)
     headway.predict(tmp_path / "m", data=tmp_path / "animals", out=tmp_path / "labels.csv")
     answer = headway.export(tmp_path / "m", out=tmp_path / "m.onnx")
-    assert answer["bytes"] == (tmp_path / "m.onnx").stat().st_size
+    assert answer.bytes == (tmp_path / "m.onnx").stat().st_size
     with (tmp_path / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     files = [str(tmp_path / "animals" / row["file"]) for row in rows]

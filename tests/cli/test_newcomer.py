@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 import headway
-from headway.cli import demo_outputs, main
+from headway.cli import main
 from headway.data.dataset.image_store import build_store
 from headway.data.decoding.decode import center_crop_resize, decode
 from headway.downstream.classifier import load_classifier
+from headway.reports import demo_outputs
 from headway.synthetic import VERSION, DrawnAnimals, write_folder
 from headway.train.run_dir.seen_images import count_seen_in_pretraining
 
@@ -54,7 +55,7 @@ def model(request, photos, run, tmp_path_factory):
     seed = 2 if request.param in ("finetune", "lora") else 0  # with others, chance on the folds levels all confidences
     options = {"knn": {"folds": 2}, "linear": {"folds": 0}}.get(request.param, {"folds": 2, "epochs": 2, "seed": seed})
     result = headway.transfer(run, data=photos, out=out, head=request.param, **options)
-    assert result["head"] == request.param and result["low"] <= result["accuracy"] <= result["high"]
+    assert result.head == request.param and result.low <= result.accuracy <= result.high
     return out
 
 
@@ -143,7 +144,7 @@ def test_rotated_and_gray_files_are_predicted_like_equal_images(model, tmp_path)
 
 def test_resume_of_a_finished_run_and_refusals(photos, run, capsys):
     same = {"data": photos, "out": run, "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 3}
-    assert headway.pretrain("rotation", **same, resume=True)["steps"] == 3
+    assert headway.pretrain("rotation", **same, resume=True).steps == 3
     with pytest.raises(headway.HeadwayError, match="--resume"):
         headway.pretrain("rotation", **same)
     with pytest.raises(headway.HeadwayError, match="another seed"):
@@ -179,7 +180,7 @@ def test_budget_is_met_and_recorded(photos, tmp_path):
         "rotation", data=photos, out=tmp_path / "r", backbone="vit_nano", stem="conv", patch=8, budget="6s"
     )
     plan = json.loads((tmp_path / "r" / "run.json").read_text())["plan"]
-    assert plan["steps"] == answer["steps"] > 3 and 3 < answer["seconds"] < 12
+    assert plan["steps"] == answer.steps > 3 and 3 < answer.seconds < 12
 
 
 def test_tasks_as_json(capsys):
@@ -190,10 +191,8 @@ def test_tasks_as_json(capsys):
 
 
 def test_demo_writes_all_files_and_takes_the_next_free_name(tmp_path, monkeypatch, capsys):
-    from headway.cli import demo
-
-    monkeypatch.setattr(demo, "NUM_SYNTHETIC", 150)
-    monkeypatch.setattr(demo, "LABEL_DRAWS", 2)
+    monkeypatch.setattr("headway.evaluation.demo.settings.NUM_SYNTHETIC", 150)
+    monkeypatch.setattr("headway.evaluation.demo.evaluate.LABEL_DRAWS", 2)
     monkeypatch.setattr("headway.evaluation.demo.time_budget.MIN_SCRATCH_EPOCHS", 2)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--budget", "3s", "--json"]) == 0

@@ -79,14 +79,14 @@ def test_initial_weights_without_a_value_range_get_that_of_the_images(tmp_path):
 def test_the_probe_uses_the_channels_of_the_run(channels, tmp_path):
     data = write_16_bit(tmp_path / "deep", 4000, channels=4 if channels == 4 else 3, count=24)
     result = headway.pretrain("rotation", data=data, out=tmp_path / "r", channels=channels, probe=data, **FAST)
-    assert result["steps"] == 2 and load_backbone(tmp_path / "r").input_spec.channels == channels
+    assert result.steps == 2 and load_backbone(tmp_path / "r").input_spec.channels == channels
     assert '"20-NN"' in (tmp_path / "r" / "log.jsonl").read_text()
 
 
 def test_the_probe_uses_the_value_range_of_the_run(tmp_path, monkeypatch):
     bright, dark, seen = write_16_bit(tmp_path / "bright", 4000), write_16_bit(tmp_path / "dark", 900), []
     monkeypatch.setattr(
-        "headway.cli.pretrain.knn_probe",
+        "headway.downstream.knn_probe.knn_probe",
         lambda source, seed: seen.append(source.pixel_format) or (lambda backbone: 0.0),
     )
     headway.pretrain("rotation", data=bright, out=tmp_path / "a", probe=dark, **FAST)

@@ -44,17 +44,17 @@ def test_it_has_its_weights_and_its_own_size(downloadable):
 
 def test_verbs_accept_it_as_a_run(downloadable, labeled, tmp_path):
     answer = headway.transfer(NAME, data=labeled, head="linear", out=tmp_path / "m", folds=0)
-    assert answer["transductive"] is None, "what it was trained on is not known"
+    assert answer.transductive is None, "what it was trained on is not known"
     kept, (backbone, _) = load_classifier(tmp_path / "m").backbone, load_run(NAME)
     assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), backbone.parameters(), strict=True))
     predicted = headway.predict(tmp_path / "m", data=labeled, out=tmp_path / "labels.csv")
-    assert predicted["images"] == 48
+    assert predicted.images == 48
     embedded = headway.embed(NAME, data=labeled, out=tmp_path / "f.npz")
-    assert (embedded["images"], embedded["embed_dim"]) == (48, 512)
+    assert (embedded.images, embedded.embed_dim) == (48, 512)
     assert np.load(tmp_path / "f.npz")["features"].shape == (48, 512)
-    assert headway.cluster(NAME, data=labeled, repeats=1)["images"] == 48
-    assert headway.export(NAME, out=tmp_path / "n.pt2")["input"]["shape"][-1] == SIDE
-    assert headway.rank([NAME], data=labeled)["rows"][0]["run"] == NAME
+    assert headway.cluster(NAME, data=labeled, repeats=1).images == 48
+    assert headway.export(NAME, out=tmp_path / "n.pt2").input["shape"][-1] == SIDE
+    assert headway.rank([NAME], data=labeled).rows[0]["run"] == NAME
 
 
 @pytest.mark.parametrize("verb", ["transfer", "embed", "curve", "cluster", "rank", "export", "attend"])

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def contents(out):
 def test_an_interrupted_command_resumes_to_the_same_bits(here, tmp_path, monkeypatch, name, moment):
     whole, cut = tmp_path / "whole" / name, tmp_path / "cut" / name
     answer = write(here, whole)
-    assert answer["images"] == 29 and answer["skipped"] == 1 and list(whole.parent.iterdir()) == [whole]
+    assert answer.images == 29 and answer.skipped == 1 and list(whole.parent.iterdir()) == [whole]
     save, calls = ResumableWriter._save_progress, iter(range(1, 100))
 
     def interrupted(self):
@@ -77,7 +78,7 @@ def test_an_interrupted_command_resumes_to_the_same_bits(here, tmp_path, monkeyp
     if moment > 2:
         with pytest.raises(headway.HeadwayError, match="--resume"):
             write(here, cut)
-    assert write(here, cut, resume=True) == {**answer, "out": str(cut)}
+    assert write(here, cut, resume=True) == replace(answer, out=str(cut))
     assert contents(cut) == contents(whole) and list(cut.parent.iterdir()) == [cut]
 
 
@@ -132,7 +133,7 @@ def test_below_min_confidence_the_label_is_unknown(here, tmp_path):
         assert {**after, "label": ""} == {**before, "label": ""}
         assert float(after["confidence"]) == max(float(after[name]) for name in CLASSES)
     unsure = sum(row["label"] == "don't know" for row in sure)
-    assert 0 < unsure == answer["unsure"] and sum(answer["labels"].values()) == 29 - unsure
+    assert 0 < unsure == answer.unsure and sum(answer.labels.values()) == 29 - unsure
 
 
 def test_several_labels_an_image(here, tmp_path):

@@ -34,7 +34,7 @@ def test_every_task_is_shown_with_and_without_a_run(task, photos, tmp_path):
     small = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "size": 32}
     headway.pretrain(task, data=photos, out=run, steps=1, **small)
     result = headway.show(task, data=photos, out=tmp_path / "task.png", count=3, size=32)
-    assert result == {"out": str(tmp_path / "task.png"), "task": task, "images": 3}
+    assert result.to_dict() == {"out": str(tmp_path / "task.png"), "task": task, "images": 3}
     with Image.open(tmp_path / "task.png") as png:
         assert png.format == "PNG" and min(png.size) > 100 and not png.getexif() and len(png.getcolors(10**6)) > 50
     headway.show(task, data=photos, out=page, run=run, count=25)

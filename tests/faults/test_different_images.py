@@ -44,7 +44,7 @@ def pretrained(out, by, lost):
                 patch=8,
                 steps=2,
                 precision="float32",
-            )["steps"]
+            ).steps
         except HeadwayError as error:
             return str(error)
 

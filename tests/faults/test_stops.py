@@ -105,7 +105,7 @@ def test_a_run_folder_in_use_is_refused(tmp_path):
         other.kill()
         other.wait()
     other.stdout.close()
-    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1  # the lock ends with its process
+    assert headway.pretrain("rotation", **WORDS, out=out, steps=1).steps == 1  # the lock ends with its process
 
 
 def test_a_kill_in_a_probe_skips_no_probe(tmp_path):
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(HeadwayError, match="Permission denied"):
         patch.setattr(os, "replace", refused)
         headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1)
-    assert headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1, resume=True)["steps"] == 1
+    assert headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1, resume=True).steps == 1
 
 
 def test_the_remains_of_a_kill_before_the_record_are_no_obstacle(tmp_path):
@@ -188,5 +188,5 @@ def test_the_remains_of_a_kill_before_the_record_are_no_obstacle(tmp_path):
     (out / "state" / ".00000004.77.tmp").mkdir(parents=True)
     (out / ".run.json.77.tmp").write_text("{")
     (out / "state").rename(out / ".state.tmp")
-    assert headway.pretrain("rotation", **WORDS, out=out, steps=1)["steps"] == 1
+    assert headway.pretrain("rotation", **WORDS, out=out, steps=1).steps == 1
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]

@@ -81,16 +81,16 @@ def test_notes_name_what_is_too_little():
         choose_settings(CIFAR._replace(short_side=12))
 
 
-def test_auto_trains_resumes_and_is_recorded(tmp_path, capsys):
+def test_auto_trains_resumes_and_is_recorded(tmp_path, caplog):
     photos = ArraySource(make_images(12, side=32))
     with pytest.raises(headway.HeadwayError, match="auto sets --backbone and --size itself"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", backbone="vit_nano", size=32)
     answer = headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2)
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(caplog.text.split())
     assert "auto: simclr on vit_" in said and "12 images are few" in said
     assert "to do: 2 steps of 12 images, 2.0 passes over 12" in said
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["task"] == answer["task"] == "simclr" and record["config"]["recipe"]["batch_size"] == BATCH_SIZE
+    assert record["task"] == answer.task == "simclr" and record["config"]["recipe"]["batch_size"] == BATCH_SIZE
     assert record["config"]["stem"] == "residual" and record["config"]["budget"] is None
     assert headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True) == answer
     with pytest.raises(headway.HeadwayError, match="another steps"):
@@ -106,14 +106,17 @@ def test_auto_never_imports_names_from_a_record(tmp_path):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1, resume=True)
 
 
+RESULT = {"run": "r", "task": "t", "steps": 1, "seconds": 1.0, "images_per_second": 1.0, "loss": 1.0}
+
+
 def test_the_default_budget_is_an_hour(monkeypatch, tmp_path):
     budgets = []
 
     def record_budget(config, *rest, **named):
         budgets.append(config.budget)
-        return {}
+        return RESULT
 
-    monkeypatch.setattr("headway.cli.pretrain.run_pretraining", record_budget)
+    monkeypatch.setattr("headway.train.pretrain.run_pretraining", record_budget)
     photos = ArraySource(make_images(12, side=32))
     headway.pretrain("auto", data=photos, out=tmp_path / "run")
     headway.pretrain("auto", data=photos, out=tmp_path / "run", epochs=2)
@@ -124,7 +127,7 @@ def test_the_default_budget_also_holds_on_resume(monkeypatch, tmp_path):
     photos, budgets = ArraySource(make_images(12, side=32)), []
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
     monkeypatch.setattr(
-        "headway.cli.pretrain.run_pretraining", lambda config, *rest, **named: budgets.append(config.budget) or {}
+        "headway.train.pretrain.run_pretraining", lambda config, *rest, **named: budgets.append(config.budget) or RESULT
     )
     headway.pretrain("auto", data=photos, out=tmp_path / "run", resume=True)
     assert budgets == [DEFAULT_BUDGET_S]

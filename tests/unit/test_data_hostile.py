@@ -214,8 +214,8 @@ def test_check_reports_every_case(hostile, tmp_path):
     import headway
 
     answer = headway.check(hostile, out=tmp_path / "page.html")
-    skipped = {row["file"].rstrip("/") for row in answer["skipped"]}
-    assert answer["files"] == answer["read"] + len(answer["skipped"])
+    skipped = {row["file"].rstrip("/") for row in answer.skipped}
+    assert answer.files == answer.read + len(answer.skipped)
     for name, row in manifest(hostile).items():
         if row["expect"] == "skip" and not (ROOT and "permission" in row["kind"]):
             assert name in skipped, name

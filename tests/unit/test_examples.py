@@ -35,7 +35,7 @@ def test_a_custom_task_is_trained_and_shown(in_examples, tmp_path):
     write_folder(tmp_path / "animals", 24, 32, seed=0)
     small = {"backbone": "vit_nano", "stem": "conv", "patch": 8}
     run = headway.pretrain(CORNER, data=str(tmp_path / "animals"), out=str(tmp_path / "run"), steps=3, **small)
-    assert run["steps"] == 3
+    assert run.steps == 3
     sheet = tmp_path / "sheet.png"
     headway.show(CORNER, data=str(tmp_path / "animals"), run=str(tmp_path / "run"), out=str(sheet))
     assert sheet.stat().st_size > 0

@@ -139,7 +139,7 @@ def test_a_dashboard_that_fails_is_dropped_and_the_run_continues(client, tmp_pat
     sys.modules["wandb"].init = lambda **named: types.SimpleNamespace(log=gone)
     assert not calls
     answer = headway.pretrain("rotation", **WORDS, out=tmp_path / "r", loggers="wandb")
-    assert answer["steps"] == 2
+    assert answer.steps == 2
     lines = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     notes = [line["note"] for line in lines if "note" in line]
     assert (

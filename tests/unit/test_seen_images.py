@@ -83,7 +83,7 @@ def test_transfer_says_transductive(tmp_path, capsys):
     labels = ["ab"[i % 2] for i in range(20)]
     test = ArraySource(torch.cat([seen[:4], new[20:]]), ["ab"[i % 2] for i in range(14)])
     answer = headway.transfer(tmp_path / "run", data=ArraySource(new[:20], labels), test=test, out=tmp_path / "model")
-    assert answer["transductive"] == 4
+    assert answer.transductive == 4
     capsys.readouterr()
     print_result(answer)
     assert "transductive: 4 of 14" in " ".join(capsys.readouterr().out.split())

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from headway.cli.demo_outputs import sentence
 from headway.data.sources.in_memory import ArraySource
 from headway.pretext import find_recipe
+from headway.reports.demo_outputs import sentence
 from headway.reports.steps import (
     SLOWED_RATIO,
     pretraining_steps,

@@ -116,7 +116,7 @@ def test_a_pickled_payload_never_runs(run, tmp_path, where):
     file = files.get(where, tmp_path / "planted.safetensors")
     file.write_bytes(payload)
     if where == "checkpoint":
-        assert headway.pretrain("rotation", **words, out=out, resume=True)["steps"] == 2
+        assert headway.pretrain("rotation", **words, out=out, resume=True).steps == 2
     else:
         with pytest.raises(HeadwayError):
             if where == "record":

@@ -1,25 +1,15 @@
-"""Messages and progress bars on standard error, results on standard output, and the check of numeric options."""
+"""Results on standard output; messages of the library and progress bars on standard error."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+import sys
+from contextlib import AbstractContextManager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from headway.distributed import rank
-from headway.errors import HeadwayError
+from headway.utils.notes import notes_to
 
-MAX_SKIPPED_SHOWN = 5
-"""Unreadable images named at most."""
 stderr_console = Console(stderr=True)
-
-
-def check_at_least(minimum: int, **options: int) -> None:
-    """Refuse options below a minimum. Raises HeadwayError."""
-    for name, value in options.items():
-        if value < minimum:
-            raise HeadwayError(f"--{name.replace('_', '-')} must be {minimum} or more, got {value}")
 
 
 def print_line(text: str) -> None:
@@ -32,43 +22,20 @@ def print_table(table: Table) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def print_note(text: str) -> None:
-    """Print a line on standard error, from process 0 only; rich markup in the text is printed as it is."""
-    if rank() == 0:
-        stderr_console.print(text, markup=False, highlight=False, soft_wrap=True)
+def is_first_process() -> bool:
+    """Whether this is process 0 of a run; processes have numbers as soon as torch's part for them is loaded."""
+    distributed = sys.modules.get("headway.distributed")
+    return distributed is None or distributed.rank() == 0
 
 
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar; yields a function that takes (done, total)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    progress = Progress(
-        *columns, console=stderr_console, transient=True, disable=rank() > 0 or not stderr_console.is_terminal
-    )
-    task_id = progress.add_task(description, total=None)
+class _NoteHandler(logging.Handler):
+    """Prints messages of the library on standard error, from the first process only."""
 
-    def update(done: int, total: int) -> None:
-        progress.start()  # on the first update: bad input that is refused before it shows no bar
-        progress.update(task_id, completed=done, total=total)
-        if done >= total:  # the next step may draw its own bar
-            progress.stop()
-
-    try:
-        yield update
-    finally:
-        progress.stop()
+    def emit(self, record: logging.LogRecord) -> None:
+        if is_first_process():
+            stderr_console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
-def print_skipped(skipped: Sequence[Sequence[str]], total: int | None = None) -> None:
-    """Print the first (name, reason) pairs of unreadable images, and ``total`` where ``skipped`` does not hold all."""
-    total = len(skipped) if total is None else total
-    for name, reason in skipped[:MAX_SKIPPED_SHOWN]:
-        print_note(f"skipped {name!r}: {reason}")
-    if total > MAX_SKIPPED_SHOWN:
-        print_note(f"... and {total - MAX_SKIPPED_SHOWN} more; skipped {total} in all")
+def notes_on_stderr() -> AbstractContextManager[None]:
+    """A context in which messages of the library are printed on standard error."""
+    return notes_to(_NoteHandler())

@@ -4,40 +4,63 @@ import functools
 import importlib
 import inspect
 import sys
+import typing
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import tyro
 
+from headway.cli.console import is_first_process, notes_on_stderr, stderr_console
+from headway.cli.progress_bar import ProgressBar
+from headway.cli.verbs import VERBS, Verb
 from headway.config import Recipe
-from headway.distributed import rank
 from headway.errors import HeadwayError
-from headway.pretext import AUTO, find_recipe
-from headway.train.run_dir.record import recipe_for
 from headway.utils.files import to_json
 from headway.utils.launcher import launcher_env
+from headway.utils.progress import ProgressEvent
+
+COMMAND_LINE_NAMES = {"DataLike": str, "Recipe": Recipe}
+"""What names in annotations stand for that the functions' modules do not import."""
 
 
-def run_verb(verb: str, argv: list[str]) -> int:
+def load_function(verb: Verb) -> Callable[..., Any]:
+    """The function of a verb."""
+    module, _, name = verb.function.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def run_verb(name: str, argv: list[str]) -> int:
     """Parse the options, call the verb, print its result. Raises HeadwayError for bad input."""
-    module = importlib.import_module(f"headway.cli.{verb}")
-    function: Callable[..., dict[str, Any]] = getattr(module, verb)
+    verb = VERBS[name]
+    function = load_function(verb)
     parsed = tyro.cli(
-        _argument_collector(function, argv), prog=f"headway {verb}", args=argv, config=(tyro.conf.AvoidSubcommands,)
+        _argument_collector(function, verb, argv),
+        prog=f"headway {name}",
+        args=argv,
+        config=(tyro.conf.AvoidSubcommands,),
     )
     as_json = parsed.pop("json")
-    if verb != "pretrain" and launcher_env().world_size > 1:
-        raise HeadwayError(f"{verb} runs in one process; only pretrain runs in several")
-    result = function(**parsed)
-    if rank() > 0:
+    if not verb.processes and launcher_env().world_size > 1:
+        raise HeadwayError(f"{name} runs in one process; only pretrain runs in several")
+    with notes_on_stderr(), ProgressBar(stderr_console) as bar:
+
+        def progress(event: ProgressEvent) -> None:
+            if is_first_process():
+                bar(event)
+
+        if "progress" in inspect.signature(function).parameters:
+            parsed["progress"] = progress
+        result = function(**parsed)
+    if not is_first_process():
         return 0
+    printer = importlib.import_module(verb.printer)
     if as_json:
-        print(to_json(result))
+        print(to_json(result.to_dict()))
     else:
-        module.print_result(result)
+        printer.print_result(result)
     sys.stdout.flush()
-    return int(module.exit_code(result)) if hasattr(module, "exit_code") else 0
+    return int(printer.exit_code(result)) if hasattr(printer, "exit_code") else 0
 
 
 def _option_value(argv: list[str], option: str) -> str:
@@ -52,26 +75,38 @@ def _option_value(argv: list[str], option: str) -> str:
 
 def _command_line_type(annotation: Any) -> Any:
     """The part of an annotation that can be given as text: of ``str | Path | Source`` only ``str`` is left."""
-    if get_origin(annotation) is Annotated:  # such as Positional
-        inner, *metadata = get_args(annotation)
-        return Annotated[_command_line_type(inner), *metadata]
-    options = get_args(annotation) if isinstance(annotation, UnionType) else ()
+    options = get_args(annotation) if isinstance(annotation, UnionType) or get_origin(annotation) is Union else ()
     if str not in options:
         return annotation
     return str | None if NoneType in options else str
 
 
-def _argument_collector(function: Callable[..., Any], argv: list[str]) -> Callable[..., dict[str, Any]]:
+def _parameters(function: Callable[..., Any], positional: tuple[str, ...]) -> list[inspect.Parameter]:
+    """The parameters that can be given on the command line, with the types that tyro reads."""
+    hints = typing.get_type_hints(function, function.__globals__ | COMMAND_LINE_NAMES, include_extras=True)
+    parameters = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != "progress":
+            annotation = _command_line_type(hints[parameter.name])
+            if parameter.name in positional:
+                annotation = Annotated[annotation, tyro.conf.Positional]
+            parameters.append(parameter.replace(annotation=annotation))
+    return parameters
+
+
+def _argument_collector(function: Callable[..., Any], verb: Verb, argv: list[str]) -> Callable[..., dict[str, Any]]:
     """A function for tyro that returns its arguments: the verb's options, ``--json`` and the recipe's fields."""
-    signature = inspect.signature(function)
-    parameters = [p.replace(annotation=_command_line_type(p.annotation)) for p in signature.parameters.values()]
+    signature, parameters = inspect.signature(function), _parameters(function, verb.positional)
     if "recipe" in signature.parameters:
         task = argv[0] if argv and not argv[0].startswith("-") else None
-        task = None if task == AUTO else task  # the recipe of auto depends on the images
+        task = None if task == "auto" else task  # the recipe of auto depends on the images
         parameters = [p for p in parameters if p.name != "recipe" or task]
         if task:  # the fields of the recipe become options: --recipe.optim.lr, --recipe.task.temperature
             resumed_run = _option_value(argv, "--out") if "--resume" in argv else ""
             run = _option_value(argv, "--continue-from") or _option_value(argv, "--reproduce")
+            from headway.pretext import find_recipe
+            from headway.train.run_dir.record import recipe_for
+
             recipe = recipe_for(task, find_recipe(task), run, resumed_run)
             task_type: Any = type(recipe.task)  # so that the fields of the task become options
             parameters = [

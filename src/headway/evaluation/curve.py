@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from headway.backbones.weights import weights_sha256
 from headway.downstream.finetuning.model_selection import num_trainings
 from headway.downstream.heads.registry import HEADS, HeadKind
+from headway.downstream.labeled_split import LabeledSplit
+from headway.downstream.transfer import DEFAULT_FOLDS
+from headway.errors import HeadwayError
 from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.methods import (
     PRETRAINED,
@@ -152,3 +156,28 @@ class LabelCurve:
 
         result = self.get_or_compute(f"{method.name}, {count or 'all'} per class, draw {draw}", compute)
         return unpack_bits(result["correct"])
+
+
+def parse_counts(text: str) -> list[LabelsPerClass]:
+    """Labels per class, ascending, "all" (None) last. Raises HeadwayError for anything else."""
+    parts = {part.strip() for part in text.split(",") if part.strip()}
+    numbers = parts - {"all"}
+    if not parts or not all(part.isdecimal() and int(part) > 0 for part in numbers):
+        raise HeadwayError(f"--labels-per-class takes numbers from 1 and 'all', separated by commas, got '{text}'")
+    return [*sorted(set(map(int, numbers))), *([None] if "all" in parts else [])]
+
+
+def clip_counts(counts: Sequence[LabelsPerClass], largest_class: int) -> list[LabelsPerClass]:
+    """Replace counts that no class reaches by None, all labels."""
+    possible: list[LabelsPerClass] = [count for count in counts if count is not None and count < largest_class]
+    return possible if len(possible) == len(counts) else [*possible, None]
+
+
+def resume_conditions(
+    backbone: nn.Module, split: LabeledSplit, head: str, finetune_steps: int, seed: int
+) -> dict[str, Any]:
+    """Everything that must be unchanged when a curve is resumed."""
+    return {
+        "run": weights_sha256(backbone), "labels": split.contents_hash(), "head": head,
+        "finetune_steps": finetune_steps, "seed": seed, "group_by": split.groups_hash(), "folds": DEFAULT_FOLDS,
+    }  # fmt: skip

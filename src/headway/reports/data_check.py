@@ -2,15 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway.data.decoding.pixel_format import PixelFormat
+from headway.backbones.input_size import choose_view_size, storage_side
+from headway.data.dataset.sample_stats import SampleStats, compute_sample_stats
+from headway.data.decoding.pixel_format import MAX_CHANNELS, PixelFormat
 from headway.data.inspection.near_duplicates import duplicate_groups, equal_groups, near_duplicate_pairs
-from headway.data.inspection.scan import ScanResult
-from headway.data.sources.base import Source, group_of, ignored_of
+from headway.data.inspection.scan import ScanResult, scan
+from headway.data.sources.base import DataLike, Source, group_of, ignored_of
+from headway.errors import HeadwayError
+from headway.pretext import find_recipe
+from headway.utils.progress import Progress
 
+THUMBNAIL_SIDE = 112
+"""Side in pixels of the thumbnails on the page."""
 MIN_SHORT_SIDE = 16
 """Short side in pixels; smaller images count as very small."""
 MAX_ASPECT_RATIO = 4.0
@@ -44,6 +52,54 @@ class ScannedDataset(NamedTuple):
     def labels(self) -> list[str | None]:
         """Labels of the readable images, in order; empty for unlabeled data."""
         return [self.source.label(index) for index in self.scan.source_indices] if self.source.classes else []
+
+
+def scan_dataset(
+    data: DataLike, source: Source, pixel_format: PixelFormat, num_thumbnails: int, progress: Progress
+) -> ScannedDataset:
+    """Read every image of a data set.
+
+    Args:
+        data: The data set as the user named it.
+        source: The images.
+        pixel_format: In which they are read.
+        num_thumbnails: Of how many, evenly spaced, a thumbnail is kept.
+        progress: Called with the number of images that were read and the number of all of them.
+    """
+    count = min(num_thumbnails, len(source))
+    indices = [i * len(source) // count for i in range(count)]
+    found = scan(source, pixel_format, thumbnail_indices=indices, thumbnail_side=THUMBNAIL_SIDE, progress=progress)
+    name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
+    return ScannedDataset(name, source, pixel_format, found)
+
+
+def try_sample_stats(source: Source, channels: int) -> SampleStats | None:
+    """Median size and pixel format of a sample; None where no image in it can be read (the scan then says why).
+
+    Raises:
+        HeadwayError: ``channels`` is out of range.
+    """
+    try:
+        return compute_sample_stats(source, channels)
+    except HeadwayError:
+        if not 0 <= channels <= MAX_CHANNELS:
+            raise
+        return None
+
+
+def storage_note(stats: SampleStats | None) -> str:
+    """How a run with default options stores each image."""
+    if stats is None:
+        return ""
+    try:
+        size, _ = choose_view_size(stats.median_short_side)
+    except HeadwayError as error:
+        return f"pretraining with default options would refuse these images: {error}"
+    side = storage_side(stats.median_short_side, size, find_recipe("simclr").storage_scale)
+    return (
+        f"pretraining keeps the central square of each, stored at {side} x {side} pixels for views of {size} x {size}; "
+        f"--size changes it"
+    )
 
 
 def summarize(dataset: ScannedDataset) -> dict[str, Any]:

@@ -1,9 +1,7 @@
-"""The leaderboard of a comparison: a table, and remarks on how to read it."""
+"""The result of a comparison as plain data, and remarks on how to read its leaderboard."""
 
 from collections.abc import Iterator
 from typing import Any
-
-from rich.table import Table
 
 from headway.evaluation.comparison.compare import Comparison
 from headway.evaluation.comparison.runner import ComparisonRunner
@@ -31,26 +29,14 @@ def comparison_to_dict(comparison: Comparison, runner: ComparisonRunner) -> dict
     }
 
 
-def leaderboard_table(answer: dict[str, Any]) -> Table:
-    """Rows, best first, each with its gain over training from scratch."""
-    count = answer["details"]["labels_per_class"]
-    title = f"{_plural(count, 'label')} per class; gain: points over training from scratch"
-    table = Table("", "right, %", "95 %", "gain", "95 %", title=title)
-    for row in answer["rows"]:
-        gain = row["gain"]
-        paired = (f"{gain['points']:+.1f}", f"{gain['low']:.1f} to {gain['high']:.1f}") if gain else ("", "")
-        table.add_row(row["name"], f"{row['accuracy']:.1f}", f"{row['low']:.1f} to {row['high']:.1f}", *paired)
-    return table
-
-
 def remarks(answer: dict[str, Any]) -> Iterator[str]:
     """What a reader of the leaderboard should know."""
     details, rows = answer["details"], {row["name"]: row["accuracy"] for row in answer["rows"]}
     seeds, draws = details["seeds"], details["draws"]
     scope = (
-        f"{seeds} pretraining seeds, {_plural(seeds * draws, 'draw')} of labels"
+        f"{seeds} pretraining seeds, {plural(seeds * draws, 'draw')} of labels"
         if seeds > 1
-        else f"{_plural(draws, 'draw')} of labels for this one pretraining"
+        else f"{plural(draws, 'draw')} of labels for this one pretraining"
     )
     unit = "seed" if seeds > 1 else "draw"
     selection = (
@@ -79,8 +65,9 @@ def remarks(answer: dict[str, Any]) -> Iterator[str]:
 def claim_scope(labels_per_class: int, seeds: int) -> str:
     """The conditions for which the result holds."""
     one_run = ", for this one pretraining of each task" if seeds == 1 else ""
-    return f"{_plural(labels_per_class, 'label')} per class{one_run}"
+    return f"{plural(labels_per_class, 'label')} per class{one_run}"
 
 
-def _plural(count: int, what: str) -> str:
+def plural(count: int, what: str) -> str:
+    """A number with its noun."""
     return f"{count} {what}{'s' * (count > 1)}"

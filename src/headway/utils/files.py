@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -144,3 +145,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HeadwayError(f"cannot read {path}: {error}") from error
+
+
+def unused_path(path: Path) -> Path:
+    """The path, or the first of PATH-2, PATH-3, ... that does not exist."""
+    if not path.exists():
+        return path
+    return next(other for n in itertools.count(2) if not (other := path.with_name(f"{path.name}-{n}")).exists())

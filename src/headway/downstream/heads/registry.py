@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from headway.downstream.heads.frozen import FittedHead, LabeledFeatures, fit_knn_head, fit_linear_head
 from headway.downstream.heads.layers import AttentivePooling, MlpHead, NearestNeighborHead
 from headway.downstream.heads.recipes import FINE_TUNE, HEAD_ONLY, LORA, FineTuneConfig
-from headway.errors import unknown_name_error
+from headway.errors import HeadwayError, unknown_name_error
 from headway.rng import seeded
 
 
@@ -88,3 +88,37 @@ def find_head(name: str) -> HeadKind:
     if name not in HEADS:
         raise unknown_name_error("head", name, HEADS, hint="(or last-N: fine-tuning of the last N blocks)")
     return HEADS[name]
+
+
+def head_with_options(
+    name: str,
+    *,
+    balance_classes: bool,
+    epochs: int | None,
+    blocks: int,
+    layer_decay: float | None,
+    lora_rank: int | None,
+    processes: int,
+    threads: int,
+) -> HeadKind:
+    """A kind of head with the options of ``headway transfer``, whose docstring explains them.
+
+    Raises:
+        HeadwayError: There is no such head, or an option is not for it.
+    """
+    head = find_head(name)
+    if name != "finetune" and (blocks or layer_decay is not None):
+        raise HeadwayError(f"--blocks and --layer-decay are for head finetune, got head {name}")
+    if name != "lora" and lora_rank is not None:
+        raise HeadwayError(f"--lora-rank is for head lora, got head {name}")
+    if epochs is not None and epochs < 1:
+        raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
+    if head.recipe is None:
+        return head
+    recipe = replace(
+        head.recipe, task=replace(head.recipe.task, balance_classes=balance_classes), processes=processes,
+        threads=threads, trainable_blocks=blocks or head.recipe.trainable_blocks,
+        layer_decay=head.recipe.layer_decay if layer_decay is None else layer_decay,
+        lora_rank=head.recipe.lora_rank if lora_rank is None else lora_rank,
+    )  # fmt: skip
+    return replace(head, recipe=recipe if epochs is None else replace(recipe, epochs=epochs, min_steps=1))

@@ -44,6 +44,13 @@ class DemoData(NamedTuple):
         """The images to pretrain on."""
         return SubsetSource(ArraySource(self.store.images, pixel_format=self.store.pixel_format), self.train.tolist())
 
+    def describe(self, kind: str) -> str:
+        """The numbers of images in a sentence; ``kind`` says what they are."""
+        return (
+            f"{len(self.labels):,} {kind} of {len(self.store.classes)} classes: "
+            f"{len(self.train):,} to pretrain on without labels, {len(self.test):,} to test on"
+        )
+
     def draws(self, labels_per_class: int, count: int, seed: int) -> list[Tensor]:
         """So many draws of labels: indices into ``train``."""
         return [draw_labels(self.labels[self.train], labels_per_class, seed, draw) for draw in range(count)]

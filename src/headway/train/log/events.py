@@ -5,9 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from headway.distributed import rank
 from headway.errors import HeadwayError
 from headway.utils.files import to_json, write_text
@@ -124,39 +121,3 @@ def _parse_line(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-class ProgressBar:
-    """A sink that draws a progress bar with loss, images per second and time left; use it in a ``with`` block."""
-
-    def __init__(self, title: str, console: Console | None = None):
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[images]} images/s"),
-            TimeRemainingColumn(), TextColumn("left"),
-        )  # fmt: skip
-        self.console = console or Console(stderr=True)
-        self.progress = Progress(*columns, console=self.console, transient=False)
-        self.task_id = self.progress.add_task(title, total=1, loss="-", images="-")
-
-    def __enter__(self) -> "ProgressBar":
-        return self  # drawn at the first event: a run that is refused before shows no bar
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.progress.stop()
-
-    def __call__(self, event: Event) -> None:
-        """Draw the event."""
-        self.progress.start()
-        if isinstance(event, StepMetrics):
-            self.progress.update(
-                self.task_id,
-                completed=event.step,
-                total=event.total,
-                loss=f"{event.loss:.3f}",
-                images=f"{event.images_per_second:,.0f}",
-            )
-        elif isinstance(event, ProbeResult):
-            self.console.print(f"step {event.step}: {event.name} {event.value:.1f} %", highlight=False)
-        elif isinstance(event, Note):
-            self.console.print(event.text, highlight=False, markup=False)

@@ -7,15 +7,24 @@ from typing import Any
 import torch
 
 from headway import synthetic
-from headway.cli.show import show
-from headway.data.dataset.image_store import ImageStore
-from headway.data.sources.base import Source, SubsetSource
+from headway.data.sources.base import SubsetSource
 from headway.data.sources.in_memory import ArraySource
+from headway.evaluation.demo.data import DemoData
+from headway.evaluation.demo.evaluate import DemoEvaluation
+from headway.evaluation.demo.scratch_comparison import FINE_TUNED
+from headway.evaluation.demo.settings import LABELS_PER_CLASS
+from headway.evaluation.methods import SCRATCH
+from headway.pretext import find_recipe
 from headway.reports.contact_sheets import ImagesAt, contact_sheet, neighbor_sheet
 from headway.reports.image_grid import image_grid_png
-from headway.reports.steps import too_little_to_judge
+from headway.reports.steps import pretraining_steps, too_little_to_judge
+from headway.reports.task_sheet import TaskSheet, draw_task_sheet
+from headway.train.plan.auto import AutoChoice
 from headway.utils.files import write_bytes
+from headway.utils.threads import torch_threads
 
+SYNTHETIC_DATA = "synthetic animals"
+"""The name of the data where none were given."""
 DISPLAY_SIZE, CONTACT_SHEET_IMAGES, TASK_SHEET_IMAGES = 96, 36, 6
 """Side of synthetic animals in the overview images, images on the contact sheet, images that show the pretext task."""
 OUTPUT_FILES = {
@@ -51,7 +60,7 @@ def sentence(gain: dict[str, float], details: dict[str, Any], steps: dict[str, A
         or ("Pretraining hurt" if high < 0 else "Cannot tell whether pretraining helped")
     )  # fmt: skip
     found = f"{verdict}{' Measured' if verdict.endswith('.') else ''}: {gain['points']:+.1f} points"
-    drawn = " The images are drawn by program." if details["data"] == "synthetic animals" else ""
+    drawn = " The images are drawn by program." if details["data"] == SYNTHETIC_DATA else ""
     shuffled = " The labels were shuffled, so there was nothing to gain." if details["shuffled_labels"] else ""
     pretraining, tuned, scratch = (steps[name] for name in ("pretraining", "fine_tuning", "from_scratch"))
     return (
@@ -64,21 +73,47 @@ def sentence(gain: dict[str, float], details: dict[str, Any], steps: dict[str, A
     )
 
 
-def write_overview_images(
-    folder: Path, task: str, source: Source, store: ImageStore, test_indices: torch.Tensor, test_labels: torch.Tensor,
-    test_features: dict[str, torch.Tensor],
-) -> None:  # fmt: skip
+def demo_steps(run: Path, found: DemoEvaluation) -> dict[str, Any]:
+    """The steps of pretraining, fine-tuning and training from scratch, and the workers of the latter two."""
+    steps = {"pretraining": pretraining_steps(run), **found.steps()}
+    return {**steps, "workers": str(found.time_budget.workers)}
+
+
+def demo_details(data: object, images: DemoData, choice: AutoChoice, found: DemoEvaluation) -> dict[str, Any]:
+    """What was compared, and how; ``data`` as the user gave it, None: animals drawn by program."""
+    comparison, steps = found.comparison, found.steps()
+    return {
+        "data": SYNTHETIC_DATA if data is None else str(data),
+        "synthetic_version": synthetic.VERSION if data is None else None,
+        "task": choice.task, "backbone": choice.backbone, "method": comparison.gain.method,
+        "labels_per_class": LABELS_PER_CLASS, "label_draws": comparison.num_draws, "test_images": len(images.test),
+        "unlabeled_images": len(images.train),
+        **{
+            name: {"steps": steps[key]["planned_steps"], "chosen_on_folds": str(comparison.selections[row])}
+            for name, key, row in (
+                ("finetune", "fine_tuning", FINE_TUNED), ("from_scratch", "from_scratch", SCRATCH)
+            )
+        },
+        "temperature": comparison.classifier.temperature,
+        "commands": next_commands(data if isinstance(data, (str, Path)) else None),
+    }  # fmt: skip
+
+
+def write_overview_images(folder: Path, task: str, images: DemoData, test_features: dict[str, torch.Tensor]) -> None:
     """Write the three PNG files of ``OUTPUT_FILES``.
 
     Args:
         folder: The demo's folder, which holds the run.
         task: Name of the pretext task.
-        source: Source of the images; synthetic animals are drawn again, larger.
-        store: The images.
-        test_indices: n, int64: indices in the store of the test images, which were never trained on.
-        test_labels: n, int64: labels of the test images.
-        test_features: n D for each network, by its name.
+        images: The images; synthetic animals are drawn again, larger.
+        test_features: N' D for each network, by its name.
     """
+    with torch_threads(1):  # several would stall beside other programs
+        _write_overview_images(folder, task, images, test_features)
+
+
+def _write_overview_images(folder: Path, task: str, images: DemoData, test_features: dict[str, torch.Tensor]) -> None:
+    source, store, test_indices = images.source, images.store, images.test
     larger = (
         synthetic.DrawnAnimals(len(source), DISPLAY_SIZE, source.seed)
         if isinstance(source, synthetic.DrawnAnimals)
@@ -99,8 +134,10 @@ def write_overview_images(
     grid = contact_sheet(images_of(None), store.labels, store.classes, count=CONTACT_SHEET_IMAGES, note=note)
     write_bytes(folder / "images.png", image_grid_png(grid))
     test_source = SubsetSource(ArraySource(store.images, pixel_format=store.pixel_format), test_indices.tolist())
-    show(task, data=test_source, run=folder / "run", out=folder / "pretext_task.png", count=TASK_SHEET_IMAGES)
+    sheet = TaskSheet(task, find_recipe(task), folder / "run", TASK_SHEET_IMAGES, 0, 0)
+    shown, _ = draw_task_sheet(sheet, test_source, lambda done, total: None)
+    write_bytes(folder / "pretext_task.png", image_grid_png(shown))
     grid = neighbor_sheet(
-        images_of(test_indices), test_labels, store.classes, test_features, note=f"{note} Test images."
+        images_of(test_indices), images.labels[test_indices], store.classes, test_features, note=f"{note} Test images."
     )
     write_bytes(folder / "nearest_neighbors.png", image_grid_png(grid))

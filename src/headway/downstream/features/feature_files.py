@@ -1,0 +1,113 @@
+"""Write the features of any number of images as .npy or .npz, in constant memory, resumable."""
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from headway.backbones.weights import weights_sha256
+from headway.data.sources.base import Source
+from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
+from headway.downstream.features.embedding import FeatureKind, embed
+from headway.downstream.features.resumable_writer import ResumableWriter
+from headway.downstream.head_swap import input_size
+from headway.utils.progress import Progress
+
+RESULT_FOLDER = "result"
+FEATURES_FILE, NAMES_FILE = f"{RESULT_FOLDER}/features.npy", f"{RESULT_FOLDER}/files.csv"
+COPY_CHUNK_BYTES = 1 << 24
+"""Bytes copied at a time into a .npz file."""
+
+
+def write_features(
+    backbone: nn.Module,
+    source: Source,
+    target: Path,
+    features: FeatureKind,
+    layer: int | None,
+    *,
+    resume: bool,
+    progress: Progress,
+) -> ResumableWriter:
+    """Write the features of images, in order.
+
+    Args:
+        backbone: The network.
+        source: The images.
+        target: A .npz file, or a folder. Until it is complete, TARGET.partial holds the results so far.
+        features: One vector per image (pooled), per class token and register (prefix), or per patch (patches).
+        layer: Block whose output is written; None: the backbone's output.
+        resume: Whether to go on with TARGET.partial.
+        progress: Called with the number of images that are done and the number of all of them.
+
+    Returns:
+        The writer, which has counted; ``user_state["shape"]`` is the shape of an image's features.
+    """
+    size = input_size(backbone)
+    config = {
+        "weights": weights_sha256(backbone), "data": source_fingerprint(source), "features": features, "layer": layer,
+        "size": size,
+    }  # fmt: skip
+    writer = ResumableWriter(target, config, (FEATURES_FILE, NAMES_FILE), resume=resume)
+    if not writer.next_index:
+        writer.user_state = {"shape": [], "max_name_length": 1}
+    state = writer.user_state
+    with writer:
+        for chunk in decode_chunks(source, size, progress, writer.next_index, writer.num_written):
+            text, rows = io.StringIO(newline=""), b""
+            lines = csv.writer(text)
+            if not writer.next_index:
+                lines.writerow(["file"])
+            lines.writerows([name] for name in chunk.names)
+            if chunk.names:
+                array = embed(backbone, chunk.images, size, features, layer).numpy()  # n *
+                state["shape"] = list(array.shape[1:])
+                state["max_name_length"] = max(state["max_name_length"], *map(len, chunk.names))
+                rows = array.tobytes()
+            parts = {
+                FEATURES_FILE: rows if writer.next_index else _npy_header(0, ()) + rows,
+                NAMES_FILE: text.getvalue().encode("utf-8", "surrogateescape"),
+            }
+            writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
+
+    def make(folder: Path) -> Path:
+        with (folder / FEATURES_FILE).open("r+b") as file:
+            file.write(_npy_header(writer.num_written, tuple(state["shape"])))
+        return _write_npz(folder, writer) if target.suffix else folder / RESULT_FOLDER
+
+    writer.finish(make)
+    return writer
+
+
+def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
+    """The header of a .npy file, of fixed length, so that it can be rewritten when the number of rows is known."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)})
+    magic, text = header.getvalue()[:8], header.getvalue()[10:].rstrip()
+    return magic + (256 - 10).to_bytes(2, "little") + text.ljust(256 - 11) + b"\n"
+
+
+def _write_npz(folder: Path, writer: ResumableWriter) -> Path:
+    """Write a .npz file of the two arrays, in chunks."""
+    path = folder / "result.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        with (
+            archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as target,
+            (folder / FEATURES_FILE).open("rb") as rows,
+        ):
+            while chunk := rows.read(COPY_CHUNK_BYTES):
+                target.write(chunk)
+        length = writer.user_state["max_name_length"]
+        with (
+            archive.open(zipfile.ZipInfo("files.npy"), "w", force_zip64=True) as target,
+            (folder / NAMES_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as names,
+        ):
+            header = {"descr": f"<U{length}", "fortran_order": False, "shape": (writer.num_written,)}
+            np.lib.format.write_array_header_1_0(target, header)
+            for i, row in enumerate(csv.reader(names)):
+                if i:  # line 0 is the header
+                    target.write(np.array([row[0]], dtype=f"<U{length}").tobytes())
+    return path
