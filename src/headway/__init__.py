@@ -21,6 +21,7 @@ _EXPORTS = {
     "HeadwayError": "headway.errors",
     "load_backbone": "headway.backbones.weights",
     "Encoder": "headway.estimator",
+    "Target": "headway.downstream.targets",
     **dict.fromkeys(("Classifier", "load_classifier"), "headway.downstream.classifier"),
 }
 __all__ = ["__version__", *_EXPORTS]
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from headway.config import Rule as Rule
     from headway.downstream.classifier import Classifier as Classifier
     from headway.downstream.classifier import load_classifier as load_classifier
+    from headway.downstream.targets import Target as Target
     from headway.errors import HeadwayError as HeadwayError
     from headway.estimator import Encoder as Encoder
     from headway.protocol import Batch as Batch

@@ -20,6 +20,7 @@ from headway.cli import main
 from headway.downstream import export
 from headway.downstream.classifier import Classifier
 from headway.downstream.heads.layers import AttentivePooling, NearestNeighborHead
+from headway.downstream.targets import MULTILABEL, SINGLE
 from headway.errors import HeadwayError
 from headway.protocol import InputSpec
 from headway.synthetic import write_folder
@@ -50,7 +51,7 @@ def classifier_of(network="conv", kind="linear", multilabel=False):
         "attentive": lambda: AttentivePooling(dim, 3),
         "knn": lambda: NearestNeighborHead(torch.randn(30, dim), torch.arange(30) % 3, 3),
     }[kind]()
-    return Classifier(backbone, head.eval(), CLASSES, SIDE, kind, 1.7, multilabel)
+    return Classifier(backbone, head.eval(), CLASSES, SIDE, kind, 1.7, MULTILABEL if multilabel else SINGLE)
 
 
 def exported(exportable, suffix):

@@ -19,6 +19,7 @@ from headway.downstream.classifier import Classifier
 from headway.downstream.features import decode_stream
 from headway.downstream.features.embedding import embed as compute
 from headway.downstream.features.resumable_writer import ResumableWriter
+from headway.downstream.targets import MULTILABEL
 from headway.rng import seeded
 from headway.synthetic import write_folder
 from tests.small import SIDE, small_backbone
@@ -138,7 +139,7 @@ def test_below_min_confidence_the_label_is_unknown(here, tmp_path):
 
 def test_several_labels_an_image(here, tmp_path):
     with seeded(1):
-        Classifier(small_backbone(), nn.Linear(16, 3), CLASSES, SIDE, "linear", multilabel=True).save(tmp_path / "m")
+        Classifier(small_backbone(), nn.Linear(16, 3), CLASSES, SIDE, "linear", target=MULTILABEL).save(tmp_path / "m")
     headway.predict(tmp_path / "m", data=here / "photos", out=tmp_path / "labels.csv")
     for row in csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()):
         p = {name: float(row[name]) for name in CLASSES}

@@ -9,10 +9,10 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from headway.downstream.evaluate import multilabel_metrics
 from headway.metrics import logistic_regression
 from headway.metrics.class_weights import class_weights
 from headway.metrics.linear_probe import fit_linear, fit_probe
+from headway.metrics.multilabel import multilabel_metrics
 from tests.golden.test_metrics_sklearn import blobs
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import headway
 from headway.downstream.classifier import UNSURE, Classifier
+from headway.downstream.targets import MULTILABEL
 from headway.errors import HeadwayError
 from headway.rng import seeded
 from headway.synthetic import DrawnAnimals
@@ -111,7 +112,7 @@ def test_other_images_are_refused(images, says, classifier):
 
 
 def test_the_rule_from_probabilities_to_labels():
-    single, several = make_classifier(), make_classifier(multilabel=True)
+    single, several = make_classifier(), make_classifier(target=MULTILABEL)
     assert single.labels_of([0.2, 0.7, 0.1]) == (["cat"], 0.7)
     assert single.labels_of([0.2, 0.7, 0.1], min_confidence=0.8) == ([UNSURE], 0.7)
     assert several.labels_of([0.9, 0.4, 0.5]) == (["bear", "owl"], 0.5)
@@ -119,7 +120,7 @@ def test_the_rule_from_probabilities_to_labels():
 
 
 def test_labels_of_a_multilabel_classifier_are_joined(folder):
-    classifier = make_classifier(multilabel=True)
+    classifier = make_classifier(target=MULTILABEL)
     files = sorted((folder / "images").iterdir())
     expected = [
         ";".join(name for name, p in zip(CLASSES, row, strict=True) if p >= 0.5)

@@ -15,6 +15,7 @@ from headway.downstream.heads.layers import AttentivePooling, apply_head
 from headway.downstream.heads.recipes import FINE_TUNE, HEAD_ONLY, SupervisedConfig
 from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_images import LabeledImages
+from headway.downstream.targets import MULTILABEL, SINGLE
 from headway.downstream.transfer import check_transfer
 from headway.errors import HeadwayError
 from headway.metrics.class_weights import class_weights
@@ -150,7 +151,9 @@ def test_frozen_modules_are_in_eval_mode():
 def loss_and_logits(labels, balance, smoothing=0.1):
     with seeded(0):
         network, head = small_backbone(), nn.Linear(16, 3 if labels.dim() == 1 else labels.shape[1])
-    task = SupervisedTask(head, labels, SIDE, SupervisedConfig(balance_classes=balance, label_smoothing=smoothing))
+    target = SINGLE if labels.dim() == 1 else MULTILABEL
+    config = SupervisedConfig(balance_classes=balance, label_smoothing=smoothing)
+    task = SupervisedTask(head, labels, SIDE, config, target)
     batch = Batch(make_images(6), torch.arange(6))
     views = task.make_views(batch, SampleRNG(0, torch.arange(6)))
     logits = head(network(views.images).pooled).double()

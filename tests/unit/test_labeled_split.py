@@ -11,6 +11,7 @@ from headway.data.sampling.split import strata
 from headway.data.sources.in_memory import ArraySource
 from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import load_labeled_split
+from headway.downstream.targets import MULTILABEL
 from headway.downstream.transfer import train_classifier
 from headway.errors import HeadwayError
 from headway.evaluation.evaluator import _FeatureCache
@@ -34,16 +35,16 @@ def table(tmp_path):
 
 
 def test_several_labels_are_read_split_and_learned(table):
-    split = load_labeled_split(table, None, SIDE, multilabel=True)
+    split = load_labeled_split(table, None, SIDE, target=MULTILABEL)
     assert split.classes == ("bright", "red") and len(split.images) + len(split.test_images) == 40
     both = torch.cat([split.labels, split.test_labels])
     assert both.dtype == torch.float32 and both.sum(0).tolist() == [20, 20] and (both.sum(1) == 0).sum() == 10
     assert all(0 < count < len(split.test_labels) for count in split.test_labels.sum(0))
     classifier, _ = train_classifier(small_backbone(), split.training_set(SIDE), HEADS["linear"], folds=3)
-    assert classifier.multilabel
+    assert classifier.target is MULTILABEL
     correct = (classifier.predict_proba(split.test_images) >= 0.5) == (split.test_labels > 0)
     assert accuracy(correct.flatten()) > 85
-    few = load_labeled_split(table, None, SIDE, multilabel=True, labels_per_class=2)
+    few = load_labeled_split(table, None, SIDE, target=MULTILABEL, labels_per_class=2)
     assert 2 <= len(few.labels) <= 6
     with pytest.raises(HeadwayError, match="take another head"):
         train_classifier(small_backbone(), few.training_set(SIDE), HEADS["knn"])

@@ -47,6 +47,8 @@ class TransferResult(Result):
     """In percent; of several labels per image."""
     f1: float | None = field(default=None, metadata=OPTIONAL)
     """In percent; of several labels per image."""
+    target_metrics: dict[str, float] | None = field(default=None, metadata=OPTIONAL)
+    """Metrics of a target of your own."""
     classifier: Classifier | None = field(default=None, compare=False, metadata=INTERNAL)
     """The classifier."""
 
@@ -62,6 +64,7 @@ def transfer(
     group_by: str = "",
     labels: str | Path | None = None,
     multilabel: bool = False,
+    target: str = "",
     class_weights: Literal["none", "balanced"] = "none",
     folds: int = 3,
     epochs: int | None = None,
@@ -89,6 +92,8 @@ def transfer(
             the table, or a regular expression on names, whose first parentheses are the group.
         labels: A CSV with file,label that labels the images of ``data`` by name.
         multilabel: An image may have several labels, written "cat;dog" (";" alone: none of them).
+        target: What the labels mean: single (one class per image, the default), multilabel, or your own as
+            my_package.my_file:TARGET.
         class_weights: balanced: rare classes weigh as much in the loss as frequent ones.
         folds: Folds of the training images that select regularization, stopping and temperature (a linear probe selects
             its penalty and temperature on five); 0: no selection but that penalty.
@@ -107,6 +112,7 @@ def transfer(
     from headway.downstream.head_swap import HeadSwap, input_size, load_run
     from headway.downstream.heads.registry import head_with_options
     from headway.downstream.labeled_split import load_labeled_split
+    from headway.downstream.targets import MULTILABEL, SINGLE, find_target
     from headway.downstream.transfer import TransferObservers, check_transfer, train_classifier
     from headway.errors import HeadwayError, unknown_name_error
     from headway.train.config import check_workers
@@ -117,6 +123,9 @@ def transfer(
     check_workers(processes, threads)
     if class_weights not in ("none", "balanced"):
         raise unknown_name_error("class_weights", str(class_weights), ("none", "balanced"))
+    if multilabel and target not in ("", MULTILABEL.name):
+        raise HeadwayError(f"--multilabel is --target {MULTILABEL.name}, got --target {target} as well")
+    meaning = MULTILABEL if multilabel else find_target(target or SINGLE.name)
     balanced = class_weights == "balanced"
     kind = head_with_options(
         head, balance_classes=balanced, epochs=epochs, blocks=blocks, layer_decay=layer_decay, lora_rank=lora_rank,
@@ -126,10 +135,10 @@ def transfer(
     size = input_size(backbone)
     source = open_source(data, labeled=True, labels=labels, group_by=group_by, backbone=backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
-    check_transfer(backbone, kind, multilabel=multilabel, balance_classes=balanced, folds=folds)
+    check_transfer(backbone, kind, target=meaning, balance_classes=balanced, folds=folds)
     split = load_labeled_split(
         source, test_source, size, for_crops=kind.recipe is not None, labels_per_class=labels_per_class,
-        multilabel=multilabel, seed=seed, progress=stage_progress(progress, "decoding"),
+        target=meaning, seed=seed, progress=stage_progress(progress, "decoding"),
     )  # fmt: skip
     note_skipped(split.skipped)
     if not len(split.test_labels):
@@ -138,7 +147,7 @@ def transfer(
         count = len(split.test_labels)
         note(f"{count:,} labeled images (a stratified fifth, by --seed {seed}) are held out for testing")
     num_seen = count_seen_in_pretraining(Path(run), split.test_hashes)
-    if not multilabel and any(";" in name for name in split.classes):
+    if meaning is SINGLE and any(";" in name for name in split.classes):
         note("some class names contain ';'; if these are several labels each, add --multilabel")
     observers = TransferObservers(
         training_sinks(progress, f"training {head}"), stage_progress(progress, "model selection on folds"), note
@@ -150,7 +159,8 @@ def transfer(
     scores = evaluate(classifier, split.test_images, split.test_labels, split.interval_groups())
     classifier = classifier._replace(test_set_hash=split.test_set_hash())
     classifier.save(model)
+    own = {name: scores.pop(name) for name in list(scores) if name not in TransferResult.__dataclass_fields__}
     return TransferResult(
-        head=head, **scores, labels=len(split.labels), test_images=len(split.test_labels),
+        head=head, **scores, target_metrics=own or None, labels=len(split.labels), test_images=len(split.test_labels),
         temperature=round(classifier.temperature, 4), model=str(model), transductive=num_seen, classifier=classifier,
     )  # fmt: skip

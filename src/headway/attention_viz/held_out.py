@@ -12,6 +12,7 @@ from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source, open_test_source
 from headway.downstream.features.extract import extract_features
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
+from headway.downstream.targets import SINGLE
 from headway.errors import HeadwayError
 from headway.metrics.knn import knn_scores
 from headway.utils.progress import Progress
@@ -48,10 +49,8 @@ def load_held_out(
     source = open_source(data, labeled=True, labels=labels, group_by=group_by, backbone=model.backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=model.backbone)
     classifier = model.classifier
-    multilabel = classifier is not None and classifier.multilabel
-    split = load_labeled_split(
-        source, test_source, model.image_size, multilabel=multilabel, seed=seed, progress=progress
-    )
+    target = SINGLE if classifier is None else classifier.target
+    split = load_labeled_split(source, test_source, model.image_size, target=target, seed=seed, progress=progress)
     if len(split.test_labels) < 2:
         raise HeadwayError("fewer than two images are left to test on; label more, or give --test")
     if classifier is not None:
@@ -80,11 +79,12 @@ def make_correctness_fn(model: AttentionModel, held_out: LabeledSplit) -> Callab
     if classifier is not None:
         known = torch.tensor([classifier.classes.index(name) for name in held_out.classes])
         resized = classifier._replace(size=model.image_size)
-        if classifier.multilabel:
+        if classifier.target.independent:
             truth = torch.zeros(len(held_out.test_labels), len(classifier.classes))  # N K
             truth[:, known] = held_out.test_labels
-            return lambda: ((resized.predict_proba(held_out.test_images) >= 0.5) == (truth > 0)).all(1)
-        return lambda: resized.predict_proba(held_out.test_images).argmax(1) == known[held_out.test_labels]
+        else:
+            truth = known[held_out.test_labels]  # N
+        return lambda: resized.target.correct(resized.predict_proba(held_out.test_images), truth)
 
     def knn() -> Tensor:
         bank, queries = (

@@ -14,11 +14,15 @@ def print_result(result: TransferResult) -> None:
         f"{' (correct: exactly the labels of the image)' if multilabel else ''}; "
         f"the classifier is in {result.model}"
     )
-    means = (
-        f"mean average precision {result.mean_average_precision:.1f} %, F1 {result.f1:.1f} %" if multilabel
-        else f"balanced accuracy: {result.balanced_accuracy:.1f} %"
-    )  # fmt: skip
-    print_line(f"{means}; expected calibration error {result.calibration_error:.1f} points")
+    if multilabel:
+        means = f"mean average precision {result.mean_average_precision:.1f} %, F1 {result.f1:.1f} %; "
+    elif result.balanced_accuracy is not None:
+        means = f"balanced accuracy: {result.balanced_accuracy:.1f} %; "
+    else:
+        means = "".join(
+            f"{name.replace('_', ' ')} {value:g}; " for name, value in (result.target_metrics or {}).items()
+        )
+    print_line(f"{means}expected calibration error {result.calibration_error:.1f} points")
     if remark := transductive_note(result.transductive, result.test_images):
         print_line(remark)
     print_line(f"next: headway predict {result.model} --data IMAGES --out labels.csv")

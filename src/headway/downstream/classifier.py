@@ -19,9 +19,8 @@ from headway.downstream.features.decode_stream import decode_chunks
 from headway.downstream.features.extract import apply_batched, forward_batched
 from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.registry import find_head
-from headway.downstream.labeled_split import LABEL_SEPARATOR
+from headway.downstream.targets import SINGLE, Target, find_target
 from headway.errors import HeadwayError
-from headway.metrics.calibration import probabilities
 from headway.protocol import Features
 from headway.utils.files import atomic_write, read_json, refuse_existing, write_json
 
@@ -43,7 +42,8 @@ class Classifier(NamedTuple):
         size: Side in pixels of the square view that the backbone sees.
         kind: How the head was made: knn, linear, attentive, mlp, finetune or lora.
         temperature: Logits are divided by it, so that the probabilities are calibrated.
-        multilabel: Whether an image may have several labels, or none; each class then has a probability of its own.
+        target: What the labels mean: one per image (``SINGLE``), or several or none, each class then having a
+            probability of its own (``MULTILABEL``).
         test_set_hash: ``LabeledSplit.test_set_hash`` of the images that were split off for testing; empty where a test
             set was given.
     """
@@ -54,7 +54,7 @@ class Classifier(NamedTuple):
     size: int
     kind: str
     temperature: float = 1.0
-    multilabel: bool = False
+    target: Target = SINGLE
     test_set_hash: str = ""
 
     def predict(self, images: object, min_confidence: float = 0.0) -> list[str]:
@@ -65,10 +65,10 @@ class Classifier(NamedTuple):
             min_confidence: Where the confidence is below this probability, the label is "don't know".
 
         Returns:
-            N labels; of a ``multilabel`` classifier several are separated by ";", and none is an empty text.
+            N labels; where an image may have several, they are separated by ";", and none is an empty text.
         """
         rows = self.predict_proba(images).tolist()  # N K
-        return [LABEL_SEPARATOR.join(self.labels_of(row, min_confidence)[0]) for row in rows]
+        return [self.target.write(self.labels_of(row, min_confidence)[0]) for row in rows]
 
     def predict_proba(self, images: object) -> Tensor:
         """Class probabilities of images.
@@ -80,7 +80,7 @@ class Classifier(NamedTuple):
                 decoded already: in the channels of the backbone, and resized as a whole.
 
         Returns:
-            N K, float32; each row sums to one, unless the classifier is ``multilabel``.
+            N K, float32; each row sums to one, unless an image may have several labels.
 
         Raises:
             HeadwayError: The images are of another kind, or one of them cannot be read.
@@ -113,31 +113,23 @@ class Classifier(NamedTuple):
         self.head.eval()
 
         def predict(features: Features) -> Tensor:
-            return probabilities(apply_head(self.head, features), self.temperature, self.multilabel)
+            return self.target.probabilities(apply_head(self.head, features), self.temperature)
 
         return forward_batched(self.backbone, predict, images, self.size)
 
     def predict_features(self, features: Tensor) -> Tensor:
         """Class probabilities, N K, of pooled features, N D; the same bits as ``predict_proba`` of the images."""
         self.head.eval()
-        return apply_batched(lambda rows: probabilities(self.head(rows), self.temperature, self.multilabel), features)
+        return apply_batched(lambda rows: self.target.probabilities(self.head(rows), self.temperature), features)
 
     def labels_of(self, row: Sequence[float], min_confidence: float = 0.0) -> tuple[list[str], float]:
         """The labels of one image, and their confidence in [0, 1].
-
-        Each class of a ``multilabel`` classifier is predicted independently, with threshold 1/2; the confidence is the
-        lowest of them.
 
         Args:
             row: Its K probabilities.
             min_confidence: Where the confidence is below it, the label is "don't know".
         """
-        if self.multilabel:
-            labels = [name for name, p in zip(self.classes, row, strict=True) if p >= 0.5]
-            confidence = min(max(p, 1 - p) for p in row)
-        else:
-            best = max(range(len(row)), key=row.__getitem__)
-            labels, confidence = [self.classes[best]], row[best]
+        labels, confidence = self.target.predict(row, self.classes)
         return ([UNSURE] if confidence < min_confidence else labels), confidence
 
     def save(self, folder: str | Path) -> None:
@@ -150,7 +142,7 @@ class Classifier(NamedTuple):
             save_file(cpu_state_dict(self.head), temporary / HEAD_FILE)
             record = {
                 "schema": SCHEMA, "kind": self.kind, "classes": list(self.classes), "size": self.size,
-                "temperature": self.temperature, "multilabel": self.multilabel, "test_set_hash": self.test_set_hash,
+                "temperature": self.temperature, "target": self.target.name, "test_set_hash": self.test_set_hash,
             }  # fmt: skip
             write_json(temporary / CLASSIFIER_FILE, record)
 
@@ -174,9 +166,9 @@ def load_classifier(folder: str | Path) -> Classifier:
         backbone: Any = load_backbone(folder / BACKBONE_FILE)
         head = find_head(kind).restore(load_file(folder / HEAD_FILE), backbone.embed_dim, len(classes))
         size, temperature = int(record["size"]), float(record["temperature"])
-        multilabel, test_set_hash = bool(record["multilabel"]), str(record["test_set_hash"])
+        target, test_set_hash = find_target(str(record["target"])), str(record["test_set_hash"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
         ) from error
-    return Classifier(backbone, head, classes, size, kind, temperature, multilabel, test_set_hash)
+    return Classifier(backbone, head, classes, size, kind, temperature, target, test_set_hash)

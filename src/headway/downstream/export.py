@@ -21,7 +21,6 @@ from headway.downstream.classifier import Classifier
 from headway.downstream.head_swap import input_size
 from headway.downstream.heads.layers import apply_head
 from headway.errors import HeadwayError
-from headway.metrics.calibration import probabilities
 
 INPUT_NAME = "images"
 """Name of the input, and of its first axis, which may have any length."""
@@ -72,11 +71,11 @@ class ProbabilityModel(nn.Module):
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.backbone, self.head = classifier.backbone, classifier.head
-        self.temperature, self.multilabel = classifier.temperature, classifier.multilabel
+        self.temperature, self.target = classifier.temperature, classifier.target
 
     def forward(self, images: Tensor) -> Tensor:
         """B C S S -> B K."""
-        return probabilities(apply_head(self.head, self.backbone(images)), self.temperature, self.multilabel)
+        return self.target.probabilities(apply_head(self.head, self.backbone(images)), self.temperature)
 
 
 class FeatureModel(nn.Module):
@@ -94,7 +93,7 @@ class FeatureModel(nn.Module):
 
 def exportable_classifier(classifier: Classifier) -> Exportable:
     """A network from images to the probabilities of a classifier."""
-    metadata = {"classes": list(classifier.classes), "multilabel": classifier.multilabel}
+    metadata = {"classes": list(classifier.classes), "multilabel": classifier.target.independent}
     model = ProbabilityModel(classifier)
     return _exportable(model, classifier.backbone, classifier.size, ("probabilities",), metadata)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from headway.data.dataset.subset import Images, subset
 from headway.downstream.heads.frozen import LabeledFeatures
+from headway.downstream.targets import SINGLE, Target
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class LabeledImages:
     images: Images
     """N C H W, as stored to be trained on: larger than the view, where crops are cut from them."""
     labels: Tensor
-    """N, int64 in 0..K-1; or N K of 0 and 1, where an image may have several labels."""
+    """N or N K, as ``target`` encodes them."""
     class_names: tuple[str, ...]
     """K names."""
     size: int
@@ -24,16 +25,13 @@ class LabeledImages:
     """N, int64: no fold separates images of equal group; None: every image is a group of its own."""
     at_view_size: Images | None = None
     """N C S S, the same images decoded to the view, as a prediction sees them; None: ``images`` are."""
+    target: Target = SINGLE
+    """What the labels mean."""
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.labels.dim() == 2
 
     @property
     def view_images(self) -> Images:
@@ -42,7 +40,7 @@ class LabeledImages:
 
     def with_features(self, features: Tensor) -> LabeledFeatures:
         """The features of these images (N D) with their labels."""
-        return LabeledFeatures(features, self.labels, self.num_classes, self.groups)
+        return LabeledFeatures(features, self.labels, self.num_classes, self.groups, self.target)
 
     def subset(self, indices: Tensor) -> "LabeledImages":
         """Some of the images; their pixels are not copied."""

@@ -10,14 +10,12 @@ from headway.backbones.input_size import STORAGE_SCALE, storage_side
 from headway.data.dataset.image_store import ImageStore, build_store, median_short_side, split_groups
 from headway.data.dataset.subset import Images, subsample_evenly, subset
 from headway.data.sampling.split import sample_per_class, strata, stratified_split
-from headway.data.sources.base import Remarks, Source, sorted_classes
+from headway.data.sources.base import Remarks, Source
 from headway.downstream.labeled_images import LabeledImages
+from headway.downstream.targets import SINGLE, Target, encode_labels, present_names
 from headway.errors import HeadwayError
 from headway.utils.hashing import stable_hash
 from headway.utils.progress import Progress
-
-LABEL_SEPARATOR = ";"
-"""Separates the labels of an image that has several; alone, it says that the image has none of them."""
 
 
 class LabeledSplit(NamedTuple):
@@ -25,9 +23,9 @@ class LabeledSplit(NamedTuple):
 
     Attributes:
         images: N C H W, to train on: stored larger than the view, where crops are cut from them.
-        labels: N, int64 in 0..K-1; or N K of 0 and 1 (float32), where an image may have several labels.
+        labels: N or N K, as ``target`` encodes them.
         test_images: N' C S S at the size of the view, never trained on.
-        test_labels: N', int64; or N' K.
+        test_labels: N' or N' K.
         classes: K names.
         test_from_split: Whether the test images were split off from the labeled ones; False where a test set was given.
         skipped: (name, reason) of images that could not be read.
@@ -37,6 +35,7 @@ class LabeledSplit(NamedTuple):
         test_groups: N', int64: the groups of the test images, which are not independent of one another within a group;
             None: all are independent.
         at_view_size: N C S S, the images to train on, decoded to the view; None: ``images`` are.
+        target: What the labels mean.
     """
 
     images: Images
@@ -50,10 +49,11 @@ class LabeledSplit(NamedTuple):
     groups: Tensor | None = None
     test_groups: Tensor | None = None
     at_view_size: Images | None = None
+    target: Target = SINGLE
 
     def training_set(self, size: int) -> LabeledImages:
         """The images to train on, for a network that sees them at ``size`` pixels per side."""
-        return LabeledImages(self.images, self.labels, self.classes, size, self.groups, self.at_view_size)
+        return LabeledImages(self.images, self.labels, self.classes, size, self.groups, self.at_view_size, self.target)
 
     def interval_groups(self) -> np.ndarray | None:
         """N': the groups of the test images, for confidence intervals; None where all images are independent."""
@@ -100,7 +100,7 @@ def load_labeled_split(
     *,
     for_crops: bool = False,
     labels_per_class: int | None = None,
-    multilabel: bool = False,
+    target: Target = SINGLE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LabeledSplit:
@@ -113,7 +113,7 @@ def load_labeled_split(
         for_crops: Whether the training images are stored larger than the view, where they have the pixels, since
             crops are cut from them.
         labels_per_class: How many labels of each class are used, drawn by ``seed``; None: all.
-        multilabel: Whether a label is several names, separated by ``LABEL_SEPARATOR``.
+        target: What the labels mean.
         seed: Of the split and the draw.
         progress: Called with the number of decoded images and the number of all of them.
 
@@ -122,8 +122,11 @@ def load_labeled_split(
     """
     side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE) if for_crops else size
     store = build_store(source, side, progress=progress)
-    labels, classes = _labels_and_classes(store, multilabel)  # N or N K, K
-    labeled = (_required_labels(store) >= 0).nonzero().flatten()
+    given = _required_labels(store)
+    _check_several_classes(target, store, given)
+    classes = target.classes(store.classes)  # K
+    labels = encode_labels(target, store.classes, given, classes)  # N or N K
+    labeled = (given >= 0).nonzero().flatten()
     groups, larger = split_groups(store), side > size
     if test is None:
         parts = stratified_split(strata(labels[labeled]), seed=seed, groups=groups[labeled])
@@ -134,7 +137,7 @@ def load_labeled_split(
         tested = _TestSet(images, labels[held_out], store.content_hashes[held_out], groups[held_out], [])
     else:
         train, other = labeled, build_store(test, size, progress=progress)
-        tested = _given_test_set(other, store.content_hashes, labels[labeled], classes, multilabel)
+        tested = _given_test_set(other, store, target, classes)
     if labels_per_class is not None:
         if labels_per_class < 1:
             raise HeadwayError(f"--labels-per-class must be at least 1, got {labels_per_class}")
@@ -142,7 +145,7 @@ def load_labeled_split(
     return LabeledSplit(
         subset(store.images, train), labels[train], tested.images, tested.labels, classes, test is None,
         [*store.skipped, *tested.skipped], tested.hashes, groups[train], tested.groups,
-        decode_at_view_size(source, store, train, size) if larger else None,
+        decode_at_view_size(source, store, train, size) if larger else None, target,
     )  # fmt: skip
 
 
@@ -154,32 +157,24 @@ def decode_at_view_size(source: Source, store: ImageStore, indices: Tensor, size
     return subset(images, torch.arange(len(images)))
 
 
-def _given_test_set(
-    store: ImageStore, train_hashes: Tensor, train_labels: Tensor, classes: tuple[str, ...], multilabel: bool
-) -> _TestSet:
+def _given_test_set(store: ImageStore, train: ImageStore, target: Target, classes: tuple[str, ...]) -> _TestSet:
     """A test set that was given, without the images that are in the training set, and with the training set's labels.
 
     Raises:
         HeadwayError: A class that no training image has.
     """
-    labels, names = _labels_and_classes(store, multilabel, min_classes=1)
-    labeled = _required_labels(store) >= 0
-    unknown = {names[i] for i in _present_classes(labels[labeled])} - {
-        classes[i] for i in _present_classes(train_labels)
-    }
+    given = _required_labels(store)
+    unknown = present_names(target, store.classes, given) - present_names(
+        target, train.classes, _required_labels(train)
+    )
     if unknown:
         raise HeadwayError(f"test images are of classes that no training image has: {', '.join(sorted(unknown)[:5])}")
-    trained_on = torch.isin(store.content_hashes, train_hashes)
+    trained_on = torch.isin(store.content_hashes, train.content_hashes)
     skipped = [(name, "is among the training images") for name, was in zip(store.names, trained_on, strict=True) if was]
-    tested = (labeled & ~trained_on).nonzero().flatten()
-    class_ids = torch.tensor([classes.index(name) if name in classes else 0 for name in names])  # 0: no image has it
-    if multilabel:
-        test_labels = train_labels.new_zeros(len(tested), len(classes)).index_add_(1, class_ids, labels[tested])
-    else:
-        test_labels = class_ids[labels[tested]]
+    tested = ((given >= 0) & ~trained_on).nonzero().flatten()
     return _TestSet(
-        subset(store.images, tested), test_labels, store.content_hashes[tested], split_groups(store)[tested],
-        [*store.skipped, *skipped],
+        subset(store.images, tested), encode_labels(target, store.classes, given, classes)[tested],
+        store.content_hashes[tested], split_groups(store)[tested], [*store.skipped, *skipped],
     )  # fmt: skip
 
 
@@ -192,37 +187,9 @@ def _required_labels(store: ImageStore) -> Tensor:
     return store.labels
 
 
-def _present_classes(labels: Tensor) -> list[int]:
-    """The classes that some image has: of N labels, or N K of 0 and 1."""
-    present = labels.unique() if labels.dim() == 1 else labels.any(0).nonzero().flatten()
-    return [int(index) for index in present]
-
-
-def _labels_and_classes(store: ImageStore, multilabel: bool, min_classes: int = 2) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels and the names of the classes.
-
-    Args:
-        store: The labeled images.
-        multilabel: Whether an image may have several labels.
-        min_classes: At least this many classes must occur.
-
-    Returns:
-        N, int64, or with several labels per image N K of 0 and 1; and K names.
-    """
-    given = _required_labels(store)
-    if not multilabel:
-        if len(given[given >= 0].unique()) < min_classes:
-            only = store.classes[int(given.max())]
-            raise HeadwayError(
-                f"all {len(given)} readable images are of the one class '{only}'; at least two are needed"
-            )
-        return given, store.classes
-    label_sets = [[name.strip() for name in text.split(LABEL_SEPARATOR) if name.strip()] for text in store.classes]
-    classes = sorted_classes([name for names in label_sets for name in names])
-    if len(classes) < min_classes:
-        raise HeadwayError(f"the images have {len(classes)} different labels; at least {min_classes} are needed")
-    class_ids = {name: index for index, name in enumerate(classes)}
-    labels = torch.zeros(len(label_sets) + 1, len(classes))  # index -1, the last row, is of images without a label
-    for row, names in enumerate(label_sets):
-        labels[row, [class_ids[name] for name in names]] = 1.0
-    return labels[given], classes
+def _check_several_classes(target: Target, store: ImageStore, given: Tensor) -> None:
+    """Raise HeadwayError where fewer than two classes occur."""
+    names = present_names(target, store.classes, given)
+    if len(names) < 2:
+        found = f"of the one class '{names.pop()}'" if names else "without a label"
+        raise HeadwayError(f"all {len(given)} readable images are {found}; at least two classes are needed")

@@ -8,7 +8,6 @@ from headway.data.sources.base import Source
 from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, Classifier
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.resumable_writer import ResumableWriter
-from headway.downstream.labeled_split import LABEL_SEPARATOR
 from headway.utils.files import file_sha256
 from headway.utils.progress import Progress
 
@@ -56,9 +55,10 @@ def write_predictions(
                 if confidence < min_confidence:
                     writer.user_state["unsure"] += 1
                 else:
+                    counts = writer.user_state["labels"]
                     for label in labels:
-                        writer.user_state["labels"][label] += 1
-                rows.writerow([name, LABEL_SEPARATOR.join(labels), *(f"{p:.6f}" for p in (confidence, *row))])
+                        counts[label] = counts.get(label, 0) + 1
+                rows.writerow([name, classifier.target.write(labels), *(f"{p:.6f}" for p in (confidence, *row))])
             parts = {TABLE_FILE: text.getvalue().encode("utf-8", "surrogateescape")}
             writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
     writer.finish(lambda partial: partial / TABLE_FILE)

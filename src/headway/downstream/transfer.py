@@ -17,6 +17,7 @@ from headway.downstream.heads.frozen import scaled_linear_head
 from headway.downstream.heads.recipes import FineTuneConfig
 from headway.downstream.heads.registry import HeadKind
 from headway.downstream.labeled_images import LabeledImages
+from headway.downstream.targets import SINGLE, Target
 from headway.errors import HeadwayError
 from headway.nn.lora import add_lora
 from headway.rng import seeded
@@ -76,14 +77,14 @@ def train_classifier(
     Raises:
         HeadwayError: The head does not support the labels or class weights.
     """
-    _check_labels(head, data.multilabel, balance_classes)
+    _check_labels(head, data.target, balance_classes)
     if head.recipe is None or head.from_probe:
         features = extract_features(backbone, data.view_images, data.size) if features is None else features  # N D
     if head.fit is not None:
         assert features is not None
         fitted = head.fit(data.with_features(features), seed, balance_classes, folds)
         return TrainedClassifier(Classifier(backbone, fitted.layer, data.class_names, data.size, head.name,
-            fitted.temperature, data.multilabel), None)  # fmt: skip
+            fitted.temperature, data.target), None)  # fmt: skip
     return _train_by_steps(backbone, data, head, seed, folds, features, selection, observers)
 
 
@@ -119,7 +120,7 @@ def _train_by_steps(
     if selection:
         config, temperature, stop = selection.config, selection.temperature, selection.stop_step(len(data.labels))
     if stop == 0:
-        classifier = Classifier(backbone, initial, data.class_names, data.size, head.name, temperature, data.multilabel)
+        classifier = Classifier(backbone, initial, data.class_names, data.size, head.name, temperature, data.target)
     else:
         trained = train_supervised(
             backbone, initial, data, seed=seed, config=config, sinks=observers.sinks, stop_after=stop
@@ -129,18 +130,18 @@ def _train_by_steps(
 
 
 def check_transfer(
-    backbone: nn.Module, head: HeadKind, *, multilabel: bool = False, balance_classes: bool = False, folds: int = 0
+    backbone: nn.Module, head: HeadKind, *, target: Target = SINGLE, balance_classes: bool = False, folds: int = 0
 ) -> None:
     """Raise HeadwayError for anything that ``train_classifier`` cannot do, before images are decoded."""
     if folds < 0 or folds == 1:
         raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
-    _check_labels(head, multilabel, balance_classes)
+    _check_labels(head, target, balance_classes)
     if head.recipe:
         _check_trainable(backbone, head.recipe)
 
 
-def _check_labels(head: HeadKind, multilabel: bool, balance_classes: bool) -> None:
-    if not head.weighs_labels and (multilabel or balance_classes):
+def _check_labels(head: HeadKind, target: Target, balance_classes: bool) -> None:
+    if not head.weighs_labels and (target.independent or balance_classes):
         raise HeadwayError(
             f"{head.name} supports neither several labels per image nor class weights; take another head, "
             "such as linear"

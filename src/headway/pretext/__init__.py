@@ -1,9 +1,6 @@
 """Pretext tasks: one file per task, and a dictionary of their recipes."""
 
-import importlib
 import inspect
-import os
-import sys
 from collections import Counter
 
 from headway.config import Recipe
@@ -32,6 +29,7 @@ from headway.pretext import (
     vicreg,
 )
 from headway.pretext.combined import combine
+from headway.utils.user_object import load_object
 
 _MODULES = (
     rotation, relative_position, jigsaw, colorization, inpainting, simclr, mae, dino, moco_v3, byol, simsiam,
@@ -74,19 +72,7 @@ def find_recipe(task: str) -> Recipe:
         return combine({name: find_recipe(part) for name, part in zip(names, parts, strict=True)})
     if ":" not in task:
         raise unknown_name_error("task", task, TASKS, hint="(or give your own as my_package.my_file:RECIPE)")
-    module_name, _, attribute = task.partition(":")
-    try:
-        sys.path.insert(0, os.getcwd())  # finds a file in the current folder
-        found = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a user's file may raise anything
-        raise HeadwayError(
-            f"cannot load task '{task}': {error}; it must name an importable module and a Recipe in it"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not isinstance(found, Recipe):
-        raise HeadwayError(f"cannot load task '{task}': it is a {type(found).__name__}, not a headway.Recipe")
-    return found
+    return load_object("task", task, Recipe)
 
 
 def describe_task(recipe: Recipe) -> tuple[str, str, str]:

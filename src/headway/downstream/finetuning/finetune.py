@@ -53,7 +53,7 @@ def train_supervised(
     Returns:
         A classifier of kind finetune, on the CPU and with temperature 1.
     """
-    task = SupervisedTask(copy.deepcopy(head).requires_grad_(True), data.labels, data.size, config.task)
+    task = SupervisedTask(copy.deepcopy(head).requires_grad_(True), data.labels, data.size, config.task, data.target)
     network, optim = copy.deepcopy(backbone).requires_grad_(True), config.optim
     if config.trainable == "lora":
         with seeded(seed):
@@ -82,6 +82,4 @@ def train_supervised(
     if fit(module, images, plan, optim, observers=observers, stop_after=stop_after).changes:
         forget_measurements()
     module.eval().cpu()
-    return Classifier(
-        merge_lora(network), task.head, data.class_names, data.size, "finetune", multilabel=data.multilabel
-    )
+    return Classifier(merge_lora(network), task.head, data.class_names, data.size, "finetune", target=data.target)

@@ -22,6 +22,7 @@ from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.recipes import FineTuneConfig
 from headway.downstream.heads.registry import HeadKind
 from headway.downstream.labeled_images import LabeledImages
+from headway.downstream.targets import Target
 from headway.metrics.calibration import fit_temperature, log_loss
 from headway.transforms.augment import Augment
 from headway.utils.progress import Progress
@@ -126,11 +127,14 @@ def select_config(
             done += 1
             if progress:
                 progress(done, len(parts) * len(candidates))
-    return _lowest_loss(candidates, held_out_logits, [data.labels[test] for _, test in parts])
+    return _lowest_loss(candidates, held_out_logits, [data.labels[test] for _, test in parts], data.target)
 
 
 def _lowest_loss(
-    candidates: dict[str, FineTuneConfig], held_out_logits: HeldOutLogits, held_out_labels: list[Tensor]
+    candidates: dict[str, FineTuneConfig],
+    held_out_logits: HeldOutLogits,
+    held_out_labels: list[Tensor],
+    target: Target,
 ) -> Selection:
     """The candidate and stop index with the lowest log loss over all folds."""
     name, config = next(iter(candidates.items()))
@@ -141,7 +145,8 @@ def _lowest_loss(
             temperature = fit_temperature(logits, labels, pseudo_count=1.0)
             loss = log_loss(logits, labels, temperature)
             if not loss >= best.loss:
-                accuracy = float(_correct(logits, labels).double().mean())
+                correct = target.correct(target.probabilities(logits), labels)  # N
+                accuracy = float(correct.double().mean())
                 best = Selection(candidates[name], name, stop_index, temperature, loss, accuracy)
     return best
 
@@ -157,7 +162,8 @@ def held_out_accuracy(head: HeadKind, data: LabeledFeatures, folds: int, seed: i
     for train, test in selection_folds(data.labels, folds, seed, data.groups):
         layer, _ = head.fit(data.subset(train), seed, False, 0)
         with torch.no_grad():
-            correct.append(_correct(layer(data.features[test]), data.labels[test]))
+            probs = data.target.probabilities(layer(data.features[test]))  # n K
+            correct.append(data.target.correct(probs, data.labels[test]))
     return float(torch.cat(correct).double().mean()) if correct else math.nan
 
 
@@ -169,11 +175,6 @@ def selection_folds(labels: Tensor, folds: int, seed: int, groups: Tensor | None
 def num_trainings(num_labels: int, folds: int) -> int:
     """Trainings on folds that select how to train with so many labels."""
     return folds * (2 if num_labels <= REGULARIZATION_MAX_LABELS else 1)
-
-
-def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """N, bool: whether the most likely class, or set of classes, is that of the label."""
-    return logits.argmax(1) == labels if labels.dim() == 1 else ((logits > 0) == (labels > 0)).all(1)
 
 
 def predict_logits(backbone: nn.Module, head: nn.Module, images: Images, size: int) -> Tensor:

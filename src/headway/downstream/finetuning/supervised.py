@@ -12,11 +12,11 @@ and training from scratch all use the one training loop with this task; frozen p
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.recipes import SupervisedConfig
+from headway.downstream.targets import SINGLE, Target
 from headway.metrics.class_weights import class_weights, sample_weights
 from headway.nn.numerics import at_least_fp32
 from headway.protocol import Backbone, Batch, PretextTask, TaskOutput, TrainingClock
@@ -35,14 +35,15 @@ class SupervisedTask(PretextTask):
 
     Args:
         head: B D (or the features that it asks for) -> B K, the output layer; it is kept after training.
-        labels: N, int64: the class of each image of the data set, by sample index; or N K of 0 and 1.
+        labels: N or N K: the label of each image of the data set, by sample index.
         size: Side of the view in pixels.
         config: The hyperparameters.
+        target: What the labels mean.
     """
 
-    def __init__(self, head: nn.Module, labels: Tensor, size: int, config: SupervisedConfig):
+    def __init__(self, head: nn.Module, labels: Tensor, size: int, config: SupervisedConfig, target: Target = SINGLE):
         super().__init__()
-        self.head, self.size, self.config = head, size, config
+        self.head, self.size, self.config, self.target = head, size, config, target
         self.class_weights: Tensor
         weights = class_weights(labels) if config.balance_classes else None
         self.labels = nn.Buffer(labels, persistent=False)
@@ -60,14 +61,8 @@ class SupervisedTask(PretextTask):
         with torch.set_grad_enabled(trainable and torch.is_grad_enabled()):
             features = backbone(views.images)
         logits, smoothing = at_least_fp32(apply_head(self.head, features)), self.config.label_smoothing  # B K
-        if views.labels.dim() == 1:
-            losses = F.cross_entropy(logits, views.labels, label_smoothing=smoothing, reduction="none")  # B
-            correct = logits.argmax(1) == views.labels  # B
-        else:
-            labels = views.labels.to(logits)  # B K
-            targets = labels + smoothing * (0.5 - labels)  # B K
-            losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")  # B K
-            correct = (logits > 0) == (labels > 0)  # B K
+        losses = self.target.loss(logits, views.labels, smoothing)  # B, or B K
+        correct = self.target.correct(self.target.probabilities(logits), views.labels)  # B
         if self.class_weights is not None:
             losses = losses * sample_weights(views.labels, self.class_weights.to(losses))  # B, or B K
         return TaskOutput(losses.mean(), {"accuracy": correct.float().mean()})

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from headway.data.sampling.split import folds_until
 from headway.downstream.heads.layers import NearestNeighborHead
+from headway.downstream.targets import SINGLE, Target
 from headway.metrics.calibration import fit_temperature
 from headway.metrics.linear_probe import fit_probe
 from headway.rng import seeded
@@ -20,20 +21,22 @@ class LabeledFeatures(NamedTuple):
 
     Attributes:
         features: N D, float32.
-        labels: N, int64 in 0..K-1; or N K of 0 and 1, where an image may have several labels.
+        labels: N or N K, as ``target`` encodes them.
         num_classes: K.
         groups: N, int64: no fold separates images of equal group; None: every image is a group of its own.
+        target: What the labels mean.
     """
 
     features: Tensor
     labels: Tensor
     num_classes: int
     groups: Tensor | None = None
+    target: Target = SINGLE
 
     def subset(self, indices: Tensor) -> "LabeledFeatures":
         """Some of the images."""
         groups = None if self.groups is None else self.groups[indices]
-        return LabeledFeatures(self.features[indices], self.labels[indices], self.num_classes, groups)
+        return self._replace(features=self.features[indices], labels=self.labels[indices], groups=groups)
 
 
 class FittedHead(NamedTuple):
