@@ -1,10 +1,8 @@
-"""Runs that receive a signal, cannot write, or find their folder locked."""
+"""Runs that receive a signal, or cannot write."""
 
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -22,7 +20,6 @@ from headway.train.loop.loop import fit
 from headway.train.loop.signals import Interrupted, graceful_shutdown
 from headway.train.run_dir import checkpoint
 from headway.utils import files
-from headway.utils.run_lock import run_lock
 from tests.small import make_images, max_difference, small_train_module, train
 
 pytestmark = pytest.mark.usefixtures("unmeasured", "ctrl_c")
@@ -89,25 +86,6 @@ def test_outside_the_main_thread_no_handler_is_installed():
     assert answers == [0]
 
 
-def test_a_run_folder_in_use_is_refused(tmp_path):
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom headway.utils.run_lock import run_lock\n"
-        "with run_lock(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)\n"
-    )
-    out = tmp_path / "r"
-    other = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout.readline() == "locked\n"
-        for resume in (False, True):
-            with pytest.raises(HeadwayError, match="in use by another process"):
-                headway.pretrain("rotation", **WORDS, out=out, steps=1, resume=resume)
-    finally:
-        other.kill()
-        other.wait()
-    other.stdout.close()
-    assert headway.pretrain("rotation", **WORDS, out=out, steps=1).steps == 1  # the lock ends with its process
-
-
 def test_a_kill_in_a_probe_skips_no_probe(tmp_path):
     def probes(run, fails_at=None):
         events, asked = [], iter(range(9))
@@ -127,15 +105,6 @@ def test_a_kill_in_a_probe_skips_no_probe(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             probes(tmp_path / str(fails_at), fails_at)
         assert probes(tmp_path / str(fails_at)) == whole[fails_at:]
-
-
-def test_a_lock_leaves_no_files(tmp_path):
-    with run_lock(tmp_path / "a" / "b"):
-        assert (tmp_path / "a" / "b").is_dir()
-    assert not (tmp_path / "a" / "b").exists()
-    with run_lock(tmp_path / "c"):
-        (tmp_path / "c" / "x").touch()
-    assert [path.name for path in (tmp_path / "c").iterdir()] == ["x"]
 
 
 def test_a_full_disk_ends_in_one_line_and_the_run_resumes_once_there_is_space(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from headway.data.sources.base import group_of
 from headway.data.sources.huggingface import HuggingFaceSource
 from headway.data.sources.in_memory import ArraySource
 from headway.errors import HeadwayError, UnreadableImageError
+from headway.utils.locks import file_lock
 
 
 def make_image(number: int, mode="RGB") -> Image.Image:
@@ -125,14 +126,13 @@ def test_torchvision_data_sets_by_name(tmp_path, monkeypatch):
 
 
 def test_one_process_at_a_time_downloads(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl", reason="this system has no flock to test the lock with")
     from torchvision import datasets
 
     class CIFAR10(Pairs):
         def __init__(self, root, train, download):
             (lock,) = tmp_path.glob(".*.lock")
-            with lock.open("wb") as file, pytest.raises(BlockingIOError):  # another process would wait here
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with pytest.raises(BlockingIOError), file_lock(lock, blocking=False):  # another process would wait here
+                pass
 
     monkeypatch.setattr(datasets, "CIFAR10", CIFAR10)
     monkeypatch.setenv("HEADWAY_DATA", str(tmp_path))

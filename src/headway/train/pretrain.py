@@ -47,7 +47,7 @@ from headway.train.run_dir.record import (
 from headway.train.run_dir.resume import DECODE_CACHE, is_finished, record_to_resume, recorded_result
 from headway.train.run_dir.seen_images import write_seen_images
 from headway.utils.files import remove_stale_temps, write_json
-from headway.utils.run_lock import run_lock
+from headway.utils.locks import run_lock
 
 
 def run_pretraining(

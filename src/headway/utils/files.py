@@ -1,4 +1,4 @@
-"""Atomic file writes (write under a temporary name, flush to disk, rename), JSON and file locks."""
+"""Atomic file writes (write under a temporary name, flush to disk, rename) and JSON."""
 
 import contextlib
 import hashlib
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,28 +81,6 @@ def remove_stale_temps(*folders: Path, name_prefix: str = "") -> None:
         if is_temporary(path.name) and path.name.startswith(f".{name_prefix}"):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[bool]:
-    """Let one process of the machine at a time enter the block. The lock is released when the process ends.
-
-    Args:
-        path: A file that serves as the lock only; it is created if it is missing.
-
-    Yields:
-        Whether the lock was acquired. Without it (on Windows, on some file systems, or if the file cannot be created)
-        the block runs unprotected.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            import fcntl
-
-            fcntl.flock(stack.enter_context(path.open("wb")), fcntl.LOCK_EX)
-            acquired = True
-        except (ImportError, OSError):
-            acquired = False
-        yield acquired
 
 
 def to_json(content: Any, indent: int | None = None) -> str:

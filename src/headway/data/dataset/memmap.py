@@ -14,7 +14,8 @@ from headway.data.dataset.decode_all import DecodeRecord
 from headway.data.decoding.pixel_format import PixelFormat
 from headway.data.sources.base import Source, version_key_of
 from headway.errors import HeadwayError
-from headway.utils.files import atomic_write, file_lock, read_json, remove_stale_temps, write_json
+from headway.utils.files import atomic_write, read_json, remove_stale_temps, write_json
+from headway.utils.locks import file_lock
 
 CACHE_VERSION = 3
 """Version of the two cache files; part of their names."""

@@ -14,7 +14,7 @@ from headway.data.decoding.pillow import pillow_to_native
 from headway.data.decoding.pixel_format import RGB, PixelFormat, convert
 from headway.data.sources.base import LabeledSource
 from headway.errors import HeadwayError, UnreadableImageError, unknown_name_error
-from headway.utils.files import file_lock
+from headway.utils.locks import file_lock
 
 TORCHVISION_PREFIX = "torchvision:"
 """Prefix of torchvision's data sets: torchvision:CIFAR10, torchvision:CIFAR10:test."""

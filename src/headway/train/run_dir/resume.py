@@ -9,6 +9,7 @@ from headway.train.config import PretrainConfig
 from headway.train.run_dir.record import RECORD_FILE, read_record
 from headway.train.run_dir.record_schema import CHANGEABLE_ON_RESUME
 from headway.utils.files import is_temporary
+from headway.utils.locks import LOCK_FILE
 from headway.utils.serialize import serialize
 
 DECODE_CACHE = "cache"
@@ -22,8 +23,8 @@ def record_to_resume(config: PretrainConfig, out: Path, resume: bool) -> dict[st
         HeadwayError: The folder holds something else, or a run with another config, or ``resume`` is False.
     """
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if not out.exists() or all(name == DECODE_CACHE or is_temporary(name) for name in names):
-        return None  # an attempt that ended before its start leaves decoded images and temporary files
+    if not out.exists() or all(name in (DECODE_CACHE, LOCK_FILE) or is_temporary(name) for name in names):
+        return None  # an attempt that ended before its start leaves decoded images, its lock and temporary files
     if not (out / RECORD_FILE).is_file():
         raise HeadwayError(
             f"{out} exists and is no run (it holds no {RECORD_FILE}), so --resume cannot help; choose another --out"
