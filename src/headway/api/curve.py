@@ -71,7 +71,7 @@ def curve(
         draws: Draws of labels at each number; with two or three the intervals are wide.
         finetune_steps: Steps of one training on labels (from scratch: twice as many); 0: 50 epochs, 150 steps at least,
             1,500 at most.
-        out: Folder to write: curve.csv, curve.png, report.json and finished results; none: only the table is printed.
+        out: Folder to write: curve.csv, curve.svg, report.json and finished results; none: only the table is printed.
         resume: Continue a curve, also with more numbers of labels or draws.
         seed: Seed of the split, the draws and the training.
         progress: Called with the progress of each stage; none: silent.

@@ -29,4 +29,4 @@ def print_result(result: CurveResult) -> None:
     if remark := transductive_note(result.transductive, result.test_images):
         print_line(remark)
     if result.out:
-        print_line(f"In {result.out}: curve.csv, curve.png, report.json.")
+        print_line(f"In {result.out}: curve.csv, curve.svg, report.json.")

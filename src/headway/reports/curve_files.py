@@ -9,7 +9,7 @@ from typing import Any
 from headway.evaluation.curve import CurvePoint
 from headway.evaluation.methods import PRETRAINED, SCRATCH, UNTRAINED
 from headway.reports.line_chart import ChartText, Line, draw_chart
-from headway.utils.files import write_bytes, write_json, write_text
+from headway.utils.files import write_json, write_text
 
 METHODS = (PRETRAINED, SCRATCH, UNTRAINED)
 INTERVAL_NOTE = "95 % intervals over draws of labels and {:,} test images, for this one pretraining."
@@ -32,7 +32,7 @@ def curve_to_dict(points: Sequence[CurvePoint]) -> dict[str, Any]:
 
 
 def write_curve_files(folder: Path, points: Sequence[CurvePoint], result: dict[str, Any], num_classes: int) -> None:
-    """Write the table as CSV, the chart as PNG and the result as JSON."""
+    """Write the table as CSV, the chart as SVG and the result as JSON."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(result["rows"][0]), lineterminator="\n")
     writer.writeheader()
@@ -44,5 +44,5 @@ def write_curve_files(folder: Path, points: Sequence[CurvePoint], result: dict[s
     chart_text = ChartText(
         "Accuracy against labels", "labels per class", "test accuracy, %", INTERVAL_NOTE.format(result["test_images"])
     )
-    write_bytes(folder / "curve.png", draw_chart(chart_text, lines, ticks))
+    write_text(folder / "curve.svg", draw_chart(chart_text, lines, ticks))
     write_json(folder / "report.json", result)

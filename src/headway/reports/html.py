@@ -33,7 +33,7 @@ def render_page(
     Args:
         template: File name of the template, which extends ``base.html.j2``.
         folder: Folder of the template, searched before the folder of the shared templates.
-        styles: File names of the style sheets that follow the shared one.
+        styles: File names of the style sheets that follow the shared ones.
         script: File name of the page's script, if it has one.
         content: Values that the template names. Text is escaped, and unprintable characters are shown as escapes; a
             name that is missing raises jinja2's UndefinedError.
@@ -44,7 +44,8 @@ def render_page(
         assert environment.loader
         return Markup(environment.loader.get_source(environment, name)[0])
 
-    style, code = Markup().join(map(source, ["page.css", *styles])), source(script) if script else Markup()
+    style = Markup().join(map(source, ["colors.css", "page.css", *styles]))
+    code = source(script) if script else Markup()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"style-src-elem '{_digest(style)}'; style-src-attr 'unsafe-inline'"

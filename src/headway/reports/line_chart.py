@@ -1,22 +1,24 @@
-"""A line chart with intervals, as a PNG, drawn with Pillow."""
+"""A line chart with intervals, as an SVG in the light or dark colors of the pages, drawn with matplotlib."""
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+import io
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from xml.sax.saxutils import escape
 
-from PIL import Image, ImageDraw, ImageFont
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-from headway.reports.image_grid import BACKGROUND, FOREGROUND, MUTED, png_bytes
-
-GRID_COLOR = (228, 226, 220)
-LINE_COLORS = ((0, 114, 178), (213, 94, 0), (110, 112, 118), (0, 158, 115), (204, 121, 167))
+COLORS_CSS = Path(__file__).with_name("templates") / "colors.css"
+LINE_COLORS = ("#0072b2", "#d55e00", "#808289", "#009e73", "#cc79a7")
 """Colors of the lines, in order, distinguishable with color blindness (Okabe and Ito, https://jfly.uni-koeln.de/color/)."""
-WIDTH, HEIGHT = 880, 540
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 84, 84
-"""Margins of the plot in pixels: tick labels, names of lines, title, and tick labels with the note."""
-SUPERSAMPLING = 3
-"""The chart is drawn larger by this factor and then reduced, for smooth lines."""
+MARKERS = "osD^v"
+"""Markers of the lines, in order."""
+FONT = "DejaVu Sans"
+"""The font that matplotlib brings, by which texts are placed; they are displayed in the font of the pages."""
 
 
 class Line(NamedTuple):
@@ -38,89 +40,94 @@ class ChartText(NamedTuple):
     note: str
 
 
-def draw_chart(labels: ChartText, lines: Sequence[Line], ticks: Sequence[tuple[float, str]]) -> bytes:
-    """Draw lines over a logarithmic x axis: the bytes of a PNG.
+def draw_chart(labels: ChartText, lines: Sequence[Line], ticks: Sequence[tuple[float, str]]) -> str:
+    """Draw lines over a logarithmic x axis: an SVG file, whose texts are text and whose description has all values.
+
+    In a page it is an image (a data URI), which the page's policy allows: the style in it is its own.
 
     Args:
         labels: Title, names of the axes, and a note below.
         lines: The first is drawn last, on top.
         ticks: Values on the x axis, all above 0, and their labels.
     """
-    axes = _Axes(lines, [x for x, _ in ticks])
-    image = Image.new("RGB", (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING), BACKGROUND)
-    pen = ImageDraw.Draw(image, "RGBA")
-    for value in axes.y_ticks:
-        y = axes.y(value)
-        pen.line([(LEFT * SUPERSAMPLING, y), ((WIDTH - RIGHT) * SUPERSAMPLING, y)], GRID_COLOR, SUPERSAMPLING)
-        _draw_text(pen, (LEFT - 10) * SUPERSAMPLING, y, f"{value:g}", 13, MUTED, "rm")
-    for x, text in ticks:
-        _draw_text(pen, axes.x(x), (HEIGHT - BOTTOM + 10) * SUPERSAMPLING, text, 13, MUTED, "ma")
-    for number in reversed(range(len(lines))):
-        _draw_line(pen, axes, lines[number], LINE_COLORS[number % len(LINE_COLORS)])
-    ends = _separate_labels([axes.y(line.values[-1]) for line in lines], 20 * SUPERSAMPLING)
-    for number, (line, y) in enumerate(zip(lines, ends, strict=True)):
-        _draw_text(
-            pen, (WIDTH - RIGHT + 14) * SUPERSAMPLING, y, line.name, 14, LINE_COLORS[number % len(LINE_COLORS)], "lm"
-        )
-    middle = (LEFT + WIDTH - RIGHT) / 2 * SUPERSAMPLING
-    _draw_text(pen, 24 * SUPERSAMPLING, 20 * SUPERSAMPLING, labels.title, 20, FOREGROUND, "la")
-    _draw_text(pen, 24 * SUPERSAMPLING, 52 * SUPERSAMPLING, labels.y_label, 13, MUTED, "la")
-    _draw_text(pen, middle, (HEIGHT - BOTTOM + 32) * SUPERSAMPLING, labels.x_label, 13, MUTED, "ma")
-    _draw_text(pen, 24 * SUPERSAMPLING, (HEIGHT - 22) * SUPERSAMPLING, labels.note, 12, MUTED, "lm")
-    return png_bytes(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
+    with _matplotlib_settings():
+        from matplotlib.figure import Figure
+
+        colors = _light_colors()
+        figure = Figure(figsize=(8.8, 5.4), facecolor=colors["paper"])
+        figure.set_layout_engine("constrained", h_pad=0.15, w_pad=0.15)
+        axes = figure.add_subplot(facecolor="none", xscale="log")
+        for number in reversed(range(len(lines))):
+            _draw_line(axes, lines[number], number, colors["paper"])
+        xs = [x for x, _ in ticks]
+        margin = max((max(xs) / min(xs)) ** 0.05, 1.1)
+        axes.set_xlim(min(xs) / margin, max(xs) * margin)
+        axes.set_xticks(xs, [text for _, text in ticks])
+        axes.minorticks_off()
+        axes.grid(axis="y", color=colors["line"])
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, colors=colors["faint"])
+        axes.spines[:].set_visible(False)
+        axes.set_title(labels.title, loc="left", fontsize="x-large", color=colors["ink"], pad=12)
+        axes.set_xlabel(labels.x_label, color=colors["faint"])
+        axes.set_ylabel(labels.y_label, color=colors["faint"])
+        figure.supxlabel(labels.note, x=0.02, ha="left", fontsize="small", color=colors["faint"])
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles[::-1], names[::-1], loc="outside right center", frameon=False, labelcolor=colors["ink"])
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _with_style(file.getvalue(), labels.title, _description(labels, lines, ticks))
 
 
-class _Axes:
-    """Pixel coordinates of values, before the reduction."""
-
-    def __init__(self, lines: Sequence[Line], xs: Sequence[float]):
-        low, high = min(min(line.lows) for line in lines), max(max(line.highs) for line in lines)
-        step = _tick_step(max(high - low, 1.0) / 5)
-        first, last = math.floor(low / step), math.ceil(high / step)
-        self.y_ticks = [number * step for number in range(first, max(last, first + 1) + 1)]
-        self.log_min, self.log_max = math.log(min(xs)), math.log(max(xs))
-
-    def x(self, value: float) -> float:
-        """Pixel of a value on the logarithmic x axis; a single value is centered."""
-        inset = 24  # distance of the first and last points from the edge
-        share = (math.log(value) - self.log_min) / (self.log_max - self.log_min) if self.log_max > self.log_min else 0.5
-        return SUPERSAMPLING * (LEFT + inset + share * (WIDTH - LEFT - RIGHT - 2 * inset))
-
-    def y(self, value: float) -> float:
-        """Pixel of a value on the y axis."""
-        share = (value - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0])
-        return SUPERSAMPLING * (HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM))
+def _draw_line(axes: "Axes", line: Line, number: int, paper: str) -> None:
+    color = LINE_COLORS[number % len(LINE_COLORS)]
+    axes.fill_between(line.xs, line.lows, line.highs, color=color, alpha=0.14, linewidth=0)
+    axes.vlines(line.xs, line.lows, line.highs, color=color, alpha=0.6, linewidth=1)
+    axes.plot(
+        line.xs, line.values, color=color, linewidth=2, marker=MARKERS[number % len(MARKERS)], markersize=8,
+        markeredgecolor=paper, label=line.name, gid=f"line-{number}",
+    )  # fmt: skip
 
 
-def _draw_line(pen: ImageDraw.ImageDraw, axes: _Axes, line: Line, color: tuple[int, int, int]) -> None:
-    xs = [axes.x(x) for x in line.xs]
-    upper = [(x, axes.y(high)) for x, high in zip(xs, line.highs, strict=True)]
-    lower = [(x, axes.y(low)) for x, low in zip(xs, line.lows, strict=True)]
-    points = [(x, axes.y(value)) for x, value in zip(xs, line.values, strict=True)]
-    if len(xs) > 1:
-        pen.polygon(upper + lower[::-1], (*color, 36))
-        pen.line(points, color, 2 * SUPERSAMPLING, joint="curve")
-    for (x, top), (_, bottom), (_, y) in zip(upper, lower, points, strict=True):
-        pen.line([(x, top), (x, bottom)], (*color, 150), SUPERSAMPLING)
-        pen.circle((x, y), 4 * SUPERSAMPLING, color, BACKGROUND, SUPERSAMPLING)
+@contextmanager
+def _matplotlib_settings() -> Iterator[None]:
+    """Matplotlib's defaults, whatever the user's settings, but text as text and the same bytes for the same chart."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # its first use on a machine would be reported (a cache of fonts)
+    try:
+        from matplotlib import style
+
+        settings = {
+            "svg.fonttype": "none", "svg.hashsalt": "headway", "text.parse_math": False, "font.sans-serif": [FONT],
+            "font.size": 11,
+        }  # fmt: skip
+        with style.context(["default", settings]):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
-def _tick_step(minimum: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not below ``minimum``."""
-    power = 10.0 ** math.floor(math.log10(minimum))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= minimum * (1 - 1e-9))
+def _light_colors() -> dict[str, str]:
+    """The colors of the pages on a light screen, by name."""
+    return dict(re.findall(r"--(\w+): (#\w+)", COLORS_CSS.read_text(encoding="utf-8").partition("@media")[0]))
 
 
-def _separate_labels(positions: Sequence[float], min_gap: float) -> list[float]:
-    """Positions of labels, moved so that they do not overlap."""
-    moved = list(positions)
-    order = sorted(range(len(moved)), key=lambda i: moved[i])
-    for before, after in pairwise(order):
-        moved[after] = max(moved[after], moved[before] + min_gap)
-    return moved
+def _with_style(svg: str, title: str, description: str) -> str:
+    """The SVG with a title and a description, in the colors and the font of the pages."""
+    for name, color in _light_colors().items():
+        svg = re.sub(rf"{color}\b", f"var(--{name})", svg)
+    svg = svg.replace(f"'{FONT}', sans-serif", "system-ui, sans-serif")
+    head, style = svg[svg.index("<svg ") :].split(">", 1), COLORS_CSS.read_text(encoding="utf-8")
+    texts = f"<title>{escape(title)}</title>\n<desc>{escape(description)}</desc>"
+    return f'{head[0]} role="img">\n{texts}\n<style>{style}</style>{head[1]}'
 
 
-def _draw_text(
-    pen: ImageDraw.ImageDraw, x: float, y: float, text: str, size: int, color: tuple[int, int, int], anchor: str
-) -> None:
-    pen.text((x, y), text, color, ImageFont.load_default(size * SUPERSAMPLING), anchor)
+def _description(labels: ChartText, lines: Sequence[Line], ticks: Sequence[tuple[float, str]]) -> str:
+    """All that the chart shows, in words."""
+    names, sentences = dict(ticks), [f"{labels.y_label}, against {labels.x_label}."]
+    for line in lines:
+        points = zip(line.xs, line.values, line.lows, line.highs, strict=True)
+        values = [f"{value:.1f} ({low:.1f} to {high:.1f}) at {names.get(x, x)}" for x, value, low, high in points]
+        sentences.append(f"{line.name}: {', '.join(values)}.")
+    return " ".join([*sentences, labels.note])
