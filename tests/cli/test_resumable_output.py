@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,18 @@ def test_features_are_those_in_process_and_in_order(here, tmp_path, features, la
     if layer == -2:
         layers = network(torch.zeros(1, 3, SIDE, SIDE), return_layers=(0,)).layers[0]
         assert rows.shape == (29, layers.shape[2])
+
+
+@pytest.mark.parametrize("name", KINDS[1:])
+def test_a_first_chunk_without_a_readable_image_is_no_obstacle(here, tmp_path, name):
+    shutil.copytree(here / "photos", tmp_path / "photos")
+    for path in sorted((tmp_path / "photos").rglob("*.png"))[:9]:
+        path.write_bytes(b"rubbish")
+    headway.embed(here / "run", data=tmp_path / "photos", out=tmp_path / name)
+    rows = np.load(tmp_path / name)["features"] if name.endswith(".npz") else np.load(tmp_path / name / "features.npy")
+    write(here, tmp_path / "all")
+    expected = np.load(tmp_path / "all" / "features.npy")
+    assert len(rows) in (20, 21) and np.array_equal(rows, expected[-len(rows) :])
 
 
 def test_below_min_confidence_the_label_is_unknown(here, tmp_path):

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from headway.utils.progress import Progress
 
 RESULT_FOLDER = "result"
 FEATURES_FILE, NAMES_FILE = f"{RESULT_FOLDER}/features.npy", f"{RESULT_FOLDER}/files.csv"
-COPY_CHUNK_BYTES = 1 << 24
-"""Bytes copied at a time into a .npz file."""
 
 
 def write_features(
@@ -67,47 +64,36 @@ def write_features(
                 state["shape"] = list(array.shape[1:])
                 state["max_name_length"] = max(state["max_name_length"], *map(len, chunk.names))
                 rows = array.tobytes()
-            parts = {
-                FEATURES_FILE: rows if writer.next_index else _npy_header(0, ()) + rows,
-                NAMES_FILE: text.getvalue().encode("utf-8", "surrogateescape"),
-            }
+                if not writer.num_written:
+                    rows = _npy_header(0, state["shape"]) + rows  # the number of rows is not known yet
+            parts = {FEATURES_FILE: rows, NAMES_FILE: text.getvalue().encode("utf-8", "surrogateescape")}
             writer.append(parts, chunk.next_index, len(chunk.names), chunk.skipped)
 
     def make(folder: Path) -> Path:
         with (folder / FEATURES_FILE).open("r+b") as file:
-            file.write(_npy_header(writer.num_written, tuple(state["shape"])))
+            file.write(_npy_header(writer.num_written, state["shape"]))
         return _write_npz(folder, writer) if target.suffix else folder / RESULT_FOLDER
 
     writer.finish(make)
     return writer
 
 
-def _npy_header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The header of a .npy file, of fixed length, so that it can be rewritten when the number of rows is known."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)})
-    magic, text = header.getvalue()[:8], header.getvalue()[10:].rstrip()
-    return magic + (256 - 10).to_bytes(2, "little") + text.ljust(256 - 11) + b"\n"
+def _npy_header(count: int, shape: list[int]) -> bytes:
+    """The header of a .npy file. NumPy pads it, so that its length does not depend on the number of rows."""
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 def _write_npz(folder: Path, writer: ResumableWriter) -> Path:
-    """Write a .npz file of the two arrays, in chunks."""
-    path = folder / "result.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        with (
-            archive.open(zipfile.ZipInfo("features.npy"), "w", force_zip64=True) as target,
-            (folder / FEATURES_FILE).open("rb") as rows,
-        ):
-            while chunk := rows.read(COPY_CHUNK_BYTES):
-                target.write(chunk)
-        length = writer.user_state["max_name_length"]
-        with (
-            archive.open(zipfile.ZipInfo("files.npy"), "w", force_zip64=True) as target,
-            (folder / NAMES_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as names,
-        ):
-            header = {"descr": f"<U{length}", "fortran_order": False, "shape": (writer.num_written,)}
-            np.lib.format.write_array_header_1_0(target, header)
-            for i, row in enumerate(csv.reader(names)):
-                if i:  # line 0 is the header
-                    target.write(np.array([row[0]], dtype=f"<U{length}").tobytes())
+    """Write a .npz file of the two arrays, which NumPy copies in chunks from memory-mapped files."""
+    path, dtype = folder / "result.npz", np.dtype(f"<U{writer.user_state['max_name_length']}")
+    names = np.lib.format.open_memmap(folder / "files.npy", mode="w+", dtype=dtype, shape=(writer.num_written,))
+    with (folder / NAMES_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.reader(file)
+        next(rows)  # the header
+        for i, row in enumerate(rows):
+            names[i] = row[0]
+    np.savez(path, features=np.load(folder / FEATURES_FILE, mmap_mode="r"), files=names)
     return path
