@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "headway"
 MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in MODULES}
 ROOT = ["errors", "_version", "schedule", "utils", "distributed", "worker_team", "rng", "config", "protocol"]
-ORDER = [*ROOT, "synthetic", "transforms", "nn", "losses", "data", "backbones", "metrics", "pretext", "train"]
+ORDER = [*ROOT, "transforms", "nn", "losses", "data", "synthetic", "backbones", "metrics", "pretext", "train"]
 ORDER += ["downstream", "evaluation", "reports", "attention_viz", "api", "estimator", "cli"]
 """Rows of the architecture (docs/architecture.md), lowest first."""
 MAX_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_FILES = 250, 70, 9, 14

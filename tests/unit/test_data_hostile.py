@@ -14,7 +14,6 @@ import torch
 
 from headway.data.dataset.image_store import build_store
 from headway.data.open import open_source
-from headway.data.sources.base import ignored_of
 
 MAKE = Path(__file__).parents[3] / "shared" / "hostile" / "make_hostile.py"
 REASONS = {
@@ -93,7 +92,7 @@ def manifest(folder: Path) -> dict[str, dict[str, str]]:
 
 def test_every_case_is_read_or_skipped_as_in_the_manifest(hostile, read):
     source, store = read
-    rows, skipped = manifest(hostile), {**dict(ignored_of(source)), **dict(store.skipped)}
+    rows, skipped = manifest(hostile), {**dict(source.ignored), **dict(store.skipped)}
     assert len(rows) >= 64
     for name, row in rows.items():
         if row["expect"] == "read":
@@ -106,7 +105,7 @@ def test_every_case_is_read_or_skipped_as_in_the_manifest(hostile, read):
 
 def test_every_skipped_case_has_the_right_reason(hostile, read):
     source, store = read
-    skipped = {**dict(ignored_of(source)), **dict(store.skipped)}
+    skipped = {**dict(source.ignored), **dict(store.skipped)}
     for name, reason in REASONS.items():
         if (hostile / name).exists() or (hostile / name).is_symlink():
             if ROOT and reason == "no permission":

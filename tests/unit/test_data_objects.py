@@ -11,7 +11,6 @@ from PIL import Image
 from headway.data.dataset.image_store import build_store
 from headway.data.open import open_source
 from headway.data.sources import in_memory
-from headway.data.sources.base import group_of
 from headway.data.sources.huggingface import HuggingFaceSource
 from headway.data.sources.in_memory import ArraySource
 from headway.errors import HeadwayError, UnreadableImageError
@@ -258,7 +257,7 @@ def test_a_parquet_table(tmp_path):
     table = pyarrow.table({"File": ["0.png", "1.png", "2.png"], "label": [7, 8, None], "Animal": ["a", "b", "a"]})
     parquet.write_table(table, tmp_path / "t.parquet")
     source = open_source(tmp_path / "t.parquet", labeled=True, group_by="animal")
-    assert [source.label(i) for i in range(2)] == ["7", "8"] and [group_of(source, i) for i in range(2)] == ["a", "b"]
+    assert [source.label(i) for i in range(2)] == ["7", "8"] and [source.group(i) for i in range(2)] == ["a", "b"]
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(HeadwayError, match="cannot read the table"):
         open_source(tmp_path / "bad.parquet")
@@ -277,12 +276,12 @@ def test_groups_by_column_or_by_name(tmp_path):
     for name in ("fox-1_a.png", "fox-1_b.png", "fox-2_a.png", "map.png"):
         make_image(0).save(tmp_path / name)
     source = open_source(tmp_path, group_by=r"^(\w+-\d)_")
-    assert [group_of(source, index) for index in range(4)] == ["fox-1", "fox-1", "fox-2", None]
+    assert [source.group(index) for index in range(4)] == ["fox-1", "fox-1", "fox-2", None]
     (tmp_path / "t.csv").write_text("file,label,camera\nfox-1_a.png,a,c1\nfox-2_a.png,b,c1\nmap.png,a,c2\n")
     source = open_source(tmp_path / "t.csv", labeled=True, group_by="Camera")
-    assert [group_of(source, index) for index in range(3)] == ["c1", "c1", "c2"]
+    assert [source.group(index) for index in range(3)] == ["c1", "c1", "c2"]
     source = open_source(tmp_path, labels=tmp_path / "t.csv", group_by="camera")
-    assert [group_of(source, index) for index in range(3)] == ["c1", "c1", "c2"]
+    assert [source.group(index) for index in range(3)] == ["c1", "c1", "c2"]
     for pattern, message in (
         ("(", "is not a regular expression"),
         ("horse", "nor matches any name; names are like 'fox-1_a"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from headway.data.dataset.image_store import build_store
 from headway.data.open import open_source
 from headway.data.sources import tar_index
 from headway.data.sources.base import Source, SubsetSource, sorted_classes
@@ -309,29 +310,62 @@ def test_an_image_keeps_the_source_group_if_the_table_has_none(tmp_path):
         assert [source.group(index) for index in range(3)] == groups
 
 
-def test_a_custom_source_is_used_as_it_is():
-    class CustomSource:
-        classes = ("a", "b")
+class Members:
+    """The members of a custom source."""
 
+    classes = ("a", "b")
+
+    def __len__(self):
+        return 3
+
+    def read(self, index):
+        return png(index)
+
+    def image(self, index):
+        return torch.full((3, 4, 4), index, dtype=torch.uint8)
+
+    def name(self, index):
+        return str(index)
+
+    def label(self, index):
+        return ("a", None, "b")[index]
+
+
+class CustomSource(Members, Source):
+    """The same, derived from the base class."""
+
+
+def test_a_custom_source_is_used_as_it_is():
+    source = CustomSource()
+    assert open_source(source) is source
+    assert (source.group(0), source.version_key(), source.ignored, source.pixel_format) == (None, None, (), None)
+
+
+@pytest.mark.parametrize("kind", [CustomSource, Members])
+def test_a_custom_source_needs_no_base_class(kind):
+    source = kind()
+    assert isinstance(open_source(source), Source) and names(open_source(source)) == ["0", "1", "2"]
+    subset = open_source(source, labeled=True)
+    assert isinstance(subset, SubsetSource) and names(subset) == ["0", "2"] and int(subset.image(1).max()) == 2
+    assert subset.read(1) == png(2) and labels(subset) == ["a", "b"] and subset.classes == ("a", "b")
+
+
+def test_what_a_source_does_not_define_has_a_default():
+    class Least:
         def __len__(self):
-            return 3
+            return 2
 
         def read(self, index):
             return png(index)
 
-        def image(self, index):
-            return torch.full((3, 4, 4), index, dtype=torch.uint8)
-
         def name(self, index):
             return str(index)
 
-        def label(self, index):
-            return ("a", None, "b")[index]
-
-    source = CustomSource()
-    assert open_source(source) is source
-    subset = open_source(source, labeled=True)
-    assert isinstance(subset, SubsetSource) and names(subset) == ["0", "2"] and int(subset.image(1).max()) == 2
+    source = open_source(Least())
+    assert source.classes is None and labels(source) == [None, None] and source.image(0) is None
+    assert build_store(source, 4).images.shape == (2, 3, 4, 4)
+    with pytest.raises(TypeError, match="abstract"):
+        type("NoNames", (Source,), {"__len__": Least.__len__, "read": Least.read})()
 
 
 def test_classes_are_sorted_as_numbers_if_all_are():

@@ -1,24 +1,15 @@
 """Open a source of images from a path, a name or an object."""
 
 import contextlib
-import difflib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from torch import Tensor
 
 from headway.data.dataset.sample_stats import compute_sample_stats, set_sample_stats
 from headway.data.decoding.pixel_format import pixel_format_of
 from headway.data.sources.base import Source, SubsetSource, with_pixel_format
-from headway.data.sources.brace_expansion import expand_braces
-from headway.data.sources.files import IMAGE_SUFFIXES, FileSource
-from headway.data.sources.folder import TAR_SUFFIXES, open_folder
-from headway.data.sources.huggingface import HuggingFaceSource, is_huggingface_dataset
-from headway.data.sources.in_memory import TORCHVISION_PREFIX, ArraySource, open_dataset_object, open_torchvision
-from headway.data.sources.table import TABLE_SUFFIXES, attach_labels, group_by_pattern, open_table, read_column_names
-from headway.data.sources.tar import TarSource
+from headway.data.sources.paths import path_errors, regular_file
+from headway.data.sources.registry import open_data
+from headway.data.sources.table import TABLE_SUFFIXES, attach_labels, group_by_pattern, read_column_names
 from headway.errors import HeadwayError
 
 
@@ -53,13 +44,10 @@ def open_source(
     labeled = labeled if labels is None else True
     own_labels = labeled if labels is None else False
     column = _group_column(data if labels is None else labels, group_by)
-    if isinstance(data, (str, Path)):
-        source = _open_text(str(data), own_labels, column or "group")
-    else:
-        source = _open_object(data, own_labels is not False)
+    source = open_data(data, own_labels, column or "group")
     if labels is not None:
-        with _path_errors(str(labels)):
-            table = _check_regular_file(Path(labels).expanduser())
+        with path_errors(str(labels)):
+            table = regular_file(Path(labels).expanduser())
         source = attach_labels(source, table, column or "group")
     if group_by and not column:
         source = group_by_pattern(source, group_by)
@@ -95,88 +83,16 @@ def open_test_source(data: object, *, group_by: str = "", backbone: Any = None) 
     return open_source(data, labeled=None, backbone=backbone)
 
 
-def _open_object(data: object, labeled: bool) -> Source:
-    if isinstance(data, Source):
-        return data
-    if isinstance(data, (np.ndarray, Tensor)):
-        return ArraySource(data)
-    if is_huggingface_dataset(data):
-        return HuggingFaceSource(data, labeled)
-    if isinstance(data, (list, tuple)) and data and all(isinstance(item, (str, Path)) for item in data):
-        return FileSource(Path(), [str(item) for item in data])
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (dict, bytes)):
-        return open_dataset_object(data, labeled)
-    raise HeadwayError(
-        f"data must be a path, an array, a data set or a source of images (headway.data.sources.base), "
-        f"got {type(data).__name__}"
-    )
-
-
-def _open_text(text: str, labeled: bool | None, group_column: str) -> Source:
-    if text.startswith(TORCHVISION_PREFIX):
-        return open_torchvision(text, labeled is not False)
-    with _path_errors(text):
-        return _open_path(text, labeled, group_column)
-
-
-@contextlib.contextmanager
-def _path_errors(text: str) -> Iterator[None]:
-    """Report errors of a path as HeadwayError: no permission, a name too long, no such user, a NUL character."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
-
-
 def _group_column(data: object, group_by: str) -> str:
     """``group_by`` in lower case if ``data`` is a table with that column, else an empty string."""
     if not group_by or not isinstance(data, (str, Path)):
         return ""
-    with _path_errors(str(data)):
+    with path_errors(str(data)):
         table = Path(data).expanduser()
         if table.suffix.lower() not in TABLE_SUFFIXES:
             return ""
-        columns = read_column_names(_check_regular_file(table))
+        columns = read_column_names(regular_file(table))
     return group_by.lower() if group_by.lower() in columns else ""
-
-
-def _open_path(text: str, labeled: bool | None, group_column: str) -> Source:
-    path = Path(text).expanduser()
-    if "{" in text and not path.exists():
-        tars = [_check_regular_file(Path(name).expanduser()) for name in expand_braces(text)]
-        return TarSource(tars, labeled is not False)
-    _check_exists(path)
-    if path.is_dir():
-        return open_folder(path, labeled is not False)
-    _check_regular_file(path)
-    if path.name.endswith(TAR_SUFFIXES):
-        return TarSource([path], labeled is not False)
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        return open_table(path, labeled, group_column)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return FileSource(path.parent, [path.name], [None] if labeled is not False else None)
-    raise HeadwayError(
-        f"'{text}' is not a folder, tar ({', '.join(TAR_SUFFIXES)}), table ({', '.join(TABLE_SUFFIXES)}) or image"
-    )
-
-
-def _check_exists(path: Path) -> Path:
-    """Return an existing path. Else raise HeadwayError, with the most similar name in the same folder."""
-    if path.exists():
-        return path
-    missing = path
-    while missing.parent != missing and not missing.parent.exists():
-        missing = missing.parent
-    beside = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
-    near = difflib.get_close_matches(missing.name, beside, n=1)
-    advice = f"did you mean '{missing.parent / near[0]}'?" if near else f"'{missing.parent}' holds no '{missing.name}'"
-    raise HeadwayError(f"nothing at '{path}': {advice}")
-
-
-def _check_regular_file(path: Path) -> Path:
-    if not _check_exists(path).is_file():
-        raise HeadwayError(f"'{path}' is not a regular file")
-    return path
 
 
 def _labeled_subset(source: Source, given: object) -> Source:

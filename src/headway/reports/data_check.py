@@ -12,7 +12,7 @@ from headway.data.dataset.sample_stats import SampleStats, compute_sample_stats
 from headway.data.decoding.pixel_format import MAX_CHANNELS, PixelFormat
 from headway.data.inspection.near_duplicates import duplicate_groups, equal_groups, near_duplicate_pairs
 from headway.data.inspection.scan import ScanResult, scan
-from headway.data.sources.base import DataLike, Source, group_of, ignored_of
+from headway.data.sources.base import DataLike, Source
 from headway.errors import HeadwayError
 from headway.pretext import find_recipe
 from headway.utils.progress import Progress
@@ -105,7 +105,7 @@ def storage_note(stats: SampleStats | None) -> str:
 def summarize(dataset: ScannedDataset) -> dict[str, Any]:
     """All counts and statistics as plain data; lists of names are complete."""
     source, scan, names = dataset.source, dataset.scan, dataset.names
-    ignored = ignored_of(source)
+    ignored = source.ignored
     skipped = [*scan.skipped, *((name, reason) for name, reason in ignored)]
     short, long = np.minimum(scan.heights, scan.widths), np.maximum(scan.heights, scan.widths)
     exact = equal_groups(scan.content_hashes)
@@ -137,7 +137,7 @@ def summarize(dataset: ScannedDataset) -> dict[str, Any]:
         "extreme_aspect": named(np.flatnonzero(long > MAX_ASPECT_RATIO * short)),
         "nearly_uniform": named(np.flatnonzero(scan.perceptual_hashes == 0)),
         "classes": _class_counts(dataset),
-        "groups": len({group_of(source, index) for index in scan.source_indices} - {None}),
+        "groups": len({source.group(index) for index in scan.source_indices} - {None}),
         "exact_duplicates": [named(group) for group in exact],
         "near_duplicates": [named(group) for group in near_duplicate_groups(scan)],
         "label_conflicts": [named(group) for group in exact if len(_labels_at(dataset, group)) > 1],
@@ -156,8 +156,8 @@ def find_leakage(train: ScannedDataset, test: ScannedDataset) -> dict[str, Any]:
         for i in group:
             if in_train and i >= count and i - count not in exact:
                 near[i - count] = in_train[0]
-    groups = {group_of(train.source, i) for i in train.scan.source_indices} & {
-        group_of(test.source, i) for i in test.scan.source_indices
+    groups = {train.source.group(i) for i in train.scan.source_indices} & {
+        test.source.group(i) for i in test.scan.source_indices
     }
     return {
         "exact": [{"test": test.names[t], "data": train.names[d]} for t, d in exact.items()],

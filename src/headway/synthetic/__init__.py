@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from headway.data.sources.base import Source
 from headway.synthetic.draw import CLASSES, VERSION, class_index, draw_animal
 from headway.synthetic.parallel import draw_all
 from headway.utils.progress import Progress
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CLASSES", "VERSION", "DrawnAnimals", "class_index", "draw_animal", "write_folder"]
 
 
-class DrawnAnimals:
-    """Synthetic images as a ``Source``: each is drawn on access.
+class DrawnAnimals(Source):
+    """A source of synthetic images: each is drawn on access.
 
     Args:
         count: Number of images.

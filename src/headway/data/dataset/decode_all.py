@@ -110,11 +110,11 @@ def load_image(source: Source, index: int, pixel_format: PixelFormat = RGB, min_
     Raises:
         UnreadableImageError: With the reason.
     """
-    get_image = getattr(source, "image", None)
     try:
-        if not get_image:
+        pixels = source.image(index)
+        if pixels is None:
             return decode_with_notes(retry_io(lambda: source.read(index)), pixel_format, min_side)
-        return to_pixel_format(source, get_image(index), pixel_format)
+        return to_pixel_format(source, pixels, pixel_format)
     except (OSError, ValueError) as error:  # ValueError: the name is not a valid file name
         raise UnreadableImageError(error_reason(error)) from error
 
@@ -122,7 +122,7 @@ def load_image(source: Source, index: int, pixel_format: PixelFormat = RGB, min_
 def to_pixel_format(source: Source, pixels: Tensor, pixel_format: PixelFormat) -> DecodedImage:
     """Convert the output of a source's ``image`` (C H W). Raises UnreadableImageError if that is impossible."""
     is_rgb8 = pixel_format.is_rgb8 and pixels.dtype == torch.uint8 and len(pixels) == RGB.channels
-    if is_rgb8 or pixel_format == getattr(source, "decoded_format", None):
+    if is_rgb8 or pixel_format == source.decoded_format:
         return DecodedImage(pixels)
     return DecodedImage(*convert(NativeImage(pixels.permute(1, 2, 0).numpy()), pixel_format))
 

@@ -18,7 +18,7 @@ from headway.data.dataset.memmap import ImageWriter, cache_name, cached_memmap, 
 from headway.data.dataset.sample_stats import format_reasons, get_sample_stats
 from headway.data.dataset.sample_stats import median_short_side as median_short_side
 from headway.data.decoding.pixel_format import RGB, PixelFormat
-from headway.data.sources.base import Remarks, Source, group_of
+from headway.data.sources.base import Remarks, Source
 from headway.errors import HeadwayError
 from headway.utils.launcher import launcher_env
 from headway.utils.progress import Progress
@@ -126,9 +126,8 @@ def build_store(
 
 def resolve_pixel_format(source: Source, allow_empty: bool = False) -> PixelFormat:
     """The source's own pixel format, else the one that fits a sample of its images."""
-    own: PixelFormat | None = getattr(source, "pixel_format", None)
-    if own:
-        return own
+    if source.pixel_format:
+        return source.pixel_format
     try:
         return get_sample_stats(source).pixel_format
     except HeadwayError:
@@ -158,7 +157,7 @@ def _make_store(source: Source, images: Tensor, record: DecodeRecord, pixel_form
     classes = source.classes or ()
     class_index = {name: number for number, name in enumerate(classes)}
     labels = [source.label(index) for index in record.source_indices] if classes else []
-    groups = [group_of(source, index) for index in record.source_indices]
+    groups = [source.group(index) for index in record.source_indices]
     hashes = torch.tensor(record.content_hashes, dtype=torch.int64)  # N
     return ImageStore(
         images=images,

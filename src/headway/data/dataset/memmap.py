@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headway.data.dataset.decode_all import DecodeRecord
 from headway.data.decoding.pixel_format import PixelFormat
-from headway.data.sources.base import Source, version_key_of
+from headway.data.sources.base import Source
 from headway.errors import HeadwayError
 from headway.utils.files import atomic_write, read_json, remove_stale_temps, write_json
 from headway.utils.locks import file_lock
@@ -24,7 +24,7 @@ ImageWriter = Callable[[Tensor], None]
 
 def cache_name(source: Source, indices: Sequence[int], side: int, pixel_format: PixelFormat) -> str | None:
     """The name of the cache files of these images in this size, format and version. None: they cannot be cached."""
-    version_key = version_key_of(source)
+    version_key = source.version_key()
     if version_key is None:
         return None
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, side, pixel_format, version_key]).encode())

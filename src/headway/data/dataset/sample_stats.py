@@ -76,10 +76,10 @@ def compute_sample_stats(
     indices = [number * len(source) // count for number in range(count)]
     sides, channel_counts, errors = list[int](), Counter[int](), Remarks()
     num_over_8_bits, ranges = 0, list[_ValueRange]()
-    get_image = getattr(source, "image", None)
     for index in indices:
         try:
-            given = get_image(index) if get_image else source.read(index)
+            pixels = source.image(index)
+            given = source.read(index) if pixels is None else pixels
             height, width, num_channels, bits = _shape_and_depth(given)
             check_size(height, width)
         except (UnreadableImageError, OSError, ValueError) as error:
@@ -116,7 +116,7 @@ def get_sample_stats(source: Source) -> SampleStats:
 
 
 def _stats_in_own_format(source: Source) -> SampleStats:
-    own: PixelFormat | None = getattr(source, "pixel_format", None)
+    own = source.pixel_format
     if own is None:
         return compute_sample_stats(source)
     return compute_sample_stats(source, own.channels, own.value_range)._replace(pixel_format=own)

@@ -142,8 +142,8 @@ def scan(
 def _scan_image(source: Source, index: int, pixel_format: PixelFormat, thumbnail_side: int) -> _ImageScan | str:
     """Scan one image; return the reason as a text if it cannot be read."""
     try:
-        if get_image := getattr(source, "image", None):
-            given: Tensor = get_image(index)
+        given = source.image(index)
+        if given is not None:
             channels, height, width = given.shape
             image = to_pixel_format(source, given, pixel_format)
             bits = 1 if given.dtype == torch.bool else given.element_size() * 8

@@ -5,8 +5,10 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from headway.data.sources.base import NamedSource
+from headway.data.sources.base import NamedSource, SourceKind
+from headway.data.sources.paths import path_kind, regular_file
 from headway.errors import UnreadableImageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -108,3 +110,18 @@ class FileSource(NamedSource):
             except (OSError, ValueError):
                 digest.update(b"none ")
         return digest.hexdigest()
+
+
+def _open_image_file(path: Path, labeled: bool | None, group_column: str) -> FileSource:
+    labels = [None] if labeled is not False else None
+    return FileSource(regular_file(path).parent, [path.name], labels)
+
+
+def _is_path_list(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and bool(data) and all(isinstance(item, (str, Path)) for item in data)
+
+
+IMAGE_FILE = path_kind(lambda path: suffix_of(path.name) in IMAGE_SUFFIXES, _open_image_file, "image")
+PATH_LIST = SourceKind(
+    _is_path_list, lambda data, labeled, group_column: FileSource(Path(), [str(item) for item in data])
+)

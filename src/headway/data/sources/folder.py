@@ -7,10 +7,10 @@ from pathlib import Path
 
 from headway.data.sources.brace_expansion import to_brace_patterns
 from headway.data.sources.files import IMAGE_SUFFIXES, FileSource, ignore_reason, suffix_of
+from headway.data.sources.paths import path_kind
+from headway.data.sources.tar_index import TAR_SUFFIXES
 from headway.errors import HeadwayError
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-"""Suffixes of tar files."""
 MAX_IGNORED = 10_000
 """At most this many ignored files are listed by name."""
 
@@ -101,3 +101,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+FOLDER = path_kind(Path.is_dir, lambda path, labeled, group_column: open_folder(path, labeled is not False), "folder")

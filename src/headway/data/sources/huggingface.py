@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from headway.data.sources.base import LabeledSource, sorted_classes
+from headway.data.sources.base import LabeledSource, SourceKind, sorted_classes
 from headway.data.sources.files import read_regular_file
 from headway.errors import HeadwayError, UnreadableImageError
 
@@ -60,3 +60,8 @@ class HuggingFaceSource(LabeledSource):
         cell = self.arrow_rows[index][self.image_column][0]
         path = cell["path"].as_py() if cell.is_valid else None
         return f"{index:08d}/{os.path.basename(path or '')}".rstrip("/")
+
+
+HUGGINGFACE = SourceKind(
+    is_huggingface_dataset, lambda data, labeled, group_column: HuggingFaceSource(data, labeled is not False)
+)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from headway.data.decoding.pillow import pillow_to_native
 from headway.data.decoding.pixel_format import RGB, PixelFormat, convert
-from headway.data.sources.base import LabeledSource
+from headway.data.sources.base import LabeledSource, SourceKind
+from headway.data.sources.paths import path_kind
 from headway.errors import HeadwayError, UnreadableImageError, unknown_name_error
 from headway.utils.locks import file_lock
 
@@ -168,3 +169,20 @@ class ArraySource(DatasetSource):
     def name(self, index: int) -> str:
         """The image's index."""
         return f"{index:08d}"
+
+
+def _is_indexable(data: Any) -> bool:
+    has_items = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return has_items and not isinstance(data, (dict, str, bytes))
+
+
+ARRAY = SourceKind(
+    lambda data: isinstance(data, (np.ndarray, Tensor)), lambda data, labeled, group_column: ArraySource(data)
+)
+INDEXABLE = SourceKind(
+    _is_indexable, lambda data, labeled, group_column: open_dataset_object(data, labeled is not False)
+)
+TORCHVISION = path_kind(
+    lambda path: str(path).startswith(TORCHVISION_PREFIX),
+    lambda path, labeled, group_column: open_torchvision(str(path), labeled is not False),
+)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from headway.data.sources.base import Source, SubsetSource, group_of
+from headway.data.sources.base import Source, SubsetSource
 from headway.data.sources.files import FileSource
+from headway.data.sources.paths import path_kind, regular_file
 from headway.errors import HeadwayError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -51,7 +52,7 @@ def attach_labels(source: Source, path: Path, group_column: str) -> SubsetSource
                 f"'{path}' labels '{row.file}', which the data does not have; its names are like '{example}'"
             )
     indices = [index_of[row.file] for row in rows]
-    groups = [row.group or group_of(source, index) for row, index in zip(rows, indices, strict=True)]
+    groups = [row.group or source.group(index) for row, index in zip(rows, indices, strict=True)]
     return SubsetSource(source, indices, [row.label or "" for row in rows], groups)
 
 
@@ -144,3 +145,10 @@ def group_by_pattern(source: Source, pattern: str) -> SubsetSource:
         )
     groups = [None if match is None else match[1 if regex.groups else 0] for match in matches]
     return SubsetSource(source, range(len(source)), groups=groups)
+
+
+TABLE = path_kind(
+    lambda path: path.suffix.lower() in TABLE_SUFFIXES,
+    lambda path, labeled, group_column: open_table(regular_file(path), labeled, group_column),
+    f"table ({', '.join(TABLE_SUFFIXES)})",
+)

@@ -21,8 +21,10 @@ from typing import BinaryIO
 import numpy as np
 
 from headway.data.sources.base import NamedSource, Remarks, sorted_classes
+from headway.data.sources.brace_expansion import expand_braces
 from headway.data.sources.files import IMAGE_SUFFIXES, ignore_reason, suffix_of
-from headway.data.sources.tar_index import Member, Shard, TarIndex, index_tar, read_member
+from headway.data.sources.paths import path_kind, regular_file
+from headway.data.sources.tar_index import TAR_SUFFIXES, Member, Shard, TarIndex, index_tar, read_member
 from headway.errors import HeadwayError
 
 MAX_LABEL_BYTES = 4096
@@ -135,3 +137,19 @@ def _resolve_classes(
                 f"the label '{text[:40]}' of '{name}' is not one of the {len(classes)} classes in '{class_file}'"
             )
     return classes, [None if text is None else class_of_text[text] for text in texts]
+
+
+def _is_brace_pattern(path: Path) -> bool:
+    return "{" in str(path) and not path.exists()
+
+
+def _open_tars(path: Path, labeled: bool | None, group_column: str) -> TarSource:
+    names = expand_braces(str(path)) if _is_brace_pattern(path) else [path]
+    return TarSource([regular_file(Path(name)) for name in names], labeled is not False)
+
+
+TAR = path_kind(
+    lambda path: path.name.endswith(TAR_SUFFIXES) or _is_brace_pattern(path),
+    _open_tars,
+    f"tar ({', '.join(TAR_SUFFIXES)})",
+)

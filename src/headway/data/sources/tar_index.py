@@ -13,6 +13,8 @@ from typing import BinaryIO, NamedTuple
 from headway.data.sources.files import MAX_FILE_BYTES
 from headway.errors import HeadwayError, UnreadableImageError
 
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""Suffixes of tar files."""
 MAX_UNPACK_RATIO, MIN_UNPACK_LIMIT_BYTES = 100, 1 << 26
 """A gzipped tar may decompress to the larger of these: a multiple of its size, or bytes. Images hardly compress."""
 _seek_lock = threading.Lock()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from headway.data.dataset.image_store import ImageStore, build_store
-from headway.data.sources.base import Remarks, Source, version_key_of
+from headway.data.sources.base import Remarks, Source
 from headway.errors import HeadwayError
 from headway.utils.progress import Progress
 from headway.utils.threads import prefetch_map
@@ -71,4 +71,4 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
     digest = hashlib.sha256()
     for index in range(len(source)):
         digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\0")
-    return {"images": len(source), "names": digest.hexdigest(), "version_key": version_key_of(source)}
+    return {"images": len(source), "names": digest.hexdigest(), "version_key": source.version_key()}
