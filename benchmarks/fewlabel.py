@@ -26,7 +26,7 @@ from rich.table import Table
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
 from headway.data.sampling.split import sample_per_class
-from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.head_swap import load_run
 from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.downstream.transfer import DEFAULT_FOLDS, TransferObservers, train_classifier
@@ -56,7 +56,7 @@ def main() -> None:
 def measure(args: argparse.Namespace, name: str) -> None:
     """Measure every missing cell: labels per class x draw x head."""
     backbone, _ = load_run(args.run)
-    size = input_size(backbone)
+    size = backbone.image_size
     source, test = (open_source(data, labeled=True, backbone=backbone) for data in (args.labeled, args.test))
     split = load_labeled_split(source, test, size, for_crops=True)
     split = split._replace(

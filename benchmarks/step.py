@@ -13,7 +13,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from headway.backbones.build import build_backbone
-from headway.backbones.vit import VIT_SIZES
+from headway.backbones.vit_config import VIT_SIZES
 from headway.nn.attention import AttentionImpl, set_attention_impl
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from headway.backbones.build import build_backbone
-from headway.backbones.vit import ViT, ViTConfig
+from headway.backbones.vit import ViT
+from headway.backbones.vit_config import ViTConfig
 from headway.config import Optim
 from headway.downstream.finetuning.supervised import SupervisedConfig, SupervisedTask
 from headway.downstream.heads.registry import HeadKind, find_head

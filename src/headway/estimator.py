@@ -21,7 +21,7 @@ from headway.data.open import open_source
 from headway.data.sources.array_like import images_of
 from headway.downstream.features.decode_stream import decode_chunks
 from headway.downstream.features.embedding import embed
-from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.head_swap import load_run
 from headway.errors import HeadwayError
 from headway.pretext import AUTO
 from headway.train.config import Stem
@@ -143,7 +143,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             sklearn.exceptions.NotFittedError: Before ``fit``.
         """
         check_is_fitted(self)
-        source, size = open_source(images_of(X), backbone=self.backbone_), input_size(self.backbone_)
+        source, size = open_source(images_of(X), backbone=self.backbone_), self.backbone_.image_size
         rows = []
         for chunk in decode_chunks(source, size, None, 0, 0):
             if chunk.skipped:

@@ -8,7 +8,7 @@ import torch
 import headway
 from headway.cli import main
 from headway.downstream.classifier import load_classifier
-from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.head_swap import load_run
 from headway.synthetic import write_folder
 
 NAME, SIDE = "timm:resnet10t", 176
@@ -38,7 +38,7 @@ def labeled(tmp_path_factory):
 
 def test_it_has_its_weights_and_its_own_size(downloadable):
     (backbone, removed), (again, _) = load_run(NAME), load_run(NAME)
-    assert input_size(backbone) == SIDE and not backbone.training and removed == ()
+    assert backbone.image_size == SIDE and not backbone.training and removed == ()
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), again.parameters(), strict=True))
 
 

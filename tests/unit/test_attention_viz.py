@@ -25,7 +25,7 @@ from headway.backbones.build import build_backbone
 from headway.backbones.timm_vit import from_timm
 from headway.errors import HeadwayError
 from headway.nn.attention import set_attention_impl
-from headway.protocol import Features
+from headway.protocol import Backbone, Features
 
 TIMM = "timm:vit_tiny_patch16_224"
 
@@ -103,12 +103,16 @@ def test_other_attention_classes_of_timm():
         attention_maps(build_backbone("timm:resnet10t", size=32), torch.rand(1, 3, 32, 32))
 
 
-class Windows(nn.Module):
+class Windows(Backbone):
     """A network whose tokens attend within windows of two."""
 
     def __init__(self):
         super().__init__()
         self.blocks = nn.ModuleList([Attention(8, 2)])
+
+    @property
+    def block_list(self):
+        return list(self.blocks)
 
     def forward(self, images):
         tokens = images.flatten(2).transpose(1, 2).repeat(1, 1, 8)[..., :8]  # B 4 8

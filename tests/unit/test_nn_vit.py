@@ -4,11 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from headway.backbones.build import auto_patch_size, build_backbone
-from headway.backbones.vit import VIT_SIZES, ViT, ViTConfig
+from headway.attention_viz.attention_hooks import attention_layers
+from headway.backbones.build import auto_patch_size, build_backbone, check_supports, to_config
+from headway.backbones.vit import ViT
+from headway.backbones.vit_config import VIT_SIZES, ViTConfig
+from headway.downstream.features.extract import extract_features
 from headway.errors import HeadwayError
-from headway.protocol import Backbone, InputSpec
+from headway.protocol import Backbone, Features, InputSpec
 from headway.rng import SampleRNG
+from headway.train.engine.oom import enable_activation_checkpointing
 
 STEMS = ("linear", "conv")
 
@@ -177,3 +181,40 @@ def test_optionsthat_do_not_fit_are_refused():
 def test_configs_that_do_not_fit_are_refused(choices, words):
     with pytest.raises(HeadwayError, match=words):
         ViT(ViTConfig(**choices))
+
+
+@pytest.mark.parametrize("stem", ["linear", "conv", "residual"])
+def test_depths_are_those_of_the_blocks(stem):
+    vit = small(depth=3, stem=stem, class_token=True, registers=1, layer_scale=0.1, qk_norm=True)
+    for name, depth in vit.layer_depths().items():
+        first, *rest = name.split(".")
+        assert depth == (int(rest[0]) + 1 if first == "blocks" else 3 if first == "norm" else 0), name
+    assert vit.layer_depths().keys() == dict(vit.named_parameters()).keys()
+
+
+def test_a_backbone_needs_only_forward_and_sizes():
+    with pytest.raises(TypeError, match="abstract"):
+        type("Nothing", (Backbone,), {})()
+
+    class Mean(Backbone):
+        """The mean color."""
+
+        def __init__(self):
+            super().__init__()
+            self.embed_dim, self.patch_size, self.image_size = 3, 1, 8
+            self.input_spec = InputSpec((0.0,) * 3, (1.0,) * 3)
+
+        def forward(self, images):
+            pooled = images.mean((2, 3))  # B 3
+            return Features(pooled, pooled[:, None], pooled[:, :0, None], (1, 1))
+
+    network, images = Mean(), (rand(3, 3, 8, 8) * 255).to(torch.uint8)
+    torch.testing.assert_close(extract_features(network, images, 8), images.float().mean((2, 3)) / 255)
+    assert network.name == "Mean" and network.layer_depths() == {} and network.device == torch.device("cpu")
+    assert "Mean supports none of them" in str(check_supports(network, {"mask"}))
+    with pytest.raises(ValueError, match="Mean is not a backbone from build_backbone"):
+        to_config(network)
+    with pytest.raises(HeadwayError, match="Mean has no attention"):
+        attention_layers(network)
+    with pytest.raises(HeadwayError, match="made of blocks"):
+        enable_activation_checkpointing(network)

@@ -55,7 +55,7 @@ def cluster(
     from headway.data.dataset.image_store import build_store
     from headway.data.dataset.subset import evenly_spaced_indices
     from headway.data.open import open_source
-    from headway.downstream.head_swap import input_size, load_run
+    from headway.downstream.head_swap import load_run
     from headway.errors import HeadwayError
     from headway.evaluation.cluster import cluster_images
 
@@ -63,7 +63,7 @@ def cluster(
     pretrained, _ = load_run(run)
     source = open_source(data, labeled=True, backbone=pretrained)
     indices = evenly_spaced_indices(len(source), MAX_IMAGES)
-    store = build_store(source, input_size(pretrained), indices=indices, progress=stage_progress(progress, "decoding"))
+    store = build_store(source, pretrained.image_size, indices=indices, progress=stage_progress(progress, "decoding"))
     note_skipped(store.skipped)
     labels = store.labels
     if labels is None or len(labels.unique()) < 2:

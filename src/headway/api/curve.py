@@ -77,7 +77,7 @@ def curve(
         progress: Called with the progress of each stage; none: silent.
     """
     from headway.data.open import open_source, open_test_source
-    from headway.downstream.head_swap import input_size, load_run
+    from headway.downstream.head_swap import load_run
     from headway.downstream.heads.registry import find_head
     from headway.downstream.labeled_split import load_labeled_split
     from headway.downstream.transfer import check_transfer
@@ -101,7 +101,7 @@ def curve(
     source = open_source(data, labeled=True, group_by=group_by, backbone=backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
     report = stage_progress(progress, "decoding")
-    split = load_labeled_split(source, test_source, input_size(backbone), for_crops=True, seed=seed, progress=report)
+    split = load_labeled_split(source, test_source, backbone.image_size, for_crops=True, seed=seed, progress=report)
     note_skipped(split.skipped)
     if len(split.test_labels) < 2:
         raise HeadwayError("too few images are left to test on; label more, or give --test")

@@ -15,10 +15,9 @@ from headway.utils.notes import note
 from headway.utils.progress import ProgressCallback, stage_progress
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from headway.config import Recipe
     from headway.data.sources.base import DataLike, Source
+    from headway.protocol import Backbone
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +42,7 @@ class PretrainResult(Result):
     """Accuracy of the probe in percent at start, best and last, where initial weights were probed."""
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """The trained backbone, read from the run folder."""
         from headway.backbones.weights import load_backbone
 

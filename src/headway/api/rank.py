@@ -56,7 +56,7 @@ def rank(
     """
     from headway.data.decoding.pixel_format import pixel_format_of
     from headway.data.open import open_source
-    from headway.downstream.head_swap import input_size, load_run
+    from headway.downstream.head_swap import load_run
     from headway.errors import HeadwayError
     from headway.evaluation.label_free import label_free_metrics, order_runs, rank_correlations, reference_correlations
     from headway.evaluation.rank import linear_probe_accuracies, load_rank_images
@@ -68,7 +68,7 @@ def rank(
     if len(embed_dims) > 1:
         dims = ", ".join(map(str, sorted(embed_dims)))
         note(f"these runs have features of {dims} dimensions; metrics are comparable within one dimension only")
-    largest = max(map(input_size, backbones))
+    largest = max(backbone.image_size for backbone in backbones)
     images: dict[Any, Any] = {}  # by pixel format, since runs may have been trained on different ones
     for backbone in backbones:
         if (pixel_format := pixel_format_of(backbone.input_spec)) not in images:
@@ -80,7 +80,7 @@ def rank(
     metrics, report = [], stage_progress(progress, "measuring runs")
     for backbone in backbones:
         own_images = images[pixel_format_of(backbone.input_spec)]
-        metrics.append(label_free_metrics(backbone, own_images, input_size(backbone), seed))
+        metrics.append(label_free_metrics(backbone, own_images, backbone.image_size, seed))
         report(len(metrics), len(runs))
     probes: list[dict[str, float]] = [{}] * len(runs)
     if labeled is not None:

@@ -109,7 +109,7 @@ def transfer(
     """
     from headway.data.open import open_source, open_test_source
     from headway.downstream.evaluate import evaluate
-    from headway.downstream.head_swap import HeadSwap, input_size, load_run
+    from headway.downstream.head_swap import HeadSwap, load_run
     from headway.downstream.heads.registry import head_with_options
     from headway.downstream.labeled_split import load_labeled_split
     from headway.downstream.targets import MULTILABEL, SINGLE, find_target
@@ -132,7 +132,7 @@ def transfer(
         processes=processes or (0 if is_command() else 1), threads=threads,
     )  # fmt: skip
     backbone, removed = load_run(run)
-    size = input_size(backbone)
+    size = backbone.image_size
     source = open_source(data, labeled=True, labels=labels, group_by=group_by, backbone=backbone)
     test_source = open_test_source(test, group_by=group_by, backbone=backbone)
     check_transfer(backbone, kind, target=meaning, balance_classes=balanced, folds=folds)

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.attention_viz.attention_hooks import ablate_attention_head, attention_layers, attention_maps
 from headway.metrics.intervals import Interval, accuracy, paired_interval
+from headway.protocol import Backbone
 from headway.utils.progress import Progress
 
 IMAGES_PER_PASS = 8
@@ -114,7 +115,7 @@ def attention_statistics(backbone: Any, images: Tensor) -> AttentionStatistics:
 
 
 def attention_head_importance(
-    backbone: nn.Module, correct_fn: Callable[[], Tensor], progress: Progress | None = None,
+    backbone: Backbone, correct_fn: Callable[[], Tensor], progress: Progress | None = None,
     groups: np.ndarray | None = None,
 ) -> AttentionHeadImportance:  # fmt: skip
     """The importance of each attention head for the downstream task, by ablating one after the other.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from headway.backbones.timm_vit import attention_from_timm
 from headway.errors import HeadwayError
 from headway.nn.attention import AttentionTrace, MultiHeadAttention
+from headway.protocol import Backbone
 
 
 class AttentionMaps(NamedTuple):
@@ -30,23 +31,21 @@ class AttentionMaps(NamedTuple):
     grid: tuple[int, int]
 
 
-def attention_layers(backbone: Any) -> list[Any]:
+def attention_layers(backbone: Backbone) -> list[Any]:
     """The attention modules of a backbone, one per layer.
 
     Raises:
         HeadwayError: The network has none.
     """
-    blocks = getattr(getattr(backbone, "network", backbone), "blocks", None)
-    modules = list(blocks.modules()) if isinstance(blocks, nn.Module) else []
+    modules = [module for block in backbone.block_list for module in block.modules()]
     found = [m for m in modules if isinstance(m, MultiHeadAttention) or _is_timm_attention(m)]
     if not found:
-        name = getattr(backbone, "name", type(backbone).__name__)
-        raise HeadwayError(f"{name} has no attention to show: use a ViT of this package or of timm")
+        raise HeadwayError(f"{backbone.name} has no attention to show: use a ViT of this package or of timm")
     return found
 
 
 @torch.no_grad()
-def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
+def attention_maps(backbone: Backbone, images: Tensor) -> AttentionMaps:
     """The attention weights of every layer.
 
     Args:
@@ -69,15 +68,14 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> AttentionMaps:
     tokens = prefix + rows * columns
     expected = {layer: (len(images), a.num_heads, tokens, tokens) for layer, a in enumerate(attentions)}
     if {layer: weights.shape for layer, weights in recorded.items()} != expected:
-        name = getattr(backbone, "name", type(backbone).__name__)
-        raise HeadwayError(f"not every token of {name} attends to all others (windowed attention or pooling): "
+        raise HeadwayError(f"not every token of {backbone.name} attends to all others (windowed attention or pooling): "
                            "use a plain ViT such as timm:vit_small_patch16_224")  # fmt: skip
     return AttentionMaps(tuple(recorded[layer] for layer in expected), prefix, (rows, columns))
 
 
 @torch.no_grad()
 def trace_attention(
-    backbone: nn.Module, images: Tensor, layer: int
+    backbone: Backbone, images: Tensor, layer: int
 ) -> tuple[MultiHeadAttention, Tensor, AttentionTrace, Tensor]:
     """Every step of one attention layer.
 

@@ -1,13 +1,14 @@
 """Load a vision transformer by name: a run, a classifier, or timm:NAME."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headway.attention_viz.attention_hooks import attention_layers
 from headway.backbones.build import load_timm
 from headway.downstream.classifier import CLASSIFIER_FILE, Classifier, load_classifier
-from headway.downstream.head_swap import input_size, load_run
+from headway.downstream.head_swap import load_run
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 
 
 class AttentionModel(NamedTuple):
@@ -22,7 +23,7 @@ class AttentionModel(NamedTuple):
     """
 
     name: str
-    backbone: Any
+    backbone: Backbone
     classifier: Classifier | None
     image_size: int
     prefix_names: tuple[str, ...]
@@ -43,20 +44,16 @@ def load_attention_model(model: str, image_size: int, pretrained: bool) -> Atten
     if image_size < 0:
         raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {image_size}")
     if model.startswith("timm:"):
-        backbone: Any = load_timm(model, image_size, pretrained)
+        backbone = load_timm(model, image_size, pretrained)
     elif (Path(model) / CLASSIFIER_FILE).is_file():
         classifier = load_classifier(Path(model))
         backbone = classifier.backbone
     else:
         backbone, _ = load_run(Path(model))
     attention_layers(backbone)
-    return AttentionModel(name, backbone, classifier, image_size or input_size(backbone), _prefix_names(backbone))
+    return AttentionModel(name, backbone, classifier, image_size or backbone.image_size, _prefix_names(backbone))
 
 
-def _prefix_names(backbone: Any) -> tuple[str, ...]:
-    if hasattr(backbone, "class_token"):  # a ViT of this package
-        first, count = backbone.class_token is not None, backbone.config.registers
-    else:
-        first = getattr(backbone.network, "cls_token", None) is not None
-        count = backbone.num_prefix_tokens - first
-    return ("class token",) * first + tuple(f"register {i + 1}" for i in range(count))
+def _prefix_names(backbone: Backbone) -> tuple[str, ...]:
+    first = backbone.has_class_token
+    return ("class token",) * first + tuple(f"register {i + 1}" for i in range(backbone.num_prefix_tokens - first))

@@ -120,7 +120,7 @@ def write_explanation(request: AttendRequest, layer: int | None, file: Path) -> 
     if token is None or token < num_prefix:  # a patch in the middle is easier to follow than the class token
         token = num_prefix + rows // 2 * columns + columns // 2
     attention, x, trace, output = trace_attention(network.backbone, request.views, index)
-    is_rotary = getattr(network.backbone.config, "pos_embed", "learned") == "rotary"
+    is_rotary = network.backbone.is_rotary
     page, head = tutorial_html(WorkedExample(
         network.name, image.name, image.pixels, (rows, columns), network.backbone.patch_size, network.prefix_names,
         index, num_layers, token, attention, x[0], trace, output[0], is_rotary,

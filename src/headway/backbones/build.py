@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
-from torch import nn
-
 from headway.backbones.input_normalizer import IMAGENET_INPUT
-from headway.backbones.vit import VIT_SIZES, ViT, ViTConfig
+from headway.backbones.vit import ViT
+from headway.backbones.vit_config import VIT_SIZES, ViTConfig
 from headway.errors import HeadwayError, unknown_name_error
-from headway.protocol import InputSpec
+from headway.protocol import Backbone, InputSpec
 
 
 def build_backbone(
@@ -24,7 +23,7 @@ def build_backbone(
     class_token: bool | None = None,
     pretrained: bool = False,
     **overrides: Any,
-) -> nn.Module:
+) -> Backbone:
     """Build a backbone with newly initialized weights.
 
     Args:
@@ -38,9 +37,6 @@ def build_backbone(
         class_token: Whether a ViT has a class token; None means where ``pooling`` needs it.
         pretrained: Whether to download timm's weights; our own ViTs have none.
         overrides: Any other field of ``ViTConfig`` or ``TimmConfig``.
-
-    Returns:
-        A module that satisfies ``headway.protocol.Backbone``.
 
     Raises:
         HeadwayError: A name, option or value does not exist; the message suggests valid ones.
@@ -71,21 +67,18 @@ def auto_patch_size(size: int) -> int:
     return 4 if size <= 32 else 8 if size <= 96 else 16
 
 
-def to_config(backbone: nn.Module) -> dict[str, Any]:
+def to_config(backbone: Backbone) -> dict[str, Any]:
     """Return plain data (JSON) from which ``from_config`` rebuilds this backbone, without its weights.
 
     Raises:
-        ValueError: The module is not a backbone from ``build_backbone``.
+        ValueError: The network is not a backbone from ``build_backbone``.
     """
-    network: Any = backbone
-    config: Any = getattr(network, "config", None)
-    kind = {"ViTConfig": "vit", "TimmConfig": "timm"}.get(type(config).__name__)
-    if kind is None:
+    if not backbone.kind:
         raise ValueError(f"{type(backbone).__name__} is not a backbone from build_backbone")
-    return {"kind": kind, **asdict(config), "input_spec": network.input_spec._asdict()}
+    return {"kind": backbone.kind, **asdict(backbone.config), "input_spec": backbone.input_spec._asdict()}
 
 
-def from_config(config: dict[str, Any]) -> nn.Module:
+def from_config(config: dict[str, Any]) -> Backbone:
     """Build a backbone, with newly initialized weights, from the result of ``to_config`` (or its copy from JSON).
 
     Raises:
@@ -96,7 +89,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
         kind, spec = options.pop("kind"), options["input_spec"]
         tuples = {name: tuple(value) for name, value in spec.items() if isinstance(value, (list, tuple))}
         options["input_spec"] = InputSpec(**{**spec, **tuples})
-        if kind == "vit":
+        if kind == ViT.kind:
             return ViT(_make_config(ViTConfig, options))
         if kind == "timm":
             return _build_timm(options.pop("model"), False, **options)
@@ -105,7 +98,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     raise HeadwayError(f"unknown kind of backbone {kind!r}: this version knows vit and timm")
 
 
-def check_supports(backbone: Any, requires: Iterable[str], task: str = "this") -> HeadwayError | None:
+def check_supports(backbone: Backbone, requires: Iterable[str], task: str = "this") -> HeadwayError | None:
     """Return the error to raise where a backbone does not support all that a task requires, else None.
 
     Args:
@@ -117,14 +110,13 @@ def check_supports(backbone: Any, requires: Iterable[str], task: str = "this") -
     if not missing:
         return None
     supported = " and ".join(sorted(backbone.supports))
-    name = getattr(backbone, "name", type(backbone).__name__)
     return HeadwayError(
         f"task {task} needs a backbone that supports {' and '.join(missing)}; "
-        f"{name} supports {f'only {supported}' if supported else 'none of them'}: take a ViT such as vit_tiny"
+        f"{backbone.name} supports {f'only {supported}' if supported else 'none of them'}: take a ViT such as vit_tiny"
     )
 
 
-def load_timm(name: str, size: int = 0, pretrained: bool = True) -> nn.Module:
+def load_timm(name: str, size: int = 0, pretrained: bool = True) -> Backbone:
     """Load the backbone timm:NAME with timm's weights, in evaluation mode.
 
     Args:
@@ -145,7 +137,7 @@ def load_timm(name: str, size: int = 0, pretrained: bool = True) -> nn.Module:
     return build_backbone(name, size=size or default_size, pretrained=pretrained).eval()
 
 
-def _build_timm(model: str, pretrained: bool, **options: Any) -> nn.Module:
+def _build_timm(model: str, pretrained: bool, **options: Any) -> Backbone:
     if model.split(".")[0] not in _timm_models():
         raise unknown_name_error(
             "timm model", model, _close_matches(model, _timm_models(), ("resnet18", "resnet50", "convnext_tiny"))

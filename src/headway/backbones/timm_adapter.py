@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from headway.backbones.input_normalizer import InputNormalizer, mask_pixels, patch_grid, resolve_layers
 from headway.backbones.timm_build import (
     create_timm_model,
+    depth_groups,
     input_spec_of,
     last_feature_info,
     remove_classifier,
@@ -25,7 +26,7 @@ from headway.backbones.timm_build import (
 )
 from headway.errors import HeadwayError
 from headway.nn.batch_norm import convert_sync_batch_norm
-from headway.protocol import Features, InputSpec
+from headway.protocol import Backbone, Features, InputSpec
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class TimmConfig:
     """How images are normalized; None means timm's values for this model."""
 
 
-class TimmBackbone(nn.Module):
-    """A backbone (see ``headway.protocol.Backbone``) around a timm model; cells of a feature map count as patches.
+class TimmBackbone(Backbone):
+    """A backbone around a timm model; cells of a feature map count as patches.
 
     Args:
         config: Which model, and how it is adapted.
@@ -56,10 +57,13 @@ class TimmBackbone(nn.Module):
             although ``cifar_stem`` is set.
     """
 
+    kind = "timm"
+
     def __init__(self, config: TimmConfig, pretrained: bool):
         super().__init__()
         model, self.accepts_any_size = create_timm_model(config.model, config.size, config.input_spec, pretrained)
         self.config, self.input_spec = config, config.input_spec or input_spec_of(model)
+        self.image_size, self.pooling = config.size, config.pooling
         self.patch_size = int(last_feature_info(model)["reduction"])
         if config.cifar_stem:
             use_cifar_stem(model, config.model)
@@ -68,6 +72,7 @@ class TimmBackbone(nn.Module):
         self.network: Any = convert_sync_batch_norm(model)
         self.final_layer = remove_classifier(model)
         self.num_prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self.has_class_token = getattr(model, "cls_token", None) is not None
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.outputs_tokens, self.embed_dim = self._probe_outputs()
         if config.pooling == "class" and not (self.outputs_tokens and self.num_prefix_tokens):
@@ -81,6 +86,19 @@ class TimmBackbone(nn.Module):
     def name(self) -> str:
         """The name on the command line."""
         return f"timm:{self.config.model}"
+
+    @property
+    def block_list(self) -> Sequence[nn.Module]:
+        """The blocks of a model that lists them under this name."""
+        blocks = getattr(self.network, "blocks", None)
+        return list(blocks) if isinstance(blocks, (nn.ModuleList, nn.Sequential)) else ()
+
+    def layer_depths(self) -> dict[str, int]:
+        """As in the base class, by timm's groups of this model, or where it has none by the order of its parts."""
+        known = {f"network.{name}": depth for name, depth in depth_groups(self.network).items()}
+        names = [name for name, _ in self.named_parameters()]
+        last = max(known[name] for name in names if name in known)
+        return {name: min(known.get(name, last), last) for name in names}
 
     def forward(
         self,

@@ -101,3 +101,30 @@ def remove_unused(module: nn.Module) -> None:
             remove_unused(child)
     for parameter in module.parameters(recurse=False):
         parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
+
+
+def depth_groups(model: Any) -> dict[str, int]:
+    """Depth of each parameter, from 0: its group in timm's order; where timm has no groups, the order of parts."""
+    if not hasattr(model, "group_matcher"):
+        return _depths_by_order(model)
+    from timm.models import group_parameters
+
+    return dict(group_parameters(model, model.group_matcher(coarse=False), reverse=True))
+
+
+def _depths_by_order(network: nn.Module) -> dict[str, int]:
+    """Depth by parameter name: the parts are numbered in order.
+
+    Every member of a list is a part of its own, and a norm has the depth of the part before it. Positions and tokens
+    are parameters of the network itself and have depth 0.
+    """
+    parts: list[tuple[str, nn.Module]] = []
+    for name, part in network.named_children():
+        is_list = isinstance(part, (nn.Sequential, nn.ModuleList))
+        parts += [(f"{name}.{key}", member) for key, member in part.named_children()] if is_list else [(name, part)]
+    depths, depth = {name: 0 for name, _ in network.named_parameters(recurse=False)}, -1
+    for name, part in parts:
+        if inner := [f"{name}.{key}" for key, _ in part.named_parameters()]:
+            depth = max(depth + ("norm" not in type(part).__name__.lower()), 0)
+            depths |= dict.fromkeys(inner, depth)
+    return depths

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from headway.backbones.timm_build import input_spec_of
-from headway.backbones.vit import ViT, ViTConfig
+from headway.backbones.vit import ViT
+from headway.backbones.vit_config import ViTConfig
 from headway.errors import HeadwayError
 from headway.nn.attention import MultiHeadAttention
 from headway.protocol import InputSpec

@@ -6,17 +6,14 @@ al., "Vision transformers need registers", 2024 (https://arxiv.org/abs/2309.1658
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.backbones.input_normalizer import (
-    IMAGENET_INPUT,
     InputNormalizer,
-    check_input_spec,
     check_patch_tensor,
     mask_pixels,
     patch_grid,
@@ -24,91 +21,30 @@ from headway.backbones.input_normalizer import (
 )
 from headway.backbones.pos_embed import interpolate_pos_embed, sincos_pos_embed
 from headway.backbones.stem import STEMS
-from headway.errors import HeadwayError, unknown_name_error
-from headway.nn.attention_utils import resolve_head_dim
+from headway.backbones.vit_config import VIT_SIZES, ViTConfig
 from headway.nn.block import Block
-from headway.nn.rotary import Rope, check_rope_head_dim, rope_angles
-from headway.protocol import Features, InputSpec
+from headway.nn.rotary import Rope, rope_angles
+from headway.protocol import Backbone, Features
 from headway.rng import dropout_mask
 
 
-@dataclass(frozen=True)
-class ViTConfig:
-    """Configuration of a ViT."""
-
-    embed_dim: int = 192
-    """D, width of every token; divisible by 4."""
-    depth: int = 12
-    """Number of blocks."""
-    num_heads: int = 3
-    """Attention heads of a block; must divide ``embed_dim``."""
-    patch_size: int = 8
-    """Side of a patch in pixels."""
-    size: int = 64
-    """Side in pixels of the images for which position embeddings are learned; other sizes interpolate them."""
-    stem: Literal["linear", "conv", "residual"] = "linear"
-    """How pixels become tokens: by one linear map, a few convolutions, or a small residual network."""
-    pos_embed: Literal["learned", "rotary"] = "learned"
-    """Position embedding: a learned table is added to the tokens, or each block rotates queries and keys (RoPE)."""
-    class_token: bool = False
-    """Whether a learned token that represents the whole image precedes the patches."""
-    registers: int = 0
-    """Number of further learned tokens without a patch, in which attention can store information."""
-    drop_path: float = 0.0
-    """Probability that training skips a branch of the last block for an image; it rises linearly from 0."""
-    layer_scale: float | None = None
-    """Initial value of the learned scale of each branch; None means no scale."""
-    qk_norm: bool = False
-    """Whether queries and keys are normalized in each attention head, which stabilizes large networks."""
-    pooling: Literal["mean", "class"] = "mean"
-    """Pooled features: the mean of the normalized patch tokens, or the class token."""
-    input_spec: InputSpec = IMAGENET_INPUT
-    """How images are normalized, their number of channels, and whether they become grayscale."""
-
-    def __post_init__(self) -> None:
-        check_input_spec(self.input_spec)
-        for name, low in (("embed_dim", 4), ("depth", 1), ("patch_size", 1), ("size", 1), ("registers", 0)):
-            if getattr(self, name) < low:
-                raise HeadwayError(f"ViT {name} must be {low} or more, got {getattr(self, name)}")
-        if self.embed_dim % 4:
-            raise HeadwayError(f"ViT embed_dim must be divisible by 4 (2 axes, sine and cosine), got {self.embed_dim}")
-        if self.stem not in STEMS:
-            raise unknown_name_error("stem", self.stem, STEMS)
-        if self.size % self.patch_size:
-            low = self.size // self.patch_size * self.patch_size
-            sizes = [str(side) for side in (low, low + self.patch_size) if side]
-            raise HeadwayError(
-                f"size {self.size} is not divisible by patch size {self.patch_size}: take size {' or '.join(sizes)}, "
-                "or another patch size"
-            )
-        head_dim = resolve_head_dim(self.embed_dim, self.num_heads)
-        if self.pos_embed not in ("learned", "rotary"):
-            raise unknown_name_error("pos_embed", self.pos_embed, ("learned", "rotary"))
-        if self.pos_embed == "rotary":
-            check_rope_head_dim(head_dim)
-        if not 0.0 <= self.drop_path < 1.0:
-            raise HeadwayError(f"ViT drop_path is a probability in [0, 1), got {self.drop_path}")
-        if self.pooling not in ("mean", "class"):
-            raise unknown_name_error("pooling", self.pooling, ("mean", "class"))
-        if self.pooling == "class" and not self.class_token:
-            raise HeadwayError("pooling='class' needs class_token=True")
-
-
-class ViT(nn.Module):
-    """A backbone (see ``headway.protocol.Backbone``) that supports every optional argument of the protocol.
+class ViT(Backbone):
+    """A backbone that supports every optional argument.
 
     Args:
         config: Its configuration.
     """
 
+    kind = "vit"
     supports = frozenset({"keep_indices", "mask", "use_pos_embed", "return_layers"})
 
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config, self.input_spec = config, config.input_spec
         self.embed_dim = self.mask_value_dim = config.embed_dim
-        self.patch_size, self.depth = config.patch_size, config.depth
-        self.drop_path = config.drop_path  # an EMA teacher sets it to 0
+        self.patch_size, self.image_size, self.depth = config.patch_size, config.size, config.depth
+        self.pooling, self.drop_path, self.is_rotary = config.pooling, config.drop_path, config.pos_embed == "rotary"
+        self.has_class_token, self.num_prefix_tokens = config.class_token, config.class_token + config.registers
         side = config.size // config.patch_size
         self.input_normalizer = InputNormalizer(config.input_spec)
         self.stem = STEMS[config.stem](config.input_spec.channels, config.embed_dim, config.patch_size)
@@ -128,6 +64,11 @@ class ViT(nn.Module):
         """The name on the command line, where these sizes have one."""
         sizes = (self.config.embed_dim, self.config.depth, self.config.num_heads)
         return next((name for name in VIT_SIZES if VIT_SIZES[name] == sizes), f"ViT {sizes[0]}x{sizes[1]}")
+
+    @property
+    def block_list(self) -> Sequence[nn.Module]:
+        """The transformer's blocks."""
+        return list(self.blocks)
 
     def forward(
         self,
@@ -158,16 +99,18 @@ class ViT(nn.Module):
             tokens = tokens.gather(1, keep_indices[..., None].expand(-1, -1, self.embed_dim))  # B K D
         prefix = [p.expand(x.shape[0], -1, -1) for p in (self.class_token, self.registers) if p is not None]  # B P D
         tokens = torch.cat([*prefix, tokens], 1) if prefix else tokens  # B P+N D
-        num_prefix = sum(p.shape[1] for p in prefix)
-        rope = self._rope(grid, num_prefix, keep_indices) if self.pos_embed is None and use_pos_embed else None
+        rope = self._rope(grid, keep_indices) if self.pos_embed is None and use_pos_embed else None
         outputs = []
         for block, scales in zip(self.blocks, self._drop_path_scales(tokens), strict=True):
             tokens = block(tokens, scales, rope)
             outputs.append(tokens)
         tokens = self.norm(tokens)
-        patches = tokens[:, num_prefix:]  # B N D
+        prefix_tokens, patches = (
+            tokens[:, : self.num_prefix_tokens],
+            tokens[:, self.num_prefix_tokens :],
+        )  # B P D, B N D
         pooled = tokens[:, 0] if self.config.pooling == "class" else patches.mean(1)  # B D
-        return Features(pooled, patches, tokens[:, :num_prefix], grid, tuple(outputs[layer] for layer in layers))
+        return Features(pooled, patches, prefix_tokens, grid, tuple(outputs[layer] for layer in layers))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile block by block: all blocks share one program, and the keys of the state dict do not change."""
@@ -199,12 +142,12 @@ class ViT(nn.Module):
             raise ValueError(f"mask_value must hold {self.mask_value_dim} numbers, got {tuple(mask_value.shape)}")
         return torch.where(mask[..., None], mask_value.to(tokens.dtype), tokens)
 
-    def _rope(self, grid: tuple[int, int], num_prefix_tokens: int, keep_indices: Tensor | None) -> Rope:
+    def _rope(self, grid: tuple[int, int], keep_indices: Tensor | None) -> Rope:
         """Rotary position embedding of all tokens; prefix tokens have no position and are not rotated."""
         train_grid_size, head_dim = self.config.size // self.patch_size, self.embed_dim // self.config.num_heads
         angles = rope_angles(grid, train_grid_size, head_dim, like=self.norm.weight)  # N d/2
         angles = angles[None] if keep_indices is None else angles[keep_indices]  # 1 N d/2, or B K d/2
-        angles = F.pad(angles, (0, 0, num_prefix_tokens, 0))[:, None]  # 1 1 T d/2, or B 1 T d/2
+        angles = F.pad(angles, (0, 0, self.num_prefix_tokens, 0))[:, None]  # 1 1 T d/2, or B 1 T d/2
         return angles.cos(), angles.sin()
 
     def _drop_path_scales(self, tokens: Tensor) -> list[tuple[Tensor, Tensor] | None]:
@@ -231,15 +174,3 @@ def init_weights(vit: ViT) -> None:
     for token in (vit.class_token, vit.registers):
         if token is not None:
             nn.init.trunc_normal_(token, std=0.02)
-
-
-VIT_SIZES = {
-    "vit_pico": (128, 2, 4),
-    "vit_nano": (96, 4, 3),
-    "vit_micro": (128, 6, 4),
-    "vit_tiny": (192, 12, 3),
-    "vit_small": (384, 12, 6),
-    "vit_base": (768, 12, 12),
-    "vit_large": (1024, 24, 16),
-}
-"""``embed_dim``, ``depth`` and ``num_heads`` by name."""

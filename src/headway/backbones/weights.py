@@ -12,13 +12,14 @@ from torch import nn
 
 from headway.backbones.build import from_config, to_config
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 from headway.utils.files import atomic_write
 
 WEIGHTS_FILE = "model.safetensors"
 METADATA_KEY = "headway"
 
 
-def save_backbone(backbone: nn.Module, path: str | Path) -> None:
+def save_backbone(backbone: Backbone, path: str | Path) -> None:
     """Write weights and configuration atomically: a reader of ``path`` sees the old file or the complete new one.
 
     Args:
@@ -32,12 +33,12 @@ def save_backbone(backbone: nn.Module, path: str | Path) -> None:
     atomic_write(Path(path), lambda temporary: save_file(cpu_state_dict(backbone), temporary, metadata=metadata))
 
 
-def backbone_to_bytes(backbone: nn.Module) -> bytes:
+def backbone_to_bytes(backbone: Backbone) -> bytes:
     """The content of the file that ``save_backbone`` writes."""
     return save(cpu_state_dict(backbone), metadata=_metadata_of(backbone))
 
 
-def backbone_from_bytes(content: bytes) -> nn.Module:
+def backbone_from_bytes(content: bytes) -> Backbone:
     """Load the content of such a file, as ``load_backbone`` does the file."""
     with tempfile.TemporaryDirectory(prefix="headway-") as folder:
         file = Path(folder) / WEIGHTS_FILE  # safetensors reads the description of the network from files alone
@@ -45,7 +46,7 @@ def backbone_from_bytes(content: bytes) -> nn.Module:
         return load_backbone(file)
 
 
-def _metadata_of(backbone: nn.Module) -> dict[str, str]:
+def _metadata_of(backbone: Backbone) -> dict[str, str]:
     return {METADATA_KEY: json.dumps(to_config(backbone))}
 
 
@@ -54,7 +55,7 @@ def cpu_state_dict(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def weights_sha256(backbone: nn.Module) -> str:
+def weights_sha256(backbone: Backbone) -> str:
     """Return the SHA-256 of a backbone's configuration and weights, which identifies it."""
     digest = hashlib.sha256(json.dumps(to_config(backbone)).encode())
     for name, tensor in cpu_state_dict(backbone).items():
@@ -63,7 +64,7 @@ def weights_sha256(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_backbone(path: str | Path) -> nn.Module:
+def load_backbone(path: str | Path) -> Backbone:
     """Load a backbone with its configuration and dtype, in evaluation mode, on the CPU.
 
     Args:

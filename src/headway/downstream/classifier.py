@@ -21,7 +21,7 @@ from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.registry import find_head
 from headway.downstream.targets import SINGLE, Target, find_target
 from headway.errors import HeadwayError
-from headway.protocol import Features
+from headway.protocol import Backbone, Features
 from headway.utils.files import atomic_write, read_json, refuse_existing, write_json
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ class Classifier(NamedTuple):
     """From images to class probabilities.
 
     Attributes:
-        backbone: Any ``protocol.Backbone``.
+        backbone: The network below the output layer.
         head: B D (or the features that the head asks for) -> B K, logits.
         classes: The names of the K classes.
         size: Side in pixels of the square view that the backbone sees.
@@ -48,7 +48,7 @@ class Classifier(NamedTuple):
             set was given.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
     head: nn.Module
     classes: tuple[str, ...]
     size: int

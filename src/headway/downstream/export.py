@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from headway._version import __version__
 from headway.downstream.classifier import Classifier
-from headway.downstream.head_swap import input_size
 from headway.downstream.heads.layers import apply_head
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 
 INPUT_NAME = "images"
 """Name of the input, and of its first axis, which may have any length."""
@@ -81,7 +81,7 @@ class ProbabilityModel(nn.Module):
 class FeatureModel(nn.Module):
     """Images -> one vector per image, B D, and one vector per patch, B N D."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: Backbone):
         super().__init__()
         self.backbone = backbone
 
@@ -98,9 +98,9 @@ def exportable_classifier(classifier: Classifier) -> Exportable:
     return _exportable(model, classifier.backbone, classifier.size, ("probabilities",), metadata)
 
 
-def exportable_backbone(backbone: nn.Module) -> Exportable:
+def exportable_backbone(backbone: Backbone) -> Exportable:
     """A network from images to the features of a backbone."""
-    return _exportable(FeatureModel(backbone), backbone, input_size(backbone), ("pooled", "patches"), {})
+    return _exportable(FeatureModel(backbone), backbone, backbone.image_size, ("pooled", "patches"), {})
 
 
 def checked_export_bytes(exportable: Exportable, suffix: str) -> bytes:
@@ -173,7 +173,7 @@ DYNAMIC_SHAPES = ({0: torch.export.Dim(INPUT_NAME)},)
 
 
 def _exportable(
-    network: nn.Module, backbone: Any, side: int, output_names: tuple[str, ...], metadata: dict[str, Any]
+    network: nn.Module, backbone: Backbone, side: int, output_names: tuple[str, ...], metadata: dict[str, Any]
 ) -> Exportable:
     spec = backbone.input_spec
     if spec.value_range is not None:

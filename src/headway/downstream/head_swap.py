@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from headway.backbones.build import load_timm
 from headway.backbones.weights import load_backbone
 from headway.errors import HeadwayError
-from headway.protocol import TrainModule
+from headway.protocol import Backbone, TrainModule
 from headway.train.run_dir.checkpoint import WEIGHTS_FILE, step_folders
 
 TensorShapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -26,7 +26,7 @@ class HeadSwap(NamedTuple):
         removed: Name and shape of every tensor of the pretext task.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
     head: nn.Module
     removed: TensorShapes
 
@@ -46,7 +46,7 @@ def swap_head(module: TrainModule, head: nn.Module) -> HeadSwap:
     return HeadSwap(module.backbone, head, removed)
 
 
-def load_run(run: str | Path) -> tuple[nn.Module, TensorShapes]:
+def load_run(run: str | Path) -> tuple[Backbone, TensorShapes]:
     """The backbone of a run, and the tensors of the pretext task that are not used any further.
 
     Args:
@@ -74,11 +74,6 @@ def load_run(run: str | Path) -> tuple[nn.Module, TensorShapes]:
             return backbone, tuple((name, tuple(file.get_slice(name).get_shape())) for name in task_names)
     except (OSError, SafetensorError):  # the task's tensors are only reported
         return backbone, ()
-
-
-def input_size(backbone: Any) -> int:
-    """Side in pixels of the square view that a loaded backbone was trained on."""
-    return int(backbone.config.size)
 
 
 def _num_parameters(shapes: TensorShapes) -> int:

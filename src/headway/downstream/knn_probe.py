@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
 from headway.data.dataset.image_store import build_store, median_short_side, split_groups
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.sampling.split import stratified_split
 from headway.data.sources.base import Source
 from headway.downstream.features.extract import extract_features
-from headway.downstream.head_swap import input_size
 from headway.metrics.knn import knn_accuracy
+from headway.protocol import Backbone
 
 MAX_PROBE_IMAGES = 2000
 """At most this many labeled images are used, evenly spaced over all of them."""
@@ -18,7 +16,7 @@ MAX_PROBE_SIDE = 336
 """At most this many pixels per side are stored of each."""
 
 
-def knn_probe(source: Source, seed: int = 0) -> Callable[[nn.Module], float]:
+def knn_probe(source: Source, seed: int = 0) -> Callable[[Backbone], float]:
     """Make a function from a backbone to its 20-NN accuracy on a held-out fifth of the labeled images.
 
     Args:
@@ -35,8 +33,8 @@ def knn_probe(source: Source, seed: int = 0) -> Callable[[nn.Module], float]:
     known = (labels >= 0).nonzero().flatten()
     bank, test = (known[part] for part in stratified_split(labels[known], seed=seed, groups=split_groups(store)[known]))
 
-    def probe(backbone: nn.Module) -> float:
-        features = extract_features(backbone, store.images, input_size(backbone))
+    def probe(backbone: Backbone) -> float:
+        features = extract_features(backbone, store.images, backbone.image_size)
         return knn_accuracy(features[bank], labels[bank], features[test], labels[test], num_classes)
 
     return probe

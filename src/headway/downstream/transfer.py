@@ -20,6 +20,7 @@ from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.targets import SINGLE, Target
 from headway.errors import HeadwayError
 from headway.nn.lora import add_lora
+from headway.protocol import Backbone
 from headway.rng import seeded
 from headway.train.log.events import Sink
 from headway.utils.progress import Progress
@@ -48,7 +49,7 @@ class TrainedClassifier(NamedTuple):
 
 
 def train_classifier(
-    backbone: nn.Module,
+    backbone: Backbone,
     data: LabeledImages,
     head: HeadKind,
     *,
@@ -89,7 +90,7 @@ def train_classifier(
 
 
 def _train_by_steps(
-    backbone: nn.Module,
+    backbone: Backbone,
     data: LabeledImages,
     head: HeadKind,
     seed: int,
@@ -130,7 +131,7 @@ def _train_by_steps(
 
 
 def check_transfer(
-    backbone: nn.Module, head: HeadKind, *, target: Target = SINGLE, balance_classes: bool = False, folds: int = 0
+    backbone: Backbone, head: HeadKind, *, target: Target = SINGLE, balance_classes: bool = False, folds: int = 0
 ) -> None:
     """Raise HeadwayError for anything that ``train_classifier`` cannot do, before images are decoded."""
     if folds < 0 or folds == 1:
@@ -148,7 +149,7 @@ def _check_labels(head: HeadKind, target: Target, balance_classes: bool) -> None
         )
 
 
-def _check_trainable(backbone: nn.Module, config: FineTuneConfig) -> None:
+def _check_trainable(backbone: Backbone, config: FineTuneConfig) -> None:
     """Raise HeadwayError where the backbone cannot be trained so."""
     network = copy.deepcopy(backbone)
     if config.trainable == "lora":

@@ -1,17 +1,17 @@
 """k-means clusters of images by the features of the same methods that a comparison has, scored by their classes."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.data.dataset.subset import Images
 from headway.downstream.features.extract import extract_features
-from headway.downstream.head_swap import input_size
 from headway.evaluation.methods import PRETRAINED, RAW_PIXELS, UNTRAINED, RawPixels, reinitialize
 from headway.metrics.clustering import ClusteringScores, clustering_scores, kmeans
+from headway.protocol import Backbone
 from headway.utils.progress import Progress
 
 
 def cluster_images(
-    backbone: nn.Module, images: Images, labels: Tensor, *, repeats: int, seed: int, progress: Progress
+    backbone: Backbone, images: Images, labels: Tensor, *, repeats: int, seed: int, progress: Progress
 ) -> dict[str, list[ClusteringScores]]:
     """Cluster raw pixels, untrained and pretrained features into as many clusters as there are classes.
 
@@ -38,7 +38,7 @@ def cluster_images(
         for i in range(seed, seed + repeats):
             if features is None or name == UNTRAINED:
                 network = build(i)
-                features = extract_features(network, images, input_size(network))
+                features = extract_features(network, images, network.image_size)
             scores[name].append(clustering_scores(kmeans(features, num_clusters, i), labels))
             progress(number * repeats + len(scores[name]), len(networks) * repeats)
     return scores

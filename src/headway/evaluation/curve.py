@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from headway.backbones.weights import weights_sha256
 from headway.downstream.finetuning.model_selection import num_trainings
@@ -35,6 +34,7 @@ from headway.evaluation.methods import (
 )
 from headway.evaluation.result_cache import GetOrCompute, pack_bits, unpack_bits
 from headway.metrics.intervals import Interval, paired_interval
+from headway.protocol import Backbone
 from headway.utils.hashing import stable_hash
 from headway.utils.progress import Progress
 
@@ -76,7 +76,7 @@ class LabelCurve:
         get_or_compute: The cache of results.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
     evaluator: Evaluator
     head: str
     counts: Sequence[LabelsPerClass]
@@ -174,7 +174,7 @@ def clip_counts(counts: Sequence[LabelsPerClass], largest_class: int) -> list[La
 
 
 def resume_conditions(
-    backbone: nn.Module, split: LabeledSplit, head: str, finetune_steps: int, seed: int
+    backbone: Backbone, split: LabeledSplit, head: str, finetune_steps: int, seed: int
 ) -> dict[str, Any]:
     """Everything that must be unchanged when a curve is resumed."""
     return {

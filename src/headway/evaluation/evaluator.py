@@ -11,10 +11,10 @@ from headway.data.dataset.subset import Images, subset
 from headway.downstream.classifier import Classifier
 from headway.downstream.features.extract import extract_features
 from headway.downstream.finetuning.model_selection import Selection, held_out_accuracy
-from headway.downstream.head_swap import input_size
 from headway.downstream.labeled_split import LabeledSplit
 from headway.downstream.transfer import DEFAULT_FOLDS, TrainedClassifier, train_classifier
 from headway.evaluation.methods import Method
+from headway.protocol import Backbone
 
 
 class Score(NamedTuple):
@@ -62,7 +62,7 @@ class Evaluator:
             fold_accuracy = selection.accuracy
         elif method.selection_group and self.folds:
             backbone = method.backbone(seed_offset, seed)
-            data = self.split.training_set(input_size(backbone)).subset(indices)
+            data = self.split.training_set(backbone.image_size).subset(indices)
             features = data.with_features(self._cache(backbone).at(backbone, indices))
             fold_accuracy = held_out_accuracy(method.head, features, self.folds, seed)
         return Score(self.correct(classifier), None if fold_accuracy != fold_accuracy else fold_accuracy)
@@ -82,7 +82,7 @@ class Evaluator:
         backbone, head = method.backbone(seed_offset, seed), method.head
         if head.recipe and self.processes is not None:
             head = replace(head, recipe=replace(head.recipe, processes=self.processes))
-        data = self.split.training_set(input_size(backbone)).subset(indices)
+        data = self.split.training_set(backbone.image_size).subset(indices)
         features = self._cache(backbone).at(backbone, indices) if head.fit or head.from_probe else None  # n D
         return train_classifier(
             backbone, data, head, seed=seed, folds=self.folds, features=features, selection=selection
@@ -97,13 +97,13 @@ class Evaluator:
         )  # N' K  # fmt: skip
         return predicted.argmax(1) == self.split.test_labels
 
-    def test_features(self, backbone: nn.Module) -> Tensor:
+    def test_features(self, backbone: Backbone) -> Tensor:
         """N' D: the features of the test images."""
         return self._cache(backbone).of_test_images(backbone)
 
-    def _cache(self, backbone: nn.Module) -> "_FeatureCache":
+    def _cache(self, backbone: Backbone) -> "_FeatureCache":
         if backbone not in self._features:
-            size = input_size(backbone)
+            size = backbone.image_size
             images = self.split.training_set(size).view_images
             self._features[backbone] = _FeatureCache(images, self.split.test_images, size)
         return self._features[backbone]
@@ -125,7 +125,7 @@ class _FeatureCache:
         self._computed, self._row = torch.empty(0), torch.full((len(images),), -1)  # n D, and each image's row in it
         self._of_test_images: Tensor | None = None
 
-    def at(self, backbone: nn.Module, indices: Tensor) -> Tensor:
+    def at(self, backbone: Backbone, indices: Tensor) -> Tensor:
         """N D, the features of the training images with these indices."""
         missing = indices[self._row[indices] < 0]
         if len(missing):
@@ -134,7 +134,7 @@ class _FeatureCache:
             self._computed = torch.cat([self._computed, new]) if len(self._computed) else new
         return self._computed[self._row[indices]]
 
-    def of_test_images(self, backbone: nn.Module) -> Tensor:
+    def of_test_images(self, backbone: Backbone) -> Tensor:
         """N' D."""
         if self._of_test_images is None:
             self._of_test_images = extract_features(backbone, self.test_images, self.size)

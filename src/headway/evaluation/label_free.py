@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.downstream.features.extract import extract_features
 from headway.metrics.representation import alpha_req, effective_rank, lidar, spearman
+from headway.protocol import Backbone
 from headway.rng import SampleRNG
 from headway.transforms.augment import simclr_augment
 from headway.utils.files import read_json
@@ -42,13 +43,13 @@ HIGHER_IS_BETTER: dict[str, Callable[[LabelFreeMetrics], float]] = {
 """Each metric as a number of which more is better."""
 
 
-def label_free_metrics(backbone: nn.Module, images: Tensor, size: int, seed: int = 0) -> LabelFreeMetrics:
+def label_free_metrics(backbone: Backbone, images: Tensor, size: int, seed: int = 0) -> LabelFreeMetrics:
     """Compute the metrics of a backbone on images without labels.
 
     The views are SimCLR's crops and colors for every run, whatever its pretext task, so that runs are comparable.
 
     Args:
-        backbone: Any ``protocol.Backbone``.
+        backbone: The network.
         images: N C S S, as stored; the first MAX_IMAGES are used.
         size: Side of the view in pixels.
         seed: Of the views.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -15,14 +14,14 @@ from headway.downstream.heads.recipes import FROM_SCRATCH, FineTuneConfig
 from headway.downstream.heads.registry import HEADS, HeadKind, find_head
 from headway.downstream.labeled_split import LabeledSplit
 from headway.downstream.transfer import DEFAULT_FOLDS
-from headway.protocol import Features
+from headway.protocol import Backbone, Features, InputSpec
 from headway.rng import seeded
 from headway.transforms.geometry import center_crop_resize
 from headway.utils.hashing import stable_hash
 
 LabelsPerClass = int | None
 """Labels of each class; None: all there are."""
-BackboneFn = Callable[[int, int], nn.Module]
+BackboneFn = Callable[[int, int], Backbone]
 """From the offset of a pretraining's seed, and the seed of the training on labels, to the initial backbone."""
 
 RAW_PIXELS, UNTRAINED, SCRATCH, PRETRAINED = "raw pixels", "untrained", "from scratch", "pretrained"
@@ -59,7 +58,7 @@ class Method(NamedTuple):
     selection_group: str = ""
 
 
-class RawPixels(nn.Module):
+class RawPixels(Backbone):
     """A backbone without weights, whose features are the pixels of the image at ``RAW_PIXELS_SIDE``.
 
     Args:
@@ -69,9 +68,10 @@ class RawPixels(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.embed_dim = channels * RAW_PIXELS_SIDE**2
-        self.config = SimpleNamespace(size=RAW_PIXELS_SIDE)
+        self.patch_size = self.image_size = RAW_PIXELS_SIDE
+        self.input_spec = InputSpec((0.0,) * channels, (1.0,) * channels, channels)
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor) -> Features:  # type: ignore[override]  # it supports no option
         """B C S S -> features of C*32*32 numbers."""
         pooled = center_crop_resize(images, RAW_PIXELS_SIDE).flatten(1)  # B D
         return Features(pooled, pooled[:, None], pooled[:, :0, None], (1, 1))
@@ -98,12 +98,12 @@ def scratch_method(untrained: BackboneFn, head: HeadKind = SCRATCH_HEAD) -> Meth
     return Method(SCRATCH, lambda seed_offset, seed: reinitialize(untrained(seed_offset, seed), seed), head)
 
 
-def fixed(backbone: nn.Module) -> BackboneFn:
+def fixed(backbone: Backbone) -> BackboneFn:
     """The same backbone for every seed."""
     return lambda seed_offset, seed: backbone
 
 
-def reinitialize(backbone: nn.Module, seed: int) -> nn.Module:
+def reinitialize(backbone: Backbone, seed: int) -> Backbone:
     """The same architecture with new random weights."""
     with seeded(seed):
         return from_config(to_config(backbone))

@@ -9,7 +9,6 @@ from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
 from headway.data.open import open_source, open_test_source
 from headway.data.sources.base import DataLike, Source
-from headway.downstream.head_swap import input_size
 from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.downstream.transfer import train_classifier
@@ -39,7 +38,7 @@ def linear_probe_accuracies(
     """Accuracy of a linear probe on each backbone, with its interval over test images: accuracy, low, high."""
     accuracies, splits = [], dict[tuple[int, PixelFormat], LabeledSplit]()
     for done, backbone in enumerate(backbones, 1):
-        size = input_size(backbone)
+        size = backbone.image_size
         key = size, pixel_format_of(backbone.input_spec)
         if key not in splits:
             source = open_source(labeled, labeled=True, backbone=backbone)

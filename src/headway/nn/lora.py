@@ -9,13 +9,16 @@ After training W + (alpha / r) B A is merged into one matrix, which costs no mor
 
 import math
 import re
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 ATTENTION_PATTERN = r"att(entio)?n"
 """Pattern of the names of adapted linear maps: those of attention, as in the paper."""
 
@@ -81,14 +84,14 @@ def add_lora(
     linears = {name: part for name, part in network.named_modules() if isinstance(part, nn.Linear)}
     adapted = [name for name in linears if re.search(pattern, name)] or list(linears)
     if not adapted:
-        kind = getattr(network, "name", type(network).__name__)
+        kind = network.name if isinstance(network, Backbone) else type(network).__name__
         raise HeadwayError(f"{kind} has no linear maps for LoRA to adapt; take the head finetune, or a ViT")
     for name in adapted:
         _set_submodule(network, name, LoRALinear(linears[name], lora_rank, alpha))
     return adapted
 
 
-def merge_lora(network: nn.Module) -> nn.Module:
+def merge_lora(network: NetworkT) -> NetworkT:
     """Merge every ``LoRALinear`` into one linear map, in place, and let all parameters be trained again."""
     for name, part in [(n, p) for n, p in network.named_modules() if isinstance(p, LoRALinear)]:
         _set_submodule(network, name, part.merged())

@@ -38,13 +38,11 @@ class EMATeacher(nn.Module):
         student: The module to copy; it is not changed.
     """
 
-    def __init__(self, student: nn.Module | Backbone):
+    def __init__(self, student: nn.Module):
         super().__init__()
-        assert isinstance(student, nn.Module)
         self.network = copy.deepcopy(student).requires_grad_(False)
-        part: Any
         for part in self.network.modules():
-            if isinstance(getattr(part, "drop_path", None), float):
+            if isinstance(part, Backbone):
                 part.drop_path = 0.0
 
     @torch.no_grad()

@@ -1,36 +1,36 @@
 """The features that ``headway embed`` writes: pooled, prefix or patch features, after any layer of the backbone."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.data.dataset.subset import Images
 from headway.downstream.features.extract import forward_batched
 from headway.errors import HeadwayError, unknown_name_error
-from headway.protocol import Features
+from headway.protocol import Backbone, Features
 
 FeatureKind = Literal["pooled", "prefix", "patches"]
 
 
-def check_embedding(backbone: nn.Module, kind: FeatureKind, layer: int | None) -> None:
+def check_embedding(backbone: Backbone, kind: FeatureKind, layer: int | None) -> None:
     """Raise HeadwayError unless the backbone has such features."""
-    network: Any = backbone
     if kind not in get_args(FeatureKind):
         raise unknown_name_error("features", kind, get_args(FeatureKind))
-    name = getattr(network, "name", type(network).__name__)
-    if layer is not None and "return_layers" not in network.supports:
-        raise HeadwayError(f"{name} cannot return its layers; leave --layer out")
-    if layer is not None and not -network.depth <= layer < network.depth:
-        raise HeadwayError(f"{name} has layers 0..{network.depth - 1} (or -1 for the last), got --layer {layer}")
+    if layer is not None and "return_layers" not in backbone.supports:
+        raise HeadwayError(f"{backbone.name} cannot return its layers; leave --layer out")
+    if layer is not None and not -backbone.depth <= layer < backbone.depth:
+        raise HeadwayError(
+            f"{backbone.name} has layers 0..{backbone.depth - 1} (or -1 for the last), got --layer {layer}"
+        )
 
 
 def embed(
-    backbone: nn.Module, images: Images, size: int, kind: FeatureKind = "pooled", layer: int | None = None
+    backbone: Backbone, images: Images, size: int, kind: FeatureKind = "pooled", layer: int | None = None
 ) -> Tensor:
     """Features of images: N D pooled, N P D prefix or N N' D patches, float32.
 
     Args:
-        backbone: Any ``protocol.Backbone``.
+        backbone: The network.
         images: N C S S.
         size: Side of the view in pixels.
         kind: Which features.
@@ -40,13 +40,12 @@ def embed(
     Raises:
         HeadwayError: Prefix tokens are asked for, and the backbone has none.
     """
-    by_class_token = getattr(getattr(backbone, "config", None), "pooling", "mean") == "class"
 
     def select(features: Features) -> Tensor:
         if layer is not None:
             num_prefix = features.prefix.shape[1]
             prefix, patches = features.layers[0][:, :num_prefix], features.layers[0][:, num_prefix:]  # B P D, B N' D
-            pooled = prefix[:, 0] if by_class_token else patches.mean(1)  # B D
+            pooled = prefix[:, 0] if backbone.pooling == "class" else patches.mean(1)  # B D
             features = Features(pooled, patches, prefix, features.grid)
         if kind == "prefix" and not features.prefix.shape[1]:
             raise HeadwayError("the backbone has no prefix tokens (class token, registers); take pooled or patches")

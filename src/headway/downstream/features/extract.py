@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.data.dataset.subset import Images
-from headway.protocol import Features
+from headway.protocol import Backbone, Features
 from headway.transforms.geometry import center_crop_resize, to_float01
 from headway.utils.threads import available_threads, prefetch_map
 
@@ -16,11 +16,11 @@ padded to this size, since matrix products of another shape may round differentl
 depend on how many others are processed."""
 
 
-def extract_features(backbone: nn.Module, images: Images, size: int) -> Tensor:
+def extract_features(backbone: Backbone, images: Images, size: int) -> Tensor:
     """The pooled features of images.
 
     Args:
-        backbone: Any ``protocol.Backbone``; it is in eval mode meanwhile.
+        backbone: The network; it is in eval mode meanwhile.
         images: N C H W, as stored: uint8, or float32 in [0, 1].
         size: Side of the square view that the backbone sees: the whole image, resized to it.
 
@@ -31,7 +31,7 @@ def extract_features(backbone: nn.Module, images: Images, size: int) -> Tensor:
 
 
 def forward_batched(
-    backbone: nn.Module,
+    backbone: Backbone,
     output_fn: Callable[[Features], Tensor],
     images: Images,
     size: int,
@@ -44,7 +44,7 @@ def forward_batched(
     every operation.) The result does not depend on the number of threads.
 
     Args:
-        backbone: Any ``protocol.Backbone``; it is in eval mode meanwhile. On a CPU its forward pass, and any hooks, run
+        backbone: The network; it is in eval mode meanwhile. On a CPU its forward pass, and any hooks, run
             in other threads, several at a time.
         output_fn: From the features of B images to B rows; it is called in these threads, too.
         images: N C H W, as stored; at least one.
@@ -56,7 +56,7 @@ def forward_batched(
     """
     training = backbone.training
     backbone.eval()
-    device = _device_of(backbone)
+    device = backbone.device
     on_cpu = device.type == "cpu"
     batch_size = CPU_BATCH_SIZE if on_cpu else FORWARD_BATCH_SIZE
     options = {"return_layers": tuple(return_layers)} if return_layers else {}
@@ -72,7 +72,7 @@ def forward_batched(
             return output_fn(backbone(view, **options))[: len(batch)].float().cpu()  # b *
 
     starts = range(0, len(images), batch_size)
-    compiled = getattr(backbone, "_compiled_call_impl", None) is not None  # which is compiled on its first calls
+    compiled = backbone._compiled_call_impl is not None  # which is compiled on its first calls
     threads = 1 if compiled else min(available_threads(), len(starts))
     rows: Iterable[Tensor] = (
         prefetch_map(compute, starts, threads, 2 * threads, "headway-forward") if on_cpu else map(compute, starts)
@@ -94,9 +94,3 @@ def apply_batched(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         with torch.no_grad():
             parts.append(function(torch.cat([batch, padding]))[: len(batch)])
     return torch.cat(parts)  # N *
-
-
-def _device_of(backbone: nn.Module) -> torch.device:
-    """Where a backbone is; the CPU for one without parameters."""
-    parameter = next(backbone.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -5,14 +5,13 @@ import io
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from headway.backbones.weights import weights_sha256
 from headway.data.sources.base import Source
 from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.embedding import FeatureKind, embed
 from headway.downstream.features.resumable_writer import ResumableWriter
-from headway.downstream.head_swap import input_size
+from headway.protocol import Backbone
 from headway.utils.progress import Progress
 
 RESULT_FOLDER = "result"
@@ -20,7 +19,7 @@ FEATURES_FILE, NAMES_FILE = f"{RESULT_FOLDER}/features.npy", f"{RESULT_FOLDER}/f
 
 
 def write_features(
-    backbone: nn.Module,
+    backbone: Backbone,
     source: Source,
     target: Path,
     features: FeatureKind,
@@ -43,7 +42,7 @@ def write_features(
     Returns:
         The writer, which has counted; ``user_state["shape"]`` is the shape of an image's features.
     """
-    size = input_size(backbone)
+    size = backbone.image_size
     config = {
         "weights": weights_sha256(backbone), "data": source_fingerprint(source), "features": features, "layer": layer,
         "size": size,

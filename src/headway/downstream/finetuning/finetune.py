@@ -14,19 +14,19 @@ from headway.downstream.finetuning.supervised_workers import forget_measurements
 from headway.downstream.heads.recipes import FINE_TUNE, FineTuneConfig
 from headway.downstream.labeled_images import LabeledImages
 from headway.nn.lora import add_lora, merge_lora
-from headway.protocol import TrainModule
+from headway.protocol import Backbone, TrainModule
 from headway.rng import seeded
 from headway.train.config import Plan
 from headway.train.log.events import Sink
 from headway.train.loop.context import Observers
 from headway.train.loop.loop import fit
 
-TrainCallback = Callable[[nn.Module, nn.Module], None]
+TrainCallback = Callable[[Backbone, nn.Module], None]
 """A function of the backbone and the head, called during training."""
 
 
 def train_supervised(
-    backbone: nn.Module,
+    backbone: Backbone,
     head: nn.Module,
     data: LabeledImages,
     *,
@@ -66,7 +66,7 @@ def train_supervised(
             optim = replace(optim, rules=(*layer_decay_rules(network, config.layer_decay), *optim.rules))
     module = TrainModule(network, task)
 
-    def probe(network: nn.Module) -> float:
+    def probe(network: Backbone) -> float:
         assert callback is not None
         callback(network, task.head)
         return 0.0

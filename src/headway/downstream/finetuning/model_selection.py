@@ -24,6 +24,7 @@ from headway.downstream.heads.registry import HeadKind
 from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.targets import Target
 from headway.metrics.calibration import fit_temperature, log_loss
+from headway.protocol import Backbone
 from headway.transforms.augment import Augment
 from headway.utils.progress import Progress
 
@@ -78,7 +79,7 @@ def stop_interval(steps: int) -> int:
 
 
 def select_config(
-    backbone: nn.Module,
+    backbone: Backbone,
     make_head: Callable[[Tensor], nn.Module],
     data: LabeledImages,
     *,
@@ -114,7 +115,7 @@ def select_config(
             logits_by_stop = initial.copy()
 
             def evaluate(
-                network: nn.Module, head: nn.Module, found: list = logits_by_stop, images: Images = test_images
+                network: Backbone, head: nn.Module, found: list = logits_by_stop, images: Images = test_images
             ) -> None:
                 found.append(predict_logits(network, head, images, data.size))
 
@@ -177,6 +178,6 @@ def num_trainings(num_labels: int, folds: int) -> int:
     return folds * (2 if num_labels <= REGULARIZATION_MAX_LABELS else 1)
 
 
-def predict_logits(backbone: nn.Module, head: nn.Module, images: Images, size: int) -> Tensor:
+def predict_logits(backbone: Backbone, head: nn.Module, images: Images, size: int) -> Tensor:
     """N K: the logits of a backbone with a head."""
     return forward_batched(backbone, lambda features: apply_head(head, features), images, size)

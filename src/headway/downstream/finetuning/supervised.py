@@ -55,7 +55,6 @@ class SupervisedTask(PretextTask):
 
     def forward(self, backbone: Backbone, views: SupervisedViews, clock: TrainingClock) -> TaskOutput:
         """Cross-entropy with smoothed labels."""
-        assert isinstance(backbone, nn.Module)
         eval_frozen_modules(backbone)
         trainable = any(parameter.requires_grad for parameter in backbone.parameters())
         with torch.set_grad_enabled(trainable and torch.is_grad_enabled()):

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from headway.backbones.build import build_backbone
 from headway.backbones.weights import load_backbone, weights_sha256
@@ -37,6 +36,7 @@ from headway.evaluation.methods import (
     draw_labels,
 )
 from headway.evaluation.result_cache import ResultCache, is_finished, pack_bits, run_folder, unpack_bits
+from headway.protocol import Backbone
 from headway.rng import seeded
 from headway.train.config import PretrainConfig
 from headway.train.init.initial_weights import initial_seen_images
@@ -92,7 +92,7 @@ class ComparisonRunner:
         """The run folder of one task and seed."""
         return run_folder(self.result_cache, pretrain_title(config), self.config.seed + seed_offset)
 
-    def pretrained_backbone(self, config: PretrainConfig, seed_offset: int) -> nn.Module:
+    def pretrained_backbone(self, config: PretrainConfig, seed_offset: int) -> Backbone:
         """The backbone of one task and seed, which is pretrained unless it is already.
 
         Raises:
@@ -112,7 +112,7 @@ class ComparisonRunner:
             raise HeadwayError(f"{run} was trained by another recipe than {name} has now; choose another --out")
         return load_backbone(run).float()
 
-    def untrained_backbone(self, seed_offset: int) -> nn.Module:
+    def untrained_backbone(self, seed_offset: int) -> Backbone:
         """The initial network of a pretraining with this seed."""
         config = self.config.pretrain_configs[0]
         with seeded(self.config.seed + seed_offset):
@@ -181,12 +181,12 @@ class ComparisonRunner:
         return correct, [result["fold_accuracy"] or 0.0 for result in results]
 
 
-def _of_pretraining(load: Callable[[int], nn.Module]) -> BackboneFn:
+def _of_pretraining(load: Callable[[int], Backbone]) -> BackboneFn:
     """The backbones of a pretraining, by its seed; the last one is kept, since several heads and draws use it."""
     kept = lru_cache(maxsize=1)(load)
     return lambda seed_offset, seed: kept(seed_offset)
 
 
-def _ignore_seeds(load: Callable[[], nn.Module], seed_offset: int, seed: int) -> nn.Module:
+def _ignore_seeds(load: Callable[[], Backbone], seed_offset: int, seed: int) -> Backbone:
     """A public backbone, which is the same with every seed."""
     return load()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.evaluation.demo.data import DemoData
 from headway.evaluation.demo.scratch_comparison import (
@@ -16,6 +16,7 @@ from headway.evaluation.demo.settings import LABEL_DRAWS, LABELS_PER_CLASS
 from headway.evaluation.demo.time_budget import TrainingBudget, fit_time_budget
 from headway.evaluation.evaluator import Evaluator
 from headway.evaluation.methods import SCRATCH, reinitialize
+from headway.protocol import Backbone
 from headway.utils.progress import Progress
 
 
@@ -46,7 +47,7 @@ class DemoEvaluation(NamedTuple):
 
 
 def evaluate_demo(
-    pretrained: nn.Module,
+    pretrained: Backbone,
     data: DemoData,
     *,
     seed: int,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.downstream.classifier import Classifier
 from headway.downstream.finetuning.model_selection import Selection
@@ -27,6 +27,7 @@ from headway.evaluation.methods import (
     fixed,
 )
 from headway.metrics.intervals import paired_interval
+from headway.protocol import Backbone
 from headway.utils.hashing import stable_hash
 from headway.utils.progress import Progress
 
@@ -83,8 +84,8 @@ class ScratchComparison(NamedTuple):
 
 def compare_to_scratch(
     evaluator: Evaluator,
-    pretrained: nn.Module,
-    untrained: nn.Module,
+    pretrained: Backbone,
+    untrained: Backbone,
     *,
     draws: Sequence[Tensor],
     seed: int,

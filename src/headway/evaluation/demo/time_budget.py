@@ -7,7 +7,6 @@ from headway.downstream.features.extract import FORWARD_BATCH_SIZE
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES, num_trainings
 from headway.downstream.finetuning.supervised import SupervisedTask
 from headway.downstream.finetuning.supervised_workers import MEASURE_S, measure_workers, supervised_options
-from headway.downstream.head_swap import input_size
 from headway.downstream.heads.recipes import FINE_TUNE, FROM_SCRATCH, FineTuneConfig
 from headway.downstream.heads.registry import HEADS, HeadKind
 from headway.downstream.labeled_split import LabeledSplit
@@ -78,7 +77,7 @@ def fit_time_budget(
     head = HEADS["linear"].build_seeded(backbone.embed_dim, len(split.classes), seed)
     num_labels, images = labels_per_class * len(split.classes), split.images
     batch_size = min(LABEL_BATCH_SIZE, num_labels)
-    task = SupervisedTask(head, split.labels, input_size(backbone), FINE_TUNE.task)
+    task = SupervisedTask(head, split.labels, backbone.image_size, FINE_TUNE.task)
     plan, module = Plan(steps=10, batch_size=batch_size, seed=seed), TrainModule(backbone, task)
 
     options = supervised_options(plan, processes, threads=0)

@@ -102,9 +102,9 @@ def apply_fsdp(train_module: nn.Module, mesh: Any) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     line = mesh["data_parallel"]
-    for module in train_module.modules():
-        if isinstance(blocks := getattr(module, "blocks", None), (nn.ModuleList, nn.Sequential)):
-            for block in blocks:
+    for name, part in train_module.named_modules():
+        if name.endswith(".blocks") and isinstance(part, (nn.ModuleList, nn.Sequential)):  # of decoders as well
+            for block in part:
                 fully_shard(block, mesh=line)
     fully_shard(train_module, mesh=line)
     return train_module

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from headway.distributed import world_size
 from headway.errors import HeadwayError
 from headway.nn.batch_norm import BatchNorm
+from headway.protocol import Backbone
 from headway.train.config import Plan
 
 try:
@@ -20,7 +20,7 @@ except ImportError:  # Windows has none
     resource = None  # type: ignore[assignment]
 
 
-def enable_activation_checkpointing(backbone: nn.Module) -> None:
+def enable_activation_checkpointing(backbone: Backbone) -> None:
     """Store only the input of each block and recompute the rest in the backward pass; results keep the same bits.
 
     Chen et al., "Training deep nets with sublinear memory cost", 2016 (https://arxiv.org/abs/1604.06174).
@@ -28,15 +28,14 @@ def enable_activation_checkpointing(backbone: nn.Module) -> None:
     Raises:
         HeadwayError: A network with batch norms (their statistics would be updated twice), or without blocks.
     """
-    network: Any = getattr(backbone, "network", backbone)  # the timm adapter holds timm's model
     if any(isinstance(module, BatchNorm) for module in backbone.modules()):
         raise HeadwayError(
             "no activation checkpointing for a network with batch norms: each pass would update their statistics again"
         )
-    blocks = getattr(network, "blocks", None)
-    if not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
+    if not backbone.block_list:
         raise HeadwayError("activation checkpointing needs a network made of blocks; choose a ViT such as vit_tiny")
-    for block in blocks:
+    block: Any  # its ``forward`` is replaced
+    for block in backbone.block_list:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.backbones.build import build_backbone, to_config
-from headway.backbones.vit import VIT_SIZES
+from headway.backbones.vit_config import VIT_SIZES
 from headway.backbones.weights import METADATA_KEY, load_backbone
 from headway.data.decoding.pixel_format import PixelFormat, pixel_format_of
 from headway.errors import HeadwayError
-from headway.protocol import InputSpec
+from headway.protocol import Backbone, InputSpec
 from headway.train.config import PretrainConfig, is_timm
 from headway.train.init.parent_run import ParentRun
 from headway.train.run_dir.record import read_record
@@ -22,7 +22,7 @@ from headway.train.run_dir.seen_images import read_seen_images
 from headway.utils.serialize import type_mismatch
 
 
-def initial_backbone(config: PretrainConfig, size: int) -> nn.Module:
+def initial_backbone(config: PretrainConfig, size: int) -> Backbone:
     """The backbone with the weights that ``--init`` names, and with the input normalization of these weights.
 
     Args:
@@ -38,12 +38,12 @@ def initial_backbone(config: PretrainConfig, size: int) -> nn.Module:
     file = _weights_file(config)
     if not is_timm(config.backbone) or _headway_config(file):
         return load_backbone(file).float().train()
-    backbone: Any = build_backbone(config.backbone, size=size, pooling=config.recipe.pooling)
-    _load_timm_weights(backbone.network, file, config.backbone)
+    backbone = build_backbone(config.backbone, size=size, pooling=config.recipe.pooling)
+    _load_timm_weights(backbone, file)
     return backbone
 
 
-def check_backbone_matches(backbone: nn.Module, config: PretrainConfig) -> None:
+def check_backbone_matches(backbone: Backbone, config: PretrainConfig) -> None:
     """Refuse initial weights of another network than the one that was requested; the defaults request none.
 
     Raises:
@@ -171,24 +171,29 @@ def _headway_config(file: Path) -> dict[str, Any] | None:
         raise HeadwayError(f"cannot read weights from '{file}': {error}; give a safetensors file or a run") from error
 
 
-def _load_timm_weights(network: nn.Module, file: Path, name: str) -> None:
+def _load_timm_weights(backbone: Backbone, file: Path) -> None:
     """Load a state dict with timm's names. Tensors that the network lacks, such as a classifier's, are ignored."""
-    weights, own = load_file(file), network.state_dict()
-    fitted = {key: _resize_pos_embed(weights[key], tensor, network) for key, tensor in own.items() if key in weights}
+    network: Any = backbone.network
+    prefix, weights, own = backbone.num_prefix_tokens, load_file(file), network.state_dict()
+    fitted = {
+        key: _resize_pos_embed(weights[key], tensor, network, prefix) for key, tensor in own.items() if key in weights
+    }
     wrong = [key for key, tensor in own.items() if key not in fitted or fitted[key].shape != tensor.shape]
     if wrong:
-        raise HeadwayError(f"the weights in {file} are not of {name}: {wrong[0]} and {len(wrong) - 1} more do not fit")
+        raise HeadwayError(
+            f"the weights in {file} are not of {backbone.name}: {wrong[0]} and {len(wrong) - 1} more do not fit"
+        )
     network.load_state_dict(fitted)
 
 
-def _resize_pos_embed(tensor: Tensor, like: Tensor, network: Any) -> Tensor:
+def _resize_pos_embed(tensor: Tensor, like: Tensor, network: Any, num_prefix_tokens: int) -> Tensor:
     """Position embeddings of another image size are interpolated; any other tensor stays as it is."""
     if tensor.shape == like.shape or tensor.dim() != 3 or tensor.shape[-1] != like.shape[-1]:
         return tensor
     from timm.layers import resample_abs_pos_embed
 
-    prefix = int(getattr(network, "num_prefix_tokens", 0))
     try:
-        return resample_abs_pos_embed(tensor, list(network.patch_embed.grid_size), num_prefix_tokens=prefix)
+        grid = list(network.patch_embed.grid_size)
+        return resample_abs_pos_embed(tensor, grid, num_prefix_tokens=num_prefix_tokens)
     except (AttributeError, RuntimeError):
         return tensor

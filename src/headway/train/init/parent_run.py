@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from headway.backbones.build import from_config
 from headway.data.dataset.image_store import ImageStore
 from headway.errors import HeadwayError
-from headway.protocol import TrainModule
+from headway.protocol import Backbone, TrainModule
 from headway.train.run_dir.checkpoint import Checkpoint, load_latest
 from headway.train.run_dir.record import read_record
 
@@ -56,7 +54,7 @@ def read_parent_run(folder: Path) -> ParentRun:
     return ParentRun(folder, record, found)
 
 
-def parent_backbone(parent: ParentRun) -> nn.Module:
+def parent_backbone(parent: ParentRun) -> Backbone:
     """The backbone of the run that is continued, with its weights, which an EMA teacher copies when it is built.
 
     Raises:

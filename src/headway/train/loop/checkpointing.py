@@ -11,6 +11,7 @@ from torch import Tensor
 from headway.backbones.build import from_config, to_config
 from headway.distributed import all_gather_int, barrier, rank
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 from headway.train.config import Plan
 from headway.train.engine.fabric import full_tensor, shard_like
 from headway.train.engine.optimizer import load_state_by_name, state_by_name
@@ -89,7 +90,7 @@ def full_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: full_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def unsharded_backbone(backbone: Any) -> torch.nn.Module:
+def unsharded_backbone(backbone: Backbone) -> Backbone:
     """The backbone itself, or a whole copy where it is sharded over processes; every process must call."""
     state = backbone.state_dict()
     if not any(hasattr(tensor, "placements") for tensor in state.values()):

@@ -5,17 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
-
 from headway.config import Optim
 from headway.data.dataset.subset import Images
+from headway.protocol import Backbone
 from headway.train.config import Plan
 from headway.train.engine.step import Engine
 from headway.train.log.events import Event, Sink
 from headway.train.log.meters import Stopwatch
 
-ProbeFunction = Callable[[nn.Module], float]
-FeatureMonitor = Callable[[nn.Module], dict[str, float]]
+ProbeFunction = Callable[[Backbone], float]
+FeatureMonitor = Callable[[Backbone], dict[str, float]]
 
 
 class Observers(NamedTuple):

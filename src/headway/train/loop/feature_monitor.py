@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.metrics.representation import alignment, effective_rank, feature_std, uniformity
+from headway.protocol import Backbone
 from headway.rng import SampleRNG
 from headway.transforms.augment import simclr_augment
 
@@ -15,7 +16,7 @@ IMAGES_PER_PASS = 64
 """Images per forward pass."""
 
 
-def make_feature_monitor(sample: Tensor, size: int) -> Callable[[nn.Module], dict[str, float]]:
+def make_feature_monitor(sample: Tensor, size: int) -> Callable[[Backbone], dict[str, float]]:
     """Make a function from a backbone to RankMe, standard deviation, alignment and uniformity of its pooled features.
 
     The features are those of two fixed SimCLR augmentations of each image. The function leaves the backbone as it was,
@@ -28,7 +29,7 @@ def make_feature_monitor(sample: Tensor, size: int) -> Callable[[nn.Module], dic
     positions, augment = torch.arange(len(sample)), simclr_augment(size)
 
     @torch.no_grad()
-    def monitor(backbone: nn.Module) -> dict[str, float]:
+    def monitor(backbone: Backbone) -> dict[str, float]:
         training, device = backbone.training, next(backbone.parameters()).device
         backbone.eval()
 

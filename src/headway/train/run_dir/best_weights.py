@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from headway.backbones.weights import save_backbone
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 from headway.utils.files import read_json, write_json
 from headway.utils.serialize import type_mismatch
 
@@ -30,7 +29,7 @@ class BestWeights:
             raise HeadwayError(f"{self.scores_file} is damaged: {reason}; remove it, and the scores begin again")
         self.start, self.best, self.last = (scores[name] for name in schema)
 
-    def __call__(self, backbone: nn.Module) -> float:
+    def __call__(self, backbone: Backbone) -> float:
         """Measure a backbone, and keep it where it is the best so far."""
         value = float(self.probe(backbone))
         if self.start is None:

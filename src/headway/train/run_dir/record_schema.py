@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from headway.backbones.vit import ViTConfig
+from headway.backbones.vit_config import ViTConfig
 from headway.errors import HeadwayError
 from headway.protocol import InputSpec
 from headway.train.config import Plan, PretrainConfig
