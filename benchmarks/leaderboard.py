@@ -39,12 +39,12 @@ from tables import FEW_LABELS, correlation_summary, group_rows, leaderboard_tabl
 from torch import Tensor
 
 from headway.backbones.build import build_backbone
+from headway.backbones.extract import FORWARD_BATCH_SIZE
 from headway.data.dataset.channel_statistics import channel_statistics
 from headway.data.dataset.image_store import ImageStore, build_store, split_groups
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source
 from headway.data.sampling.split import sample_per_class, stratified_split
-from headway.downstream.features.extract import FORWARD_BATCH_SIZE
 from headway.downstream.head_swap import load_run
 from headway.downstream.labeled_split import LabeledSplit
 from headway.evaluation.evaluator import Evaluator

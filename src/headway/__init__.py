@@ -16,8 +16,9 @@ _EXPORTS = {
     "ProgressEvent": "headway.utils.progress",
     **dict.fromkeys(("Optim", "Recipe", "Rule"), "headway.config"),
     **dict.fromkeys(
-        ("Batch", "DataInfo", "Features", "PretextTask", "TaskOutput", "TrainingClock"), "headway.protocol"
+        ("Backbone", "Batch", "DataInfo", "Features", "PretextTask", "TaskOutput", "TrainingClock"), "headway.protocol"
     ),
+    "Source": "headway.data.sources.base",
     "HeadwayError": "headway.errors",
     "load_backbone": "headway.backbones.weights",
     "Encoder": "headway.estimator",
@@ -57,11 +58,13 @@ if TYPE_CHECKING:
     from headway.config import Optim as Optim
     from headway.config import Recipe as Recipe
     from headway.config import Rule as Rule
+    from headway.data.sources.base import Source as Source
     from headway.downstream.classifier import Classifier as Classifier
     from headway.downstream.classifier import load_classifier as load_classifier
     from headway.downstream.targets import Target as Target
     from headway.errors import HeadwayError as HeadwayError
     from headway.estimator import Encoder as Encoder
+    from headway.protocol import Backbone as Backbone
     from headway.protocol import Batch as Batch
     from headway.protocol import DataInfo as DataInfo
     from headway.protocol import Features as Features

@@ -19,8 +19,6 @@ from headway.backbones.weights import backbone_from_bytes, backbone_to_bytes, we
 from headway.config import Recipe
 from headway.data.open import open_source
 from headway.data.sources.array_like import images_of
-from headway.downstream.features.decode_stream import decode_chunks
-from headway.downstream.features.embedding import embed
 from headway.downstream.head_swap import load_run
 from headway.errors import HeadwayError
 from headway.pretext import AUTO
@@ -143,14 +141,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             sklearn.exceptions.NotFittedError: Before ``fit``.
         """
         check_is_fitted(self)
-        source, size = open_source(images_of(X), backbone=self.backbone_), self.backbone_.image_size
-        rows = []
-        for chunk in decode_chunks(source, size, None, 0, 0):
-            if chunk.skipped:
-                name, reason = chunk.skipped[0]
-                raise HeadwayError(f"cannot read {name}: {reason}; leave it out, since each row of X becomes one row")
-            rows.append(embed(self.backbone_, chunk.images, size).numpy())  # n D
-        return np.concatenate(rows)  # N D
+        return self.backbone_.embed(images_of(X)).numpy()  # N D
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import headway
+from headway.backbones.embedding import embed as compute
 from headway.backbones.weights import save_backbone
+from headway.data.dataset import decode_stream
 from headway.data.decoding.decode import center_crop_resize, decode
 from headway.downstream.classifier import Classifier
-from headway.downstream.features import decode_stream
-from headway.downstream.features.embedding import embed as compute
 from headway.downstream.features.resumable_writer import ResumableWriter
 from headway.downstream.targets import MULTILABEL
 from headway.rng import seeded
@@ -87,7 +87,7 @@ def test_an_interrupted_command_resumes_to_the_same_bits(here, tmp_path, monkeyp
 def test_a_killed_process_is_resumed(here, tmp_path):
     code = f"""
 import os, signal, headway
-from headway.downstream.features import decode_stream
+from headway.data.dataset import decode_stream
 from headway.downstream.features.resumable_writer import ResumableWriter
 decode_stream.DECODE_CHUNK = 8
 append = ResumableWriter.append

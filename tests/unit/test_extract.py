@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from headway.backbones.extract import CPU_BATCH_SIZE, extract_features, forward_batched
 from headway.data.dataset.subset import subset
-from headway.downstream.features.extract import CPU_BATCH_SIZE, extract_features, forward_batched
 from headway.errors import HeadwayError
 from headway.rng import seeded
 from headway.utils.threads import torch_threads
@@ -24,13 +24,13 @@ def backbone():
 
 @pytest.fixture
 def three_cores(monkeypatch):
-    monkeypatch.setattr("headway.downstream.features.extract.available_threads", lambda: 3)
+    monkeypatch.setattr("headway.backbones.extract.available_threads", lambda: 3)
 
 
 def test_the_bits_and_the_order_of_one_thread(backbone, monkeypatch):
     images, found = make_images(COUNT), {}
     for threads in (1, 2, 3):
-        monkeypatch.setattr("headway.downstream.features.extract.available_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("headway.backbones.extract.available_threads", lambda threads=threads: threads)
         with torch_threads(2):
             found[threads] = extract_features(backbone, images, SIDE)
             assert torch.get_num_threads() == 2

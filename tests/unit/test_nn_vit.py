@@ -6,9 +6,9 @@ from torch import nn
 
 from headway.attention_viz.attention_hooks import attention_layers
 from headway.backbones.build import auto_patch_size, build_backbone, check_supports, to_config
+from headway.backbones.extract import extract_features
 from headway.backbones.vit import ViT
 from headway.backbones.vit_config import VIT_SIZES, ViTConfig
-from headway.downstream.features.extract import extract_features
 from headway.errors import HeadwayError
 from headway.protocol import Backbone, Features, InputSpec
 from headway.rng import SampleRNG

@@ -56,8 +56,8 @@ def embed(
         resume: Continue an interrupted command.
         progress: Called with the progress of each stage; none: silent.
     """
+    from headway.backbones.embedding import check_embedding
     from headway.data.open import open_source
-    from headway.downstream.features.embedding import check_embedding
     from headway.downstream.features.feature_files import write_features
     from headway.downstream.head_swap import load_run
     from headway.errors import HeadwayError

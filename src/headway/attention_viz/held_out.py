@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from headway.attention_viz.model import AttentionModel
+from headway.backbones.extract import extract_features
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.open import open_source, open_test_source
-from headway.downstream.features.extract import extract_features
 from headway.downstream.labeled_split import LabeledSplit, load_labeled_split
 from headway.downstream.targets import SINGLE
 from headway.errors import HeadwayError

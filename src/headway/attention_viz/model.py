@@ -44,7 +44,7 @@ def load_attention_model(model: str, image_size: int, pretrained: bool) -> Atten
     if image_size < 0:
         raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {image_size}")
     if model.startswith("timm:"):
-        backbone = load_timm(model, image_size, pretrained)
+        backbone: Backbone = load_timm(model, image_size, pretrained)
     elif (Path(model) / CLASSIFIER_FILE).is_file():
         classifier = load_classifier(Path(model))
         backbone = classifier.backbone

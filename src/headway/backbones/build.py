@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
+from headway.backbones.base import ImageBackbone
 from headway.backbones.input_normalizer import IMAGENET_INPUT
 from headway.backbones.vit import ViT
 from headway.backbones.vit_config import VIT_SIZES, ViTConfig
@@ -23,7 +24,7 @@ def build_backbone(
     class_token: bool | None = None,
     pretrained: bool = False,
     **overrides: Any,
-) -> Backbone:
+) -> ImageBackbone:
     """Build a backbone with newly initialized weights.
 
     Args:
@@ -78,7 +79,7 @@ def to_config(backbone: Backbone) -> dict[str, Any]:
     return {"kind": backbone.kind, **asdict(backbone.config), "input_spec": backbone.input_spec._asdict()}
 
 
-def from_config(config: dict[str, Any]) -> Backbone:
+def from_config(config: dict[str, Any]) -> ImageBackbone:
     """Build a backbone, with newly initialized weights, from the result of ``to_config`` (or its copy from JSON).
 
     Raises:
@@ -116,7 +117,7 @@ def check_supports(backbone: Backbone, requires: Iterable[str], task: str = "thi
     )
 
 
-def load_timm(name: str, size: int = 0, pretrained: bool = True) -> Backbone:
+def load_timm(name: str, size: int = 0, pretrained: bool = True) -> ImageBackbone:
     """Load the backbone timm:NAME with timm's weights, in evaluation mode.
 
     Args:
@@ -137,7 +138,7 @@ def load_timm(name: str, size: int = 0, pretrained: bool = True) -> Backbone:
     return build_backbone(name, size=size or default_size, pretrained=pretrained).eval()
 
 
-def _build_timm(model: str, pretrained: bool, **options: Any) -> Backbone:
+def _build_timm(model: str, pretrained: bool, **options: Any) -> ImageBackbone:
     if model.split(".")[0] not in _timm_models():
         raise unknown_name_error(
             "timm model", model, _close_matches(model, _timm_models(), ("resnet18", "resnet50", "convnext_tiny"))

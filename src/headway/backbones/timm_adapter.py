@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from headway.backbones.base import ImageBackbone
 from headway.backbones.input_normalizer import InputNormalizer, mask_pixels, patch_grid, resolve_layers
 from headway.backbones.timm_build import (
     create_timm_model,
@@ -26,7 +27,7 @@ from headway.backbones.timm_build import (
 )
 from headway.errors import HeadwayError
 from headway.nn.batch_norm import convert_sync_batch_norm
-from headway.protocol import Backbone, Features, InputSpec
+from headway.protocol import Features, InputSpec
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class TimmConfig:
     """How images are normalized; None means timm's values for this model."""
 
 
-class TimmBackbone(Backbone):
+class TimmBackbone(ImageBackbone):
     """A backbone around a timm model; cells of a feature map count as patches.
 
     Args:

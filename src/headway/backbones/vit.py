@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headway.backbones.base import ImageBackbone
 from headway.backbones.input_normalizer import (
     InputNormalizer,
     check_patch_tensor,
@@ -24,11 +25,11 @@ from headway.backbones.stem import STEMS
 from headway.backbones.vit_config import VIT_SIZES, ViTConfig
 from headway.nn.block import Block
 from headway.nn.rotary import Rope, rope_angles
-from headway.protocol import Backbone, Features
+from headway.protocol import Features
 from headway.rng import dropout_mask
 
 
-class ViT(Backbone):
+class ViT(ImageBackbone):
     """A backbone that supports every optional argument.
 
     Args:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import nn
 
+from headway.backbones.base import ImageBackbone
 from headway.backbones.build import from_config, to_config
 from headway.errors import HeadwayError
 from headway.protocol import Backbone
@@ -38,7 +39,7 @@ def backbone_to_bytes(backbone: Backbone) -> bytes:
     return save(cpu_state_dict(backbone), metadata=_metadata_of(backbone))
 
 
-def backbone_from_bytes(content: bytes) -> Backbone:
+def backbone_from_bytes(content: bytes) -> ImageBackbone:
     """Load the content of such a file, as ``load_backbone`` does the file."""
     with tempfile.TemporaryDirectory(prefix="headway-") as folder:
         file = Path(folder) / WEIGHTS_FILE  # safetensors reads the description of the network from files alone
@@ -64,7 +65,7 @@ def weights_sha256(backbone: Backbone) -> str:
     return digest.hexdigest()
 
 
-def load_backbone(path: str | Path) -> Backbone:
+def load_backbone(path: str | Path) -> ImageBackbone:
     """Load a backbone with its configuration and dtype, in evaluation mode, on the CPU.
 
     Args:

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from headway.backbones.extract import apply_batched, forward_batched
 from headway.backbones.weights import cpu_state_dict, load_backbone, save_backbone
+from headway.data.dataset.decode_stream import decode_every_image
 from headway.data.dataset.subset import Images, ImageSubset
 from headway.data.open import open_source
-from headway.downstream.features.decode_stream import decode_chunks
-from headway.downstream.features.extract import apply_batched, forward_batched
 from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.registry import find_head
 from headway.downstream.targets import SINGLE, Target, find_target
@@ -90,15 +90,8 @@ class Classifier(NamedTuple):
         source = open_source(images, backbone=self.backbone)
         if not len(source):
             raise HeadwayError("there are no images to predict")
-        parts = []
-        for chunk in decode_chunks(source, self.size, None, 0, 0):
-            if chunk.skipped:
-                name, reason = chunk.skipped[0]
-                raise HeadwayError(
-                    f"cannot read {name}: {reason}; leave it out, or use headway.predict, which skips it"
-                )
-            parts.append(self._predict_stored(chunk.images))
-        return torch.cat(parts)  # N K
+        chunks = decode_every_image(source, self.size, "leave it out, or use headway.predict, which skips it")
+        return torch.cat([self._predict_stored(chunk) for chunk in chunks])  # N K
 
     def _predict_stored(self, images: Images) -> Tensor:
         """Class probabilities, N K, of images N C H W in the backbone's pixel format."""

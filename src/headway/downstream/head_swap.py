@@ -8,6 +8,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from headway.backbones.base import ImageBackbone
 from headway.backbones.build import load_timm
 from headway.backbones.weights import load_backbone
 from headway.errors import HeadwayError
@@ -46,7 +47,7 @@ def swap_head(module: TrainModule, head: nn.Module) -> HeadSwap:
     return HeadSwap(module.backbone, head, removed)
 
 
-def load_run(run: str | Path) -> tuple[Backbone, TensorShapes]:
+def load_run(run: str | Path) -> tuple[ImageBackbone, TensorShapes]:
     """The backbone of a run, and the tensors of the pretext task that are not used any further.
 
     Args:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from headway.backbones.extract import extract_features
 from headway.data.dataset.image_store import build_store, median_short_side, split_groups
 from headway.data.dataset.subset import evenly_spaced_indices
 from headway.data.sampling.split import stratified_split
 from headway.data.sources.base import Source
-from headway.downstream.features.extract import extract_features
 from headway.metrics.knn import knn_accuracy
 from headway.protocol import Backbone
 

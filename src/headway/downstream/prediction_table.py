@@ -4,9 +4,9 @@ import csv
 import io
 from pathlib import Path
 
+from headway.data.dataset.decode_stream import decode_chunks, source_fingerprint
 from headway.data.sources.base import Source
 from headway.downstream.classifier import BACKBONE_FILE, CLASSIFIER_FILE, HEAD_FILE, Classifier
-from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
 from headway.downstream.features.resumable_writer import ResumableWriter
 from headway.utils.files import file_sha256
 from headway.utils.progress import Progress

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from headway.backbones.extract import extract_features
 from headway.downstream.classifier import Classifier
-from headway.downstream.features.extract import extract_features
 from headway.downstream.finetuning.finetune import train_supervised
 from headway.downstream.finetuning.layer_decay import freeze_all_but_last_blocks, layer_decay_rules
 from headway.downstream.finetuning.model_selection import Selection, select_config

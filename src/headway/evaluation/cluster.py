@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from headway.backbones.extract import extract_features
 from headway.data.dataset.subset import Images
-from headway.downstream.features.extract import extract_features
 from headway.evaluation.methods import PRETRAINED, RAW_PIXELS, UNTRAINED, RawPixels, reinitialize
 from headway.metrics.clustering import ClusteringScores, clustering_scores, kmeans
 from headway.protocol import Backbone

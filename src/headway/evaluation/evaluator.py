@@ -7,9 +7,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from headway.backbones.extract import extract_features
 from headway.data.dataset.subset import Images, subset
 from headway.downstream.classifier import Classifier
-from headway.downstream.features.extract import extract_features
 from headway.downstream.finetuning.model_selection import Selection, held_out_accuracy
 from headway.downstream.labeled_split import LabeledSplit
 from headway.downstream.transfer import DEFAULT_FOLDS, TrainedClassifier, train_classifier

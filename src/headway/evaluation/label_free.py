@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from headway.downstream.features.extract import extract_features
+from headway.backbones.extract import extract_features
 from headway.metrics.representation import alpha_req, effective_rank, lidar, spearman
 from headway.protocol import Backbone
 from headway.rng import SampleRNG

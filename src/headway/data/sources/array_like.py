@@ -19,13 +19,14 @@ RANGE_TOLERANCE = 1e-3
 """How far floats may leave [0, 1], by rounding."""
 
 
-def images_of(X: Any) -> Any:
+def images_of(X: Any, name: str = "X") -> Any:
     """Images in a form that ``open_source`` opens.
 
     Args:
         X: A path or a source, which are returned as they are; a list, an array or a column of a table with paths or
             Pillow images; a list of arrays (H W or H W C) and tensors (H W or C H W); or one array N H W C, N C H W or
             N H W. Integers have the range of their files, and floats lie in [0, 1].
+        name: What the caller's argument is called, for messages.
 
     Raises:
         HeadwayError: There are no images, or X or one of its items is nothing of these.
@@ -33,28 +34,28 @@ def images_of(X: Any) -> Any:
     if isinstance(X, (str, Path, Source)):
         return X
     if isinstance(X, Image.Image):
-        raise HeadwayError("X is one image: put it into a list")
+        raise HeadwayError(f"{name} is one image: put it into a list")
     if isinstance(X, Tensor):
-        X = _to_numpy(X, "X")
+        X = _to_numpy(X, name)
     if hasattr(X, "to_numpy"):  # a column, or a table with one column
-        X = _column_of(X)
+        X = _column_of(X, name)
     if isinstance(X, np.ndarray):
         if not _is_column(X):
-            return DatasetSource(_channels_last(X), "X")
+            return DatasetSource(_channels_last(X, name), name)
         X = list(X.ravel())
     if isinstance(X, (list, tuple)):
-        _check_items(X)
+        _check_items(X, name)
     elif hasattr(X, "toarray"):
-        raise HeadwayError(f"X is a sparse matrix ({type(X).__name__}); pass images as an array N H W C")
+        raise HeadwayError(f"{name} is a sparse matrix ({type(X).__name__}); pass images as an array N H W C")
     return X
 
 
-def _column_of(table: Any) -> np.ndarray:
+def _column_of(table: Any, name: str) -> np.ndarray:
     """The values of a pandas or polars column, or of a table of one column."""
     values = table.to_numpy()
     if values.ndim == 2 and values.shape[1] != 1 and values.dtype.kind not in "biuf":
-        names = ", ".join(str(name) for name in table.columns)
-        raise HeadwayError(f"X is a table of the columns {names}; pass the one column that holds paths or images")
+        names = ", ".join(map(str, table.columns))
+        raise HeadwayError(f"{name} is a table of the columns {names}; pass the one column that holds paths or images")
     return np.asarray(values)
 
 
@@ -63,17 +64,17 @@ def _is_column(X: np.ndarray) -> bool:
     return X.dtype.kind in "OUST" and (X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1))
 
 
-def _channels_last(X: np.ndarray) -> np.ndarray:
+def _channels_last(X: np.ndarray, name: str) -> np.ndarray:
     """N H W C, N C H W or N H W -> N H W C, or N H W as it is. Raises HeadwayError for other arrays."""
     got = f"{' x '.join(map(str, X.shape))} of {X.dtype}"
-    message = f"X as an array must be N H W C, N C H W or N H W, of integers or floats up to 64 bits, got {got}"
+    message = f"{name} as an array must be N H W C, N C H W or N H W, of integers or floats up to 64 bits, got {got}"
     if X.ndim == 2 and X.dtype.kind in "biuf":
-        raise HeadwayError(f"{message}; reshape flattened images with X.reshape(-1, height, width, channels)")
+        raise HeadwayError(f"{message}; reshape flattened images with {name}.reshape(-1, height, width, channels)")
     if X.dtype.kind not in "biuf" or X.dtype.itemsize > 8 or X.ndim not in (3, 4) or not X.size:
         raise HeadwayError(message)
     if X.ndim == 3 and X.shape[2] <= MAX_COLOR_CHANNELS:
         raise HeadwayError(f"{message}; that is one image: put it into a list")
-    _check_range(X, "X")
+    _check_range(X, name)
     if X.ndim == 3:
         return X
     first, last = X.shape[1] <= MAX_COLOR_CHANNELS, X.shape[3] <= MAX_COLOR_CHANNELS
@@ -84,21 +85,23 @@ def _channels_last(X: np.ndarray) -> np.ndarray:
     return np.moveaxis(X, 1, 3) if first else X  # N H W C
 
 
-def _check_items(X: Sequence[Any]) -> None:
+def _check_items(X: Sequence[Any], name: str) -> None:
     """Refuse lists of anything but paths, or Pillow images, arrays and tensors. Raises HeadwayError."""
     if not X:
-        raise HeadwayError("X holds no images; give at least one")
+        raise HeadwayError(f"{name} holds no images; give at least one")
     are_paths = isinstance(X[0], (str, Path))
     for index, item in enumerate(X):
-        name = f"X[{index}]"
+        item_name = f"{name}[{index}]"
         if isinstance(item, (str, Path)) != are_paths:
-            raise HeadwayError(f"X must hold either paths or images; {name} is {item!r:.60}, and X[0] is {X[0]!r:.60}")
+            raise HeadwayError(
+                f"{name} must hold either paths or images; {item_name} is {item!r:.60}, and {name}[0] is {X[0]!r:.60}"
+            )
         if isinstance(item, (np.ndarray, Tensor)):
             if item.ndim not in (2, 3):
-                raise HeadwayError(f"{name} must be H W or H W C (a tensor: C H W), got {tuple(item.shape)}")
-            _check_range(_to_numpy(item, name) if isinstance(item, Tensor) else item, name)
+                raise HeadwayError(f"{item_name} must be H W or H W C (a tensor: C H W), got {tuple(item.shape)}")
+            _check_range(_to_numpy(item, item_name) if isinstance(item, Tensor) else item, item_name)
         elif not isinstance(item, (str, Path, Image.Image)):
-            raise HeadwayError(f"{name} is {item!r:.60}, which is neither a path nor an image")
+            raise HeadwayError(f"{item_name} is {item!r:.60}, which is neither a path nor an image")
 
 
 def _to_numpy(tensor: Tensor, name: str) -> np.ndarray:

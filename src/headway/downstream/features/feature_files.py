@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from headway.backbones.embedding import FeatureKind, embed
 from headway.backbones.weights import weights_sha256
+from headway.data.dataset.decode_stream import decode_chunks, source_fingerprint
 from headway.data.sources.base import Source
-from headway.downstream.features.decode_stream import decode_chunks, source_fingerprint
-from headway.downstream.features.embedding import FeatureKind, embed
 from headway.downstream.features.resumable_writer import ResumableWriter
 from headway.protocol import Backbone
 from headway.utils.progress import Progress

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from headway.backbones.extract import forward_batched
 from headway.data.dataset.subset import Images, subset
 from headway.data.sampling.split import folds_until, strata
-from headway.downstream.features.extract import forward_batched
 from headway.downstream.finetuning.finetune import train_supervised
 from headway.downstream.heads.frozen import MIN_HELD_OUT_IMAGES, LabeledFeatures
 from headway.downstream.heads.layers import apply_head

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from headway.downstream.features.extract import FORWARD_BATCH_SIZE
+from headway.backbones.extract import FORWARD_BATCH_SIZE
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES, num_trainings
 from headway.downstream.finetuning.supervised import SupervisedTask
 from headway.downstream.finetuning.supervised_workers import MEASURE_S, measure_workers, supervised_options

@@ -4,8 +4,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from headway.backbones.extract import forward_batched
 from headway.data.dataset.subset import Images
-from headway.downstream.features.extract import forward_batched
 from headway.errors import HeadwayError, unknown_name_error
 from headway.protocol import Backbone, Features
 

@@ -66,6 +66,24 @@ def decode_chunks(
         raise HeadwayError(f"none of {count} images could be read ({reasons})")
 
 
+def decode_every_image(source: Source, size: int, hint: str) -> Iterator[Tensor]:
+    """All images of a source, as ``decode_chunks`` yields them, n C S S at a time; none may be skipped.
+
+    Args:
+        source: The images.
+        size: Side in pixels.
+        hint: What to do about an image that cannot be read, for the end of the message.
+
+    Raises:
+        HeadwayError: An image cannot be read.
+    """
+    for chunk in decode_chunks(source, size, None, 0, 0):
+        if chunk.skipped:
+            name, reason = chunk.skipped[0]
+            raise HeadwayError(f"cannot read {name}: {reason}; {hint}")
+        yield chunk.images
+
+
 def source_fingerprint(source: Source) -> dict[str, Any]:
     """Plain data that changes when the images do: their number, a hash of their names in order, the version key."""
     digest = hashlib.sha256()
