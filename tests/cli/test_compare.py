@@ -17,6 +17,7 @@ from headway.data.sources.in_memory import ArraySource
 from headway.downstream.finetuning import model_selection as model_selection_module
 from headway.downstream.finetuning.supervised_workers import MeasuredWorkers
 from headway.downstream.heads import frozen as frozen_module
+from headway.downstream.heads.registry import HEADS
 from headway.errors import HeadwayError
 from headway.evaluation.comparison import compare as compare_module
 from headway.evaluation.comparison import cost_estimate as cost_module
@@ -307,9 +308,9 @@ def test_a_baseline_of_other_channels_is_refused_before_anything_is_trained(base
 
 def test_every_head_of_transfer(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
-    heads = "knn,linear,attentive,mlp,finetune,lora,last-2"
+    heads = ",".join([*HEADS, "last-2"])
     result = compare(tmp_path / "cmp", tasks="mae", heads=heads, seeds=1, labeled=by_brightness(24, 1))
-    ends = ("k-NN", "linear", "attentive", "MLP", "fine-tuned", "LoRA", "last 2 fine-tuned")
+    ends = [*(head.title for head in HEADS.values()), "last 2 fine-tuned"]
     assert {f"mae {end}" for end in ends} <= {row["name"] for row in result.rows}
     for path in (tmp_path / "cmp" / "results").glob("mae-*.json"):
         assert 0 <= json.loads(path.read_text())["fold_accuracy"] <= 1, "folds select the method, whatever its head"

@@ -15,6 +15,7 @@ from headway.cli import main
 from headway.data.dataset.image_store import build_store
 from headway.data.decoding.decode import center_crop_resize, decode
 from headway.downstream.classifier import load_classifier
+from headway.downstream.heads.registry import HEADS
 from headway.reports import demo_outputs
 from headway.synthetic import VERSION, DrawnAnimals, write_folder
 from headway.train.run_dir.seen_images import count_seen_in_pretraining
@@ -44,9 +45,6 @@ def run(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "r"
     headway.pretrain("rotation", data=photos, out=out, backbone="vit_nano", stem="conv", patch=8, steps=3)
     return out
-
-
-HEADS = ["knn", "linear", "attentive", "mlp", "finetune", "lora"]
 
 
 @pytest.fixture(scope="module", params=HEADS)

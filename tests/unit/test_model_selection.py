@@ -11,6 +11,7 @@ from headway.downstream.finetuning import model_selection
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES, Selection, select_config, stop_interval
 from headway.downstream.heads.frozen import LabeledFeatures, fit_knn_head, fit_linear_head
 from headway.downstream.heads.recipes import FINE_TUNE, FineTuneConfig
+from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.transfer import TransferObservers, train_classifier
 from headway.metrics.calibration import calibration_error
@@ -25,7 +26,7 @@ def labeled(count=24, repeats=1):
     return LabeledImages(make_images(count * repeats), LABELS[:count].repeat(repeats), ("a", "b"), SIDE)
 
 
-@pytest.mark.parametrize("head", ["knn", "linear", "attentive", "mlp", "finetune", "lora"])
+@pytest.mark.parametrize("head", HEADS)
 def test_every_head_is_calibrated_and_deterministic(head):
     calls = []
     observers = TransferObservers(progress=lambda done, total: calls.append((done, total)))
@@ -37,7 +38,7 @@ def test_every_head_is_calibrated_and_deterministic(head):
     )
     assert first.kind == head and first.temperature == second.temperature != 1.0
     assert torch.equal(first.predict_proba(make_images(5)), second.predict_proba(make_images(5)))
-    assert calls == ([] if head in ("knn", "linear") else 2 * [(1, 4), (2, 4), (3, 4), (4, 4)])
+    assert calls == (2 * [(1, 4), (2, 4), (3, 4), (4, 4)] if HEADS[head].recipe else [])
 
 
 def test_the_stop_with_the_lowest_loss_on_held_out_images_is_selected(monkeypatch):
