@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted
 from headway.api.pretrain import pretrain
 from headway.backbones.weights import backbone_from_bytes, backbone_to_bytes, weights_sha256
 from headway.config import Recipe
-from headway.data.open import open_source
 from headway.data.sources.array_like import images_of
 from headway.downstream.head_swap import load_run
 from headway.errors import HeadwayError
