@@ -46,7 +46,9 @@ def check_range(
         if not fits or (increasing and list(numbers) != sorted(numbers)):
             order = ", from low to high" if increasing else ""
             owner = type(config).__module__.rpartition(".")[2]
-            raise HeadwayError(f"{owner} {name} must be {words or 'a finite number'}{order}; got {given}")
+            raise HeadwayError(
+                "value-out-of-range", f"{owner} {name} must be {words or 'a finite number'}{order}; got {given}"
+            )
 
 
 @dataclass(frozen=True)
@@ -106,15 +108,24 @@ class Optim:
         for name in ("lr", "weight_decay", "max_grad_norm"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise HeadwayError(f"optim {name} must be a finite number of 0 or more, got {value}")
+                raise HeadwayError(
+                    "value-out-of-range", f"optim {name} must be a finite number of 0 or more, got {value}"
+                )
         if self.method not in ("adamw", "muon"):
             raise unknown_name_error("optim method", self.method, ("adamw", "muon"))
         if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
-            raise HeadwayError(f"optim betas and momentum lie in [0, 1), got {self.betas} and {self.momentum}")
+            raise HeadwayError(
+                "value-out-of-range", f"optim betas and momentum lie in [0, 1), got {self.betas} and {self.momentum}"
+            )
         if not 0 <= self.min_lr_ratio <= 1:
-            raise HeadwayError(f"optim min_lr_ratio is a share of the peak in [0, 1], got {self.min_lr_ratio}")
+            raise HeadwayError(
+                "value-out-of-range", f"optim min_lr_ratio is a share of the peak in [0, 1], got {self.min_lr_ratio}"
+            )
         if not 0 <= self.warmup_fraction < 1:
-            raise HeadwayError(f"optim warmup_fraction is a share of the run in [0, 1), got {self.warmup_fraction}")
+            raise HeadwayError(
+                "value-out-of-range",
+                f"optim warmup_fraction is a share of the run in [0, 1), got {self.warmup_fraction}",
+            )
 
     def peak_lr(self, batch_size: int) -> float:
         """The peak learning rate for this global batch size."""

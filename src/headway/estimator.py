@@ -105,13 +105,16 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             options = self._checked_options()
             if self.run is not None:
                 if self.out is not None:
-                    raise HeadwayError(f"run={self.run!r} is loaded and not trained; leave out=None, not {self.out!r}")
+                    raise HeadwayError(
+                        "options-conflict",
+                        f"run={self.run!r} is loaded and not trained; leave out=None, not {self.out!r}",
+                    )
                 return self._load(self.run)
             images = images_of(X)
             if self.out is not None:
                 if Path(self.out).exists():
                     hint = "load it by run=, or fit without out, as in a search, which fits several times"
-                    raise HeadwayError(f"out='{self.out}' exists and is not overwritten; {hint}")
+                    raise HeadwayError("output-exists", f"out='{self.out}' exists and is not overwritten; {hint}")
                 self._pretrain(images, Path(self.out), options)
                 return self._load(self.out)
             folder = Path(tempfile.mkdtemp(prefix="headway-encoder-"))
@@ -172,10 +175,14 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                     self.backbone_, _ = load_run(self.run_)
             except HeadwayError as error:
                 hint = "move the run back, or load it where it is now by headway.Encoder(run=...).fit(None)"
-                raise HeadwayError(f"this encoder was pickled with the path of its run: {error}; {hint}") from error
+                raise HeadwayError(
+                    "run-not-found", f"this encoder was pickled with the path of its run: {error}; {hint}"
+                ) from error
             if weights_sha256(self.backbone_) != sha256:
                 hint = "fit headway.Encoder(run=...), and then again whatever was trained on its features"
-                raise HeadwayError(f"the weights in '{self.run_}' are not those of the pickled encoder; {hint}")
+                raise HeadwayError(
+                    "weights-mismatch", f"the weights in '{self.run_}' are not those of the pickled encoder; {hint}"
+                )
 
     def _reset(self) -> None:
         """Forget an earlier fit, and remove its temporary run."""
@@ -210,7 +217,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             if not isinstance(options[name], hints[name]):
                 problem = f"{name} is {options[name]!r:.60}, not {hints[name]}"
         if problem:
-            raise HeadwayError(f"cannot fit an encoder: {problem}")
+            raise HeadwayError("config-invalid", f"cannot fit an encoder: {problem}")
         return options
 
 

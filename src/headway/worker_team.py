@@ -57,7 +57,10 @@ def worker_team(processes: int) -> Iterator[None]:
         yield
         return
     if not CAN_FORK:
-        raise HeadwayError(f"several processes are started on Linux only; use torchrun --nproc-per-node {processes}")
+        raise HeadwayError(
+            "processes-unsupported",
+            f"several processes are started on Linux only; use torchrun --nproc-per-node {processes}",
+        )
     team, error = WorkerTeam(processes), None
     with torch_threads(1), join_team(team):
         try:
@@ -99,7 +102,8 @@ class WorkerTeam:
                     process = os.fork()
                 except OSError as error:
                     raise HeadwayError(
-                        f"cannot start {self.size} processes: {error.strerror}; give --processes a smaller number"
+                        "processes-unsupported",
+                        f"cannot start {self.size} processes: {error.strerror}; give --processes a smaller number",
                     ) from error
                 if process == 0:
                     self.rank, self.children = rank, {}
@@ -193,6 +197,7 @@ class WorkerTeam:
         if message:
             return RuntimeError(f"process {rank} of this run failed:\n{message}")
         return HeadwayError(
+            "process-lost",
             f"process {rank} of this run was ended from outside (perhaps for want of memory), so all of them end; with "
-            "--resume the command continues from the last checkpoint, and --processes 1 needs the least memory"
+            "--resume the command continues from the last checkpoint, and --processes 1 needs the least memory",
         )

@@ -162,7 +162,7 @@ VERB_OF_ONES_OWN = '''
 
         images = len(open_source(data))
         if images < at_least:
-            raise HeadwayError(f"{images} images are too few; give more")
+            raise HeadwayError("too-few-images", f"{images} images are too few; give more")
         return CountResult(images)
 
 

@@ -72,7 +72,7 @@ def test_autocast_reaches_the_threads(backbone, three_cores):
 
 def test_an_error_in_a_thread_reaches_the_caller_and_training_mode_is_restored(backbone, three_cores):
     def output(features):
-        raise HeadwayError("no such features")
+        raise HeadwayError("unknown-name", "no such features")
 
     backbone.train()
     with pytest.raises(HeadwayError, match="no such features"):

@@ -109,15 +109,17 @@ def attend(
 
     file = refuse_existing(Path(out))
     if explain and file.suffix != ".html":
-        raise HeadwayError(f"--explain writes a page: end --out '{out}' in .html")
+        raise HeadwayError("output-format", f"--explain writes a page: end --out '{out}' in .html")
     if file.suffix not in (".html", ""):
-        raise HeadwayError(f"--out '{out}' is neither a page (.html) nor a folder")
+        raise HeadwayError("output-format", f"--out '{out}' is neither a page (.html) nor a folder")
     if layer is not None and not explain:
-        raise HeadwayError("--layer goes with --explain; without it all layers are shown")
+        raise HeadwayError("options-conflict", "--layer goes with --explain; without it all layers are shown")
     if explain and data is not None:
-        raise HeadwayError("--explain and --data exclude one another: --explain shows the steps of one layer")
+        raise HeadwayError(
+            "options-conflict", "--explain and --data exclude one another: --explain shows the steps of one layer"
+        )
     if test is not None and data is None:
-        raise HeadwayError("--test goes with --data, the labeled images")
+        raise HeadwayError("options-conflict", "--test goes with --data, the labeled images")
     paths = [images] if isinstance(images, (str, Path)) else list(images)
     request = AttendRequest.load(str(model), paths, size, pretrained, query_patch)
     if explain:

@@ -114,7 +114,7 @@ def check(
 
     page = refuse_existing(Path(out)) if out is not None else None
     if page and page.suffix != ".html":
-        raise HeadwayError(f"--out '{out}' does not end in .html, the only format that check writes")
+        raise HeadwayError("output-format", f"--out '{out}' does not end in .html, the only format that check writes")
     source = open_source(data, labeled=None)
     stats = try_sample_stats(source, channels)
     pixel_format = stats.pixel_format if stats else PixelFormat(channels or 3)

@@ -67,7 +67,7 @@ def cluster(
     note_skipped(store.skipped)
     labels = store.labels
     if labels is None or len(labels.unique()) < 2:
-        raise HeadwayError("the readable images have fewer than two classes to compare clusters with")
+        raise HeadwayError("one-class", "the readable images have fewer than two classes to compare clusters with")
     report = stage_progress(progress, "clustering")
     scores = cluster_images(pretrained, store.images, labels, repeats=repeats, seed=seed, progress=report)
     rows = [_row(name, found) for name, found in scores.items()]

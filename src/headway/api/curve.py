@@ -93,7 +93,7 @@ def curve(
     check_at_least(1, draws=draws)
     check_at_least(0, finetune_steps=finetune_steps)
     if resume and out is None:
-        raise HeadwayError("--resume continues the curve in --out; give it as well")
+        raise HeadwayError("options-conflict", "--resume continues the curve in --out; give it as well")
     if out is not None:
         check_out_folder(Path(out), resume)
     backbone, _ = load_run(run)
@@ -104,7 +104,7 @@ def curve(
     split = load_labeled_split(source, test_source, backbone.image_size, for_crops=True, seed=seed, progress=report)
     note_skipped(split.skipped)
     if len(split.test_labels) < 2:
-        raise HeadwayError("too few images are left to test on; label more, or give --test")
+        raise HeadwayError("too-few-images", "too few images are left to test on; label more, or give --test")
     num_seen = count_seen_in_pretraining(Path(run), split.test_hashes)
     get_or_compute = in_memory_cache()
     if out is not None:

@@ -65,7 +65,7 @@ def embed(
 
     target = refuse_existing(Path(out))
     if target.suffix not in ("", ".npz"):
-        raise HeadwayError(f"--out '{out}' is neither a .npz file nor a folder (a name without a dot)")
+        raise HeadwayError("output-format", f"--out '{out}' is neither a .npz file nor a folder (a name without a dot)")
     backbone, _ = load_run(run)
     check_embedding(backbone, features, layer)
     source = open_source(data, backbone=backbone)

@@ -60,7 +60,9 @@ def export(
 
     file, folder = refuse_existing(Path(out)), Path(model)
     if file.suffix not in FORMATS:
-        raise HeadwayError(f"--out '{out}' must end in {' or '.join(FORMATS)}, which selects the format")
+        raise HeadwayError(
+            "output-format", f"--out '{out}' must end in {' or '.join(FORMATS)}, which selects the format"
+        )
     is_classifier = (folder / CLASSIFIER_FILE).is_file()
     exportable = (
         exportable_classifier(load_classifier(folder)) if is_classifier else exportable_backbone(load_run(model)[0])

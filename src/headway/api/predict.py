@@ -61,7 +61,7 @@ def predict(
 
     table = refuse_existing(Path(out))
     if not 0 <= min_confidence <= 1:
-        raise HeadwayError(f"--min-confidence is a probability in [0, 1], got {min_confidence}")
+        raise HeadwayError("value-out-of-range", f"--min-confidence is a probability in [0, 1], got {min_confidence}")
     classifier = load_classifier(model)
     source = open_source(data, backbone=classifier.backbone)
     written = write_predictions(

@@ -62,7 +62,7 @@ def rank(
     from headway.evaluation.rank import linear_probe_accuracies, load_rank_images
 
     if not runs:
-        raise HeadwayError("give at least one run: headway rank RUN ... --data IMAGES")
+        raise HeadwayError("missing-argument", "give at least one run: headway rank RUN ... --data IMAGES")
     backbones: list[Any] = [load_run(run)[0] for run in runs]
     embed_dims = {backbone.embed_dim for backbone in backbones}
     if len(embed_dims) > 1:

@@ -72,12 +72,16 @@ def show(
 
     file = refuse_existing(Path(out))
     if file.suffix not in (".png", ".html"):
-        raise HeadwayError(f"--out '{out}' ends in neither .png nor .html, the formats that show writes")
+        raise HeadwayError(
+            "output-format", f"--out '{out}' ends in neither .png nor .html, the formats that show writes"
+        )
     if not 1 <= count <= MAX_IMAGES:
-        raise HeadwayError(f"--count must lie in 1..{MAX_IMAGES}, got {count}")
+        raise HeadwayError("value-out-of-range", f"--count must lie in 1..{MAX_IMAGES}, got {count}")
     own_recipe: Recipe = find_recipe(task)
     if run is not None and (size or recipe not in (None, own_recipe)):
-        raise HeadwayError("with --run the view's size and the recipe are the run's; leave --size and --recipe out")
+        raise HeadwayError(
+            "options-conflict", "with --run the view's size and the recipe are the run's; leave --size and --recipe out"
+        )
     source = DrawnAnimals(NUM_SYNTHETIC, SYNTHETIC_SIZE, seed) if data is None else open_source(data)
     wanted = TaskSheet(task, recipe or own_recipe, None if run is None else Path(run), count, size, seed)
     if data is None:

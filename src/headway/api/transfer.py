@@ -124,7 +124,9 @@ def transfer(
     if class_weights not in ("none", "balanced"):
         raise unknown_name_error("class_weights", str(class_weights), ("none", "balanced"))
     if multilabel and target not in ("", MULTILABEL.name):
-        raise HeadwayError(f"--multilabel is --target {MULTILABEL.name}, got --target {target} as well")
+        raise HeadwayError(
+            "options-conflict", f"--multilabel is --target {MULTILABEL.name}, got --target {target} as well"
+        )
     meaning = MULTILABEL if multilabel else find_target(target or SINGLE.name)
     balanced = class_weights == "balanced"
     kind = head_with_options(
@@ -142,7 +144,7 @@ def transfer(
     )  # fmt: skip
     note_skipped(split.skipped)
     if not len(split.test_labels):
-        raise HeadwayError("no images are left to test on; label more, or give --test")
+        raise HeadwayError("too-few-images", "no images are left to test on; label more, or give --test")
     if split.test_from_split:
         count = len(split.test_labels)
         note(f"{count:,} labeled images (a stratified fifth, by --seed {seed}) are held out for testing")

@@ -40,7 +40,9 @@ def attention_layers(backbone: Backbone) -> list[Any]:
     modules = [module for block in backbone.block_list for module in block.modules()]
     found = [m for m in modules if isinstance(m, MultiHeadAttention) or _is_timm_attention(m)]
     if not found:
-        raise HeadwayError(f"{backbone.name} has no attention to show: use a ViT of this package or of timm")
+        raise HeadwayError(
+            "backbone-unsupported", f"{backbone.name} has no attention to show: use a ViT of this package or of timm"
+        )
     return found
 
 
@@ -68,8 +70,11 @@ def attention_maps(backbone: Backbone, images: Tensor) -> AttentionMaps:
     tokens = prefix + rows * columns
     expected = {layer: (len(images), a.num_heads, tokens, tokens) for layer, a in enumerate(attentions)}
     if {layer: weights.shape for layer, weights in recorded.items()} != expected:
-        raise HeadwayError(f"not every token of {backbone.name} attends to all others (windowed attention or pooling): "
-                           "use a plain ViT such as timm:vit_small_patch16_224")  # fmt: skip
+        raise HeadwayError(
+            "backbone-unsupported",
+            f"not every token of {backbone.name} attends to all others (windowed attention or pooling): "
+            "use a plain ViT such as timm:vit_small_patch16_224",
+        )
     return AttentionMaps(tuple(recorded[layer] for layer in expected), prefix, (rows, columns))
 
 
@@ -93,7 +98,9 @@ def trace_attention(
     """
     attentions, calls = attention_layers(backbone), []
     if not 0 <= layer < len(attentions):
-        raise HeadwayError(f"there is no layer {layer}: this network has layers 0 to {len(attentions) - 1}")
+        raise HeadwayError(
+            "value-out-of-range", f"there is no layer {layer}: this network has layers 0 to {len(attentions) - 1}"
+        )
     own = attentions[layer]
     attention = own if isinstance(own, MultiHeadAttention) else attention_from_timm(own)
 

@@ -52,17 +52,18 @@ def load_held_out(
     target = SINGLE if classifier is None else classifier.target
     split = load_labeled_split(source, test_source, model.image_size, target=target, seed=seed, progress=progress)
     if len(split.test_labels) < 2:
-        raise HeadwayError("fewer than two images are left to test on; label more, or give --test")
+        raise HeadwayError("too-few-images", "fewer than two images are left to test on; label more, or give --test")
     if classifier is not None:
         unknown = sorted(set(split.classes) - set(classifier.classes))
         if unknown:
-            raise HeadwayError(f"the classifier does not know the classes {', '.join(unknown[:5])}; "
+            raise HeadwayError("class-unknown", f"the classifier does not know the classes {', '.join(unknown[:5])}; "
                                f"it knows {', '.join(classifier.classes[:10])}")  # fmt: skip
         if classifier.test_set_hash and test is None and classifier.test_set_hash != split.test_set_hash():
             raise HeadwayError(
+                "test-set-differs",
                 "these held-out images are not those that transfer set aside for this classifier: it may have "
                 "been trained on some of them; give the same --data, --labels, --group-by and --seed as to transfer, "
-                "or --test"
+                "or --test",
             )
     return split.subsample_test(MAX_IMAGES)._replace(
         images=subsample_evenly(split.images, MAX_IMAGES), labels=subsample_evenly(split.labels, MAX_IMAGES)

@@ -73,8 +73,11 @@ def attention_html(report: AttentionReport) -> str:
     maps = [image.maps.weights for image in report.images]
     sizes = [(len(weights) * weights[0].shape[1] + 1) * weights[0].shape[-1] ** 2 for weights in maps]
     if sum(sizes) > MAX_WEIGHTS:
-        raise HeadwayError(f"one page would hold {sum(sizes):,} attention weights, more than {MAX_WEIGHTS:,}: "
-                           "give fewer images, a smaller --size, or a folder as --out")  # fmt: skip
+        raise HeadwayError(
+            "value-out-of-range",
+            f"one page would hold {sum(sizes):,} attention weights, more than {MAX_WEIGHTS:,}: "
+            "give fewer images, a smaller --size, or a folder as --out",
+        )
     return render_page(
         "maps.html.j2",
         TEMPLATES,

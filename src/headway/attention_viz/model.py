@@ -42,7 +42,9 @@ def load_attention_model(model: str, image_size: int, pretrained: bool) -> Atten
     """
     classifier, name = None, model if model.startswith("timm:") else Path(model).resolve().name
     if image_size < 0:
-        raise HeadwayError(f"--size must be 1 or more, or 0 for the network's own, got {image_size}")
+        raise HeadwayError(
+            "value-out-of-range", f"--size must be 1 or more, or 0 for the network's own, got {image_size}"
+        )
     if model.startswith("timm:"):
         backbone: Backbone = load_timm(model, image_size, pretrained)
     elif (Path(model) / CLASSIFIER_FILE).is_file():

@@ -111,11 +111,13 @@ def write_explanation(request: AttendRequest, layer: int | None, file: Path) -> 
         file: The page to write.
     """
     if len(request.images) > 1:
-        raise HeadwayError(f"--explain shows the steps on one image, got {len(request.images)}")
+        raise HeadwayError("value-out-of-range", f"--explain shows the steps on one image, got {len(request.images)}")
     network, image, token = request.network, request.images[0], request.token
     num_layers, (rows, columns) = len(image.maps.weights), image.maps.grid
     if layer is not None and not 1 <= layer <= num_layers:
-        raise HeadwayError(f"there is no layer {layer}: this network has layers 1 to {num_layers}")
+        raise HeadwayError(
+            "value-out-of-range", f"there is no layer {layer}: this network has layers 1 to {num_layers}"
+        )
     index, num_prefix = num_layers // 2 if layer is None else layer - 1, len(network.prefix_names)
     if token is None or token < num_prefix:  # a patch in the middle is easier to follow than the class token
         token = num_prefix + rows // 2 * columns + columns // 2
@@ -140,15 +142,17 @@ def _read_images(images: Any, network: AttentionModel) -> list[tuple[str, Tensor
     for path in images:
         source = open_source(path)
         if (total := len(found) + len(source)) > MAX_IMAGES:
-            raise HeadwayError(f"with '{path}' there are {total} images; {MAX_IMAGES} are shown at most")
+            raise HeadwayError(
+                "value-out-of-range", f"with '{path}' there are {total} images; {MAX_IMAGES} are shown at most"
+            )
         for i in range(len(source)):
             try:
                 pixels = load_image(source, i, pixel_format, network.image_size).pixels
             except UnreadableImageError as error:
-                raise HeadwayError(f"cannot read '{source.name(i)}': {error}") from error
+                raise HeadwayError("unreadable-image", f"cannot read '{source.name(i)}': {error}") from error
             found.append((Path(source.name(i)).name, pixels))
     if not found:
-        raise HeadwayError("no images were given; name one or more after the model")
+        raise HeadwayError("missing-argument", "no images were given; name one or more after the model")
     return found
 
 
@@ -173,10 +177,15 @@ def _query_token(query_patch: str | None, network: AttentionModel, grid: tuple[i
         return 0 if network.prefix_names[:1] == ("class token",) else None
     parts = query_patch.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise HeadwayError(f"--query-patch is ROW,COLUMN counted from 1, such as 3,5; got '{query_patch}'")
+        raise HeadwayError(
+            "value-unreadable", f"--query-patch is ROW,COLUMN counted from 1, such as 3,5; got '{query_patch}'"
+        )
     row, column = (int(part) for part in parts)
     if not (1 <= row <= grid[0] and 1 <= column <= grid[1]):
-        raise HeadwayError(f"there is no patch {row},{column}: this view has {grid[0]} rows and {grid[1]} columns")
+        raise HeadwayError(
+            "value-out-of-range",
+            f"there is no patch {row},{column}: this view has {grid[0]} rows and {grid[1]} columns",
+        )
     return len(network.prefix_names) + (row - 1) * grid[1] + column - 1
 
 

@@ -44,7 +44,10 @@ def build_backbone(
     """
     if name.startswith("timm:"):
         if stem != "linear" or patch_size or class_token is not None:
-            raise HeadwayError(f"{name} has its own stem, patches and tokens; leave stem, patch_size, class_token out")
+            raise HeadwayError(
+                "options-conflict",
+                f"{name} has its own stem, patches and tokens; leave stem, patch_size, class_token out",
+            )
         return _build_timm(
             name.removeprefix("timm:"), pretrained, size=size, pooling=pooling, input_spec=input_spec, **overrides
         )
@@ -52,7 +55,9 @@ def build_backbone(
         known = [*VIT_SIZES, *(f"timm:{model}" for model in _timm_models())]
         raise unknown_name_error("backbone", name, _close_matches(name, known, VIT_SIZES))
     if pretrained:
-        raise HeadwayError(f"there are no pretrained weights for {name}; take a timm:NAME, or load a run")
+        raise HeadwayError(
+            "backbone-unsupported", f"there are no pretrained weights for {name}; take a timm:NAME, or load a run"
+        )
     embed_dim, depth, num_heads = VIT_SIZES[name]
     options = {
         "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, **overrides, "size": size, "stem": stem,
@@ -95,8 +100,10 @@ def from_config(config: dict[str, Any]) -> ImageBackbone:
         if kind == "timm":
             return _build_timm(options.pop("model"), False, **options)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise HeadwayError(f"not the configuration of a backbone: {config!r:.200} ({error})") from error
-    raise HeadwayError(f"unknown kind of backbone {kind!r}: this version knows vit and timm")
+        raise HeadwayError(
+            "config-invalid", f"not the configuration of a backbone: {config!r:.200} ({error})"
+        ) from error
+    raise HeadwayError("backbone-unsupported", f"unknown kind of backbone {kind!r}: this version knows vit and timm")
 
 
 def check_supports(backbone: Backbone, requires: Iterable[str], task: str = "this") -> HeadwayError | None:
@@ -112,8 +119,9 @@ def check_supports(backbone: Backbone, requires: Iterable[str], task: str = "thi
         return None
     supported = " and ".join(sorted(backbone.supports))
     return HeadwayError(
+        "backbone-unsupported",
         f"task {task} needs a backbone that supports {' and '.join(missing)}; "
-        f"{backbone.name} supports {f'only {supported}' if supported else 'none of them'}: take a ViT such as vit_tiny"
+        f"{backbone.name} supports {f'only {supported}' if supported else 'none of them'}: take a ViT such as vit_tiny",
     )
 
 
@@ -133,7 +141,9 @@ def load_timm(name: str, size: int = 0, pretrained: bool = True) -> ImageBackbon
     try:
         cfg = get_pretrained_cfg(name.removeprefix("timm:"))
     except RuntimeError as error:  # an unknown tag
-        raise HeadwayError(f"timm has no weights called {name}: {error}; leave out the part after the dot") from error
+        raise HeadwayError(
+            "weights-not-found", f"timm has no weights called {name}: {error}; leave out the part after the dot"
+        ) from error
     default_size = int(cfg.input_size[-1]) if cfg else 224
     return build_backbone(name, size=size or default_size, pretrained=pretrained).eval()
 

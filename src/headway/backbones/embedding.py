@@ -17,10 +17,11 @@ def check_embedding(backbone: Backbone, kind: FeatureKind, layer: int | None) ->
     if kind not in get_args(FeatureKind):
         raise unknown_name_error("features", kind, get_args(FeatureKind))
     if layer is not None and "return_layers" not in backbone.supports:
-        raise HeadwayError(f"{backbone.name} cannot return its layers; leave --layer out")
+        raise HeadwayError("options-conflict", f"{backbone.name} cannot return its layers; leave --layer out")
     if layer is not None and not -backbone.depth <= layer < backbone.depth:
         raise HeadwayError(
-            f"{backbone.name} has layers 0..{backbone.depth - 1} (or -1 for the last), got --layer {layer}"
+            "value-out-of-range",
+            f"{backbone.name} has layers 0..{backbone.depth - 1} (or -1 for the last), got --layer {layer}",
         )
 
 
@@ -48,7 +49,10 @@ def embed(
             pooled = prefix[:, 0] if backbone.pooling == "class" else patches.mean(1)  # B D
             features = Features(pooled, patches, prefix, features.grid)
         if kind == "prefix" and not features.prefix.shape[1]:
-            raise HeadwayError("the backbone has no prefix tokens (class token, registers); take pooled or patches")
+            raise HeadwayError(
+                "backbone-unsupported",
+                "the backbone has no prefix tokens (class token, registers); take pooled or patches",
+            )
         return getattr(features, kind)
 
     return forward_batched(backbone, select, images, size, return_layers=() if layer is None else (layer,))

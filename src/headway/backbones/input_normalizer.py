@@ -16,12 +16,13 @@ def check_input_spec(input_spec: InputSpec) -> None:
     """Raise HeadwayError unless mean and std have one entry per channel, std is positive, and grayscale is possible."""
     if not len(input_spec.mean) == len(input_spec.std) == input_spec.channels >= 1:
         raise HeadwayError(
-            f"input_spec needs a mean and std for each of {input_spec.channels} channels, got {input_spec}"
+            "value-out-of-range",
+            f"input_spec needs a mean and std for each of {input_spec.channels} channels, got {input_spec}",
         )
     if not all(std > 0 for std in input_spec.std):
-        raise HeadwayError(f"every std of input_spec must be above 0, got {input_spec.std}")
+        raise HeadwayError("value-out-of-range", f"every std of input_spec must be above 0, got {input_spec.std}")
     if input_spec.grayscale and input_spec.channels not in (1, 3):
-        raise HeadwayError(f"grayscale needs images of 1 or 3 channels, got {input_spec.channels}")
+        raise HeadwayError("image-format", f"grayscale needs images of 1 or 3 channels, got {input_spec.channels}")
 
 
 class InputNormalizer(nn.Module):
@@ -53,9 +54,13 @@ class InputNormalizer(nn.Module):
         """
         shape = " ".join(map(str, images.shape))
         if images.dim() != 4 or images.shape[1] != self.input_spec.channels:
-            raise HeadwayError(f"the backbone takes images as B {self.input_spec.channels} H W, got {shape}")
+            raise HeadwayError(
+                "image-format", f"the backbone takes images as B {self.input_spec.channels} H W, got {shape}"
+            )
         if not images.is_floating_point():
-            raise HeadwayError(f"the backbone takes images in [0, 1], got {images.dtype}: divide by 255 first")
+            raise HeadwayError(
+                "image-format", f"the backbone takes images in [0, 1], got {images.dtype}: divide by 255 first"
+            )
         x = images.to(dtype)
         if self.input_spec.grayscale and self.input_spec.channels == 3:
             x = (x * self.luma_weights.to(dtype)).sum(1, keepdim=True).expand_as(x)  # B C H W
@@ -68,8 +73,9 @@ def patch_grid(images: Tensor, patch_size: int) -> tuple[int, int]:
     if height % patch_size or width % patch_size or not height * width:
         near = " x ".join(str(max(1, round(side / patch_size)) * patch_size) for side in (height, width))
         raise HeadwayError(
+            "image-size",
             f"images of {height} x {width} pixels cannot be split into patches of {patch_size} x {patch_size}: "
-            f"crop or resize them to {near}"
+            f"crop or resize them to {near}",
         )
     return height // patch_size, width // patch_size
 

@@ -30,18 +30,20 @@ def choose_view_size(short_side: int, *, size: int = 0, patch: int = 0, backbone
     side = size or min(short_side, MAX_VIEW_SIZE)
     is_timm = backbone.startswith("timm:")
     if is_timm and patch:
-        raise HeadwayError(f"{backbone} has its own patch size; leave --patch out")
+        raise HeadwayError("options-conflict", f"{backbone} has its own patch size; leave --patch out")
     if is_timm:  # most of them accept any side; they were designed for multiples of their stride
         return size or max(side // TIMM_STRIDE, 1) * TIMM_STRIDE, 0
     patch = patch or auto_patch_size(side)
     if size and side % patch:
         raise HeadwayError(
-            f"--size {side} is no multiple of the patch of {patch} pixels; {max(side // patch, 2) * patch} is"
+            "image-size",
+            f"--size {side} is no multiple of the patch of {patch} pixels; {max(side // patch, 2) * patch} is",
         )
     side = side // patch * patch
     if side < 2 * patch:
         raise HeadwayError(
-            f"views of {side or short_side} pixels hold fewer than 2 x 2 patches of {patch}; give a larger --size"
+            "image-size",
+            f"views of {side or short_side} pixels hold fewer than 2 x 2 patches of {patch}; give a larger --size",
         )
     return side, patch
 

@@ -59,8 +59,9 @@ class ConvStem(nn.Module):
         halvings = num_halvings(patch_size)
         if embed_dim % 2 ** (halvings - 1):
             raise HeadwayError(
+                "image-size",
                 f"a convolutional stem doubles its channels with each halving: half the patch size {patch_size} "
-                f"must divide embed_dim {embed_dim}; or take stem='linear'"
+                f"must divide embed_dim {embed_dim}; or take stem='linear'",
             )
         widths = [in_channels, *[embed_dim >> (halvings - 1 - step) for step in range(halvings)]]
         pairs = list(pairwise(widths))
@@ -145,8 +146,9 @@ def num_halvings(patch_size: int) -> int:
     halvings = patch_size.bit_length() - 1
     if patch_size < 2 or patch_size != 2**halvings:
         raise HeadwayError(
+            "image-size",
             f"a convolutional stem halves the resolution down to one pixel per patch: patch size {patch_size} must be "
-            "a power of two; or take stem='linear'"
+            "a power of two; or take stem='linear'",
         )
     return halvings
 

@@ -77,7 +77,7 @@ class TimmBackbone(ImageBackbone):
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.outputs_tokens, self.embed_dim = self._probe_outputs()
         if config.pooling == "class" and not (self.outputs_tokens and self.num_prefix_tokens):
-            raise HeadwayError(f"{self.name} has no class token; take pooling='mean'")
+            raise HeadwayError("backbone-unsupported", f"{self.name} has no class token; take pooling='mean'")
         self.mask_value_dim = self.input_spec.channels
         deep = self.outputs_tokens and hasattr(model, "blocks") and hasattr(model, "forward_intermediates")
         self.depth = len(model.blocks) if deep else 0
@@ -127,11 +127,16 @@ class TimmBackbone(ImageBackbone):
         refused = [name for name, used in requested.items() if used and name not in self.supports]
         if refused:
             supported = " and ".join(sorted(self.supports))
-            raise HeadwayError(f"{self.name} does not support {' or '.join(refused)}; it supports only {supported}")
+            raise HeadwayError(
+                "backbone-unsupported",
+                f"{self.name} does not support {' or '.join(refused)}; it supports only {supported}",
+            )
         x = self.input_normalizer(images, next(self.network.parameters()).dtype)  # B C H W
         if not self.accepts_any_size and x.shape[-2:] != (self.config.size,) * 2:
             given = " x ".join(map(str, x.shape[-2:]))
-            raise HeadwayError(f"{self.name} was built for {self.config.size} x {self.config.size} pixels, got {given}")
+            raise HeadwayError(
+                "image-format", f"{self.name} was built for {self.config.size} x {self.config.size} pixels, got {given}"
+            )
         if mask is not None:
             x = mask_pixels(x, mask, self.patch_size, mask_value)
         return self._token_features(x, return_layers) if self.outputs_tokens else self._map_features(x)
@@ -175,10 +180,13 @@ class TimmBackbone(ImageBackbone):
                 (features.sum() + sum(parameter.sum() for parameter in self.final_layer.parameters())).backward()
         except (AssertionError, RuntimeError, ValueError) as error:
             raise HeadwayError(
-                f"{self.name} cannot process images of {side} x {side} pixels: {error}; take another size"
+                "image-size", f"{self.name} cannot process images of {side} x {side} pixels: {error}; take another size"
             ) from error
         if features.dim() not in (3, 4):
-            raise HeadwayError(f"{self.name} outputs {tuple(features.shape)} features, neither a map nor tokens")
+            raise HeadwayError(
+                "backbone-unsupported",
+                f"{self.name} outputs {tuple(features.shape)} features, neither a map nor tokens",
+            )
         remove_unused(self.network)
         self.zero_grad()
         self.network.train(training)

@@ -31,11 +31,11 @@ def create_timm_model(name: str, size: int, input_spec: InputSpec | None, pretra
             refusal = str(error)
             continue
         except (AssertionError, RuntimeError, ValueError, OSError) as error:
-            raise HeadwayError(f"timm cannot build {name} for {size} x {size} pixels: {error}") from error
+            raise HeadwayError("image-size", f"timm cannot build {name} for {size} x {size} pixels: {error}") from error
         disable_stochasticity(model)
         dynamic = getattr(getattr(model, "patch_embed", None), "dynamic_img_pad", None) is not None
         return model, not sized or (dynamic and not getattr(model.patch_embed, "strict_img_size", True))
-    raise HeadwayError(f"timm cannot build {name}: {refusal}")
+    raise HeadwayError("image-size", f"timm cannot build {name}: {refusal}")
 
 
 def disable_stochasticity(model: nn.Module) -> None:
@@ -65,7 +65,9 @@ def last_feature_info(model: Any) -> dict[str, Any]:
     """Return timm's description of the last feature map ("reduction" is the total stride), or raise HeadwayError."""
     features = getattr(model, "feature_info", None)
     if not features:
-        raise HeadwayError(f"{type(model).__name__} does not tell its total stride; take another model")
+        raise HeadwayError(
+            "backbone-unsupported", f"{type(model).__name__} does not tell its total stride; take another model"
+        )
     return dict((features if isinstance(features, list) else features.info)[-1])
 
 
@@ -76,7 +78,9 @@ def use_cifar_stem(model: Any, name: str) -> None:
     """
     first = getattr(model, "conv1", None)
     if not isinstance(first, nn.Conv2d) or not isinstance(getattr(model, "maxpool", None), nn.MaxPool2d):
-        raise HeadwayError(f"cifar_stem=True is for ResNets such as timm:resnet18, not for timm:{name}")
+        raise HeadwayError(
+            "options-conflict", f"cifar_stem=True is for ResNets such as timm:resnet18, not for timm:{name}"
+        )
     model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()

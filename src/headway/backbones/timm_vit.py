@@ -40,7 +40,9 @@ def to_timm(vit: nn.Module) -> Any:
     from timm.models.vision_transformer import VisionTransformer
 
     if not isinstance(vit, ViT):
-        raise HeadwayError(f"to_timm takes one of our ViTs, got {getattr(vit, 'name', type(vit).__name__)}")
+        raise HeadwayError(
+            "backbone-unsupported", f"to_timm takes one of our ViTs, got {getattr(vit, 'name', type(vit).__name__)}"
+        )
     config = vit.config
     reasons = {
         f"a {config.stem} stem": config.stem != "linear",
@@ -49,7 +51,10 @@ def to_timm(vit: nn.Module) -> Any:
     }
     for what, found in reasons.items():
         if found:
-            raise HeadwayError(f"timm's VisionTransformer does not support {what}, so this ViT cannot be converted")
+            raise HeadwayError(
+                "backbone-unsupported",
+                f"timm's VisionTransformer does not support {what}, so this ViT cannot be converted",
+            )
     model = VisionTransformer(
         img_size=config.size, patch_size=config.patch_size, in_chans=config.input_spec.channels, num_classes=0,
         global_pool="token" if config.pooling == "class" else "avg", embed_dim=config.embed_dim, depth=config.depth,
@@ -131,8 +136,11 @@ def attention_from_timm(attention: Any) -> MultiHeadAttention:
     from timm.layers import Attention
 
     if type(attention) is not Attention or attention.gate is not None or not _is_none(attention.norm):
-        raise HeadwayError(f"{type(attention).__name__} is not plain multi-head attention; take a plain ViT such as "
-                           "timm:vit_small_patch16_224")  # fmt: skip
+        raise HeadwayError(
+            "backbone-unsupported",
+            f"{type(attention).__name__} is not plain multi-head attention; take a plain ViT such as "
+            "timm:vit_small_patch16_224",
+        )
     qk_norm = not _is_none(attention.q_norm)
     with torch.device("meta"):
         ours = MultiHeadAttention(
@@ -151,10 +159,13 @@ def _check_convertible(model: Any) -> None:
 
     if type(model) is not VisionTransformer:
         raise HeadwayError(
-            f"from_timm takes timm's VisionTransformer, got {type(model).__name__}: load it as timm:NAME"
+            "backbone-unsupported",
+            f"from_timm takes timm's VisionTransformer, got {type(model).__name__}: load it as timm:NAME",
         )
     if model.pos_embed is None:
-        raise HeadwayError("from_timm takes learned positions, and this model has none: load it as timm:NAME")
+        raise HeadwayError(
+            "backbone-unsupported", "from_timm takes learned positions, and this model has none: load it as timm:NAME"
+        )
     square = model.patch_embed.patch_size, model.patch_embed.img_size
     plain = (nn.LayerNorm, LayerNorm)
     blocks = list(model.blocks)
@@ -173,7 +184,9 @@ def _check_convertible(model: Any) -> None:
     }
     for what, found in reasons.items():
         if found:
-            raise HeadwayError(f"our ViT does not support {what}: load this model as timm:NAME instead")
+            raise HeadwayError(
+                "backbone-unsupported", f"our ViT does not support {what}: load this model as timm:NAME instead"
+            )
 
 
 def _is_none(module: Any) -> bool:

@@ -59,17 +59,21 @@ class ViTConfig:
         check_input_spec(self.input_spec)
         for name, low in (("embed_dim", 4), ("depth", 1), ("patch_size", 1), ("size", 1), ("registers", 0)):
             if getattr(self, name) < low:
-                raise HeadwayError(f"ViT {name} must be {low} or more, got {getattr(self, name)}")
+                raise HeadwayError("value-out-of-range", f"ViT {name} must be {low} or more, got {getattr(self, name)}")
         if self.embed_dim % 4:
-            raise HeadwayError(f"ViT embed_dim must be divisible by 4 (2 axes, sine and cosine), got {self.embed_dim}")
+            raise HeadwayError(
+                "value-out-of-range",
+                f"ViT embed_dim must be divisible by 4 (2 axes, sine and cosine), got {self.embed_dim}",
+            )
         if self.stem not in STEMS:
             raise unknown_name_error("stem", self.stem, STEMS)
         if self.size % self.patch_size:
             low = self.size // self.patch_size * self.patch_size
             sizes = [str(side) for side in (low, low + self.patch_size) if side]
             raise HeadwayError(
+                "value-out-of-range",
                 f"size {self.size} is not divisible by patch size {self.patch_size}: take size {' or '.join(sizes)}, "
-                "or another patch size"
+                "or another patch size",
             )
         head_dim = resolve_head_dim(self.embed_dim, self.num_heads)
         if self.pos_embed not in ("learned", "rotary"):
@@ -77,8 +81,8 @@ class ViTConfig:
         if self.pos_embed == "rotary":
             check_rope_head_dim(head_dim)
         if not 0.0 <= self.drop_path < 1.0:
-            raise HeadwayError(f"ViT drop_path is a probability in [0, 1), got {self.drop_path}")
+            raise HeadwayError("value-out-of-range", f"ViT drop_path is a probability in [0, 1), got {self.drop_path}")
         if self.pooling not in ("mean", "class"):
             raise unknown_name_error("pooling", self.pooling, ("mean", "class"))
         if self.pooling == "class" and not self.class_token:
-            raise HeadwayError("pooling='class' needs class_token=True")
+            raise HeadwayError("backbone-unsupported", "pooling='class' needs class_token=True")

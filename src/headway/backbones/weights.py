@@ -77,21 +77,29 @@ def load_backbone(path: str | Path) -> ImageBackbone:
     path = Path(path)
     file = path / WEIGHTS_FILE if path.is_dir() else path
     if not file.is_file():
-        raise HeadwayError(f"no weights at {file}: give a run folder or a {WEIGHTS_FILE} that headway wrote")
+        raise HeadwayError(
+            "weights-not-found", f"no weights at {file}: give a run folder or a {WEIGHTS_FILE} that headway wrote"
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             description = (opened.metadata() or {}).get(METADATA_KEY)
             names = opened.keys()
             state = {name: opened.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise HeadwayError(f"cannot read {file}: {error}; is it a complete safetensors file?") from error
+        raise HeadwayError(
+            "weights-damaged", f"cannot read {file}: {error}; is it a complete safetensors file?"
+        ) from error
     if description is None:
-        raise HeadwayError(f"{file} does not describe the network of its weights: it is not a backbone from headway")
+        raise HeadwayError(
+            "weights-damaged", f"{file} does not describe the network of its weights: it is not a backbone from headway"
+        )
     try:
         with torch.random.fork_rng(devices=()):  # weights are drawn and replaced: the caller's generator is left alone
             backbone = from_config(json.loads(description))
         dtypes = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
         backbone.to(next(dtypes, torch.float32)).load_state_dict(state)
     except (json.JSONDecodeError, RuntimeError) as error:
-        raise HeadwayError(f"the weights in {file} do not fit the network that it describes: {error}") from error
+        raise HeadwayError(
+            "weights-damaged", f"the weights in {file} do not fit the network that it describes: {error}"
+        ) from error
     return backbone.eval()

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         with running_command():
             return run_verb(verb, rest)
     except HeadwayError as error:
-        print(f"headway {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"headway {verb}: {' '.join(str(error).split())} [{error.code}]", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:  # a saved run names its checkpoint and the signal's exit code
         if is_first_process():

@@ -42,7 +42,7 @@ def run_verb(name: str, argv: list[str]) -> int:
     )
     as_json = parsed.pop("json")
     if not verb.processes and launcher_env().world_size > 1:
-        raise HeadwayError(f"{name} runs in one process; only pretrain runs in several")
+        raise HeadwayError("options-conflict", f"{name} runs in one process; only pretrain runs in several")
     with notes_on_stderr(), ProgressBar(stderr_console) as bar:
 
         def progress(event: ProgressEvent) -> None:

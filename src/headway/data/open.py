@@ -58,7 +58,9 @@ def open_source(
         return source
     stats = compute_sample_stats(source, channels, value_range)
     if value_range and 2 * stats.num_over_8_bits <= stats.num_read:
-        raise HeadwayError("--value-range is for images of more than 8 bits, and most of these have 8; omit it")
+        raise HeadwayError(
+            "options-conflict", "--value-range is for images of more than 8 bits, and most of these have 8; omit it"
+        )
     converted = SubsetSource(source, range(len(source)), pixel_format=stats.pixel_format)
     set_sample_stats(converted, stats)
     return converted
@@ -102,10 +104,14 @@ def _labeled_subset(source: Source, given: object) -> Source:
     where = f"'{given}'" if isinstance(given, (str, Path)) else type(given).__name__
     if not classes:
         raise HeadwayError(
+            "labels-missing",
             f"no image of {where} has a label; put the images into one folder per class, .cls files into the tar, "
-            f"or pass a table with the columns file,label"
+            f"or pass a table with the columns file,label",
         )
     if len(classes) < 2:
-        raise HeadwayError(f"all {len(indices)} labeled images of {where} are of one class '{classes.pop()}'; "
-                           f"a classifier needs at least two")  # fmt: skip
+        raise HeadwayError(
+            "one-class",
+            f"all {len(indices)} labeled images of {where} are of one class '{classes.pop()}'; "
+            f"a classifier needs at least two",
+        )
     return source if len(indices) == len(source) else SubsetSource(source, indices)

@@ -89,7 +89,7 @@ class Classifier(NamedTuple):
             return self._predict_stored(images)
         source = open_source(images, backbone=self.backbone)
         if not len(source):
-            raise HeadwayError("there are no images to predict")
+            raise HeadwayError("no-images", "there are no images to predict")
         chunks = decode_every_image(source, self.size, "leave it out, or use headway.predict, which skips it")
         return torch.cat([self._predict_stored(chunk) for chunk in chunks])  # N K
 
@@ -98,11 +98,15 @@ class Classifier(NamedTuple):
         backbone: Any = self.backbone
         channels = backbone.input_spec.channels
         if len(images.shape) != 4 or images.shape[1] != channels or not len(images):
-            raise HeadwayError(f"a tensor of images must be N x {channels} x H x W, got {tuple(images.shape)}")
+            raise HeadwayError(
+                "image-format", f"a tensor of images must be N x {channels} x H x W, got {tuple(images.shape)}"
+            )
         if isinstance(images, Tensor) and images.is_floating_point():
             low, high = (float(value) for value in images.aminmax())
             if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # NaN is refused as well
-                raise HeadwayError(f"a tensor of floats must lie in [0, 1], got {low:g} to {high:g}; divide it by 255?")
+                raise HeadwayError(
+                    "image-format", f"a tensor of floats must lie in [0, 1], got {low:g} to {high:g}; divide it by 255?"
+                )
         self.head.eval()
 
         def predict(features: Features) -> Tensor:
@@ -152,7 +156,7 @@ def load_classifier(folder: str | Path) -> Classifier:
     if not (folder / CLASSIFIER_FILE).is_file():
         hint = "it is a run: make a classifier of it with headway transfer" if (folder / "run.json").exists() else (
             "give the folder that headway transfer wrote")  # fmt: skip
-        raise HeadwayError(f"no classifier in '{folder}'; {hint}")
+        raise HeadwayError("classifier-not-found", f"no classifier in '{folder}'; {hint}")
     record = read_json(folder / CLASSIFIER_FILE)
     try:
         classes, kind = tuple(record["classes"]), str(record["kind"])
@@ -162,6 +166,7 @@ def load_classifier(folder: str | Path) -> Classifier:
         target, test_set_hash = find_target(str(record["target"])), str(record["test_set_hash"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
-            f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer"
+            "classifier-damaged",
+            f"the classifier in '{folder}' is damaged: {error}; make it again with headway transfer",
         ) from error
     return Classifier(backbone, head, classes, size, kind, temperature, target, test_set_hash)

@@ -122,8 +122,9 @@ def checked_export_bytes(exportable: Exportable, suffix: str) -> bytes:
     except Exception as error:  # tracers and readers raise errors of any type for networks that they do not support
         others = ", ".join(name for name in FORMATS if name != suffix)
         raise HeadwayError(
+            "export-failed",
             f"this network can't be written as {suffix}: {str(error).strip()[:300]}; try {others}, or use it as a "
-            "torch module (headway.load_backbone)"
+            "torch module (headway.load_backbone)",
         ) from error
     return content
 
@@ -134,7 +135,9 @@ def to_onnx(exportable: Exportable) -> tuple[bytes, ReloadedModel]:
         onnxruntime = [importlib.import_module(package) for package in ONNX_PACKAGES][-1]
     except ImportError as error:
         raise HeadwayError(
-            f"ONNX needs {error.name}: pip install {' '.join(ONNX_PACKAGES)}; or write a file for torch, --out FILE.pt2"
+            "missing-package",
+            f"ONNX needs {error.name}: pip install {' '.join(ONNX_PACKAGES)}; or write a file for torch, "
+            "--out FILE.pt2",
         ) from error
     program: Any = torch.onnx.export(
         exportable.network, (_random_images(exportable, 2),), dynamo=True, verbose=False, dynamic_shapes=DYNAMIC_SHAPES,
@@ -195,8 +198,9 @@ def _check_outputs_match(exportable: Exportable, reloaded: ReloadedModel) -> Non
             difference = float((output - wanted).abs().max() / scale) if output.shape == wanted.shape else math.inf
             if not difference <= TOLERANCE:
                 raise HeadwayError(
+                    "export-failed",
                     f"the exported file gives other outputs ({name} differs by {difference:.1e}), so nothing was "
-                    f"written; try the other format ({', '.join(FORMATS)})"
+                    f"written; try the other format ({', '.join(FORMATS)})",
                 )
 
 

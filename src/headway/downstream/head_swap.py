@@ -63,7 +63,7 @@ def load_run(run: str | Path) -> tuple[ImageBackbone, TensorShapes]:
     if not run.is_file() and not (run / "model.safetensors").exists():
         hint = "finish it with --resume" if (run / "run.json").exists() else (
             "give the folder that pretrain wrote, a file of weights, or timm:NAME")  # fmt: skip
-        raise HeadwayError(f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
+        raise HeadwayError("run-not-found", f"no finished run in '{run}' (it holds no model.safetensors); {hint}")
     backbone = load_backbone(run).float()  # heads are float32
     folders = step_folders(run) if run.is_dir() else []
     if not folders:

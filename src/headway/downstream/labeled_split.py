@@ -140,7 +140,7 @@ def load_labeled_split(
         tested = _given_test_set(other, store, target, classes)
     if labels_per_class is not None:
         if labels_per_class < 1:
-            raise HeadwayError(f"--labels-per-class must be at least 1, got {labels_per_class}")
+            raise HeadwayError("value-out-of-range", f"--labels-per-class must be at least 1, got {labels_per_class}")
         train = train[sample_per_class(strata(labels[train]), labels_per_class, seed=seed)]
     return LabeledSplit(
         subset(store.images, train), labels[train], tested.images, tested.labels, classes, test is None,
@@ -153,7 +153,9 @@ def decode_at_view_size(source: Source, store: ImageStore, indices: Tensor, size
     """Images of a larger store, by their indices in it, decoded again to the size of the view."""
     images = build_store(source, size, indices=[store.source_indices[i] for i in indices.tolist()]).images
     if len(images) < len(indices):
-        raise HeadwayError("images that could be read a moment ago cannot be read any more; try again")
+        raise HeadwayError(
+            "unreadable-image", "images that could be read a moment ago cannot be read any more; try again"
+        )
     return subset(images, torch.arange(len(images)))
 
 
@@ -168,7 +170,9 @@ def _given_test_set(store: ImageStore, train: ImageStore, target: Target, classe
         target, train.classes, _required_labels(train)
     )
     if unknown:
-        raise HeadwayError(f"test images are of classes that no training image has: {', '.join(sorted(unknown)[:5])}")
+        raise HeadwayError(
+            "class-unknown", f"test images are of classes that no training image has: {', '.join(sorted(unknown)[:5])}"
+        )
     trained_on = torch.isin(store.content_hashes, train.content_hashes)
     skipped = [(name, "is among the training images") for name, was in zip(store.names, trained_on, strict=True) if was]
     tested = ((given >= 0) & ~trained_on).nonzero().flatten()
@@ -182,7 +186,8 @@ def _required_labels(store: ImageStore) -> Tensor:
     """N, int64: the index of each label as it was given, -1 for images without one."""
     if store.labels is None:
         raise HeadwayError(
-            "the images have no labels; put them into one folder per class, or give a table with file,label"
+            "labels-missing",
+            "the images have no labels; put them into one folder per class, or give a table with file,label",
         )
     return store.labels
 
@@ -192,4 +197,6 @@ def _check_several_classes(target: Target, store: ImageStore, given: Tensor) -> 
     names = present_names(target, store.classes, given)
     if len(names) < 2:
         found = f"of the one class '{names.pop()}'" if names else "without a label"
-        raise HeadwayError(f"all {len(given)} readable images are {found}; at least two classes are needed")
+        raise HeadwayError(
+            "one-class", f"all {len(given)} readable images are {found}; at least two classes are needed"
+        )

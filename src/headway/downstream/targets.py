@@ -191,8 +191,9 @@ def encode_labels(target: Target, texts: Sequence[str], given: Tensor, classes: 
     shape, kind = ((len(used), len(classes)), torch.float32) if target.independent else ((len(used),), torch.int64)
     if codes.shape != shape or codes.dtype != kind:
         raise HeadwayError(
+            "config-invalid",
             f"target {target.name} encodes {len(used)} labels of {len(classes)} classes as {codes.dtype} "
-            f"{tuple(codes.shape)}; it must be {kind} {shape}"
+            f"{tuple(codes.shape)}; it must be {kind} {shape}",
         )
     rows = torch.full((len(texts) + 1,), len(used))  # the last row, also of index -1, is of images without a label
     rows[used] = torch.arange(len(used))

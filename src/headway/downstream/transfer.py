@@ -135,7 +135,7 @@ def check_transfer(
 ) -> None:
     """Raise HeadwayError for anything that ``train_classifier`` cannot do, before images are decoded."""
     if folds < 0 or folds == 1:
-        raise HeadwayError(f"--folds must be 2 or more, or 0 for none, got {folds}")
+        raise HeadwayError("value-out-of-range", f"--folds must be 2 or more, or 0 for none, got {folds}")
     _check_labels(head, target, balance_classes)
     if head.recipe:
         _check_trainable(backbone, head.recipe)
@@ -144,8 +144,9 @@ def check_transfer(
 def _check_labels(head: HeadKind, target: Target, balance_classes: bool) -> None:
     if not head.weighs_labels and (target.independent or balance_classes):
         raise HeadwayError(
+            "backbone-unsupported",
             f"{head.name} supports neither several labels per image nor class weights; take another head, "
-            "such as linear"
+            "such as linear",
         )
 
 

@@ -163,7 +163,9 @@ def parse_counts(text: str) -> list[LabelsPerClass]:
     parts = {part.strip() for part in text.split(",") if part.strip()}
     numbers = parts - {"all"}
     if not parts or not all(part.isdecimal() and int(part) > 0 for part in numbers):
-        raise HeadwayError(f"--labels-per-class takes numbers from 1 and 'all', separated by commas, got '{text}'")
+        raise HeadwayError(
+            "value-unreadable", f"--labels-per-class takes numbers from 1 and 'all', separated by commas, got '{text}'"
+        )
     return [*sorted(set(map(int, numbers))), *([None] if "all" in parts else [])]
 
 

@@ -28,7 +28,9 @@ def load_rank_images(source: Source, size: int, progress: Progress) -> ImageStor
     side = storage_side(median_short_side(source)[0], size, STORAGE_SCALE)
     store = build_store(source, side, indices=evenly_spaced_indices(len(source), MAX_IMAGES), progress=progress)
     if len(store.images) < 10:
-        raise HeadwayError(f"{len(store.images)} images are too few for a spectrum; give about a thousand")
+        raise HeadwayError(
+            "too-few-images", f"{len(store.images)} images are too few for a spectrum; give about a thousand"
+        )
     return store
 
 
@@ -47,7 +49,7 @@ def linear_probe_accuracies(
             note_skipped(splits[key].skipped)
         split = splits[key]
         if not len(split.test_labels):
-            raise HeadwayError("no images are left to test on; label more, or give --test")
+            raise HeadwayError("too-few-images", "no images are left to test on; label more, or give --test")
         classifier, _ = train_classifier(backbone, split.training_set(size), HEADS["linear"], seed=seed)
         correct = classifier.predict_proba(split.test_images).argmax(1) == split.test_labels
         low, high = accuracy_interval(correct, split.interval_groups())

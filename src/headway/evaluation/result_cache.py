@@ -37,7 +37,9 @@ class ResultCache:
             changed = [key for key in config if earlier.get(key) != config[key]]
             if changed:
                 raise HeadwayError(
-                    f"{folder} was begun with another {', '.join(changed)}; repeat its command, or choose another --out"
+                    "resume-differs",
+                    f"{folder} was begun with another {', '.join(changed)}; repeat its command, "
+                    "or choose another --out",
                 )
 
     def begin(self) -> None:
@@ -61,9 +63,11 @@ def check_out_folder(folder: Path, resume: bool) -> None:
     """Raise HeadwayError where the folder holds something else, or results although ``resume`` is not set."""
     is_cache = (folder / CONFIG_FILE).is_file()
     if not is_cache and (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
-        raise HeadwayError(f"{folder} exists and holds something else; choose another --out")
+        raise HeadwayError("output-exists", f"{folder} exists and holds something else; choose another --out")
     if is_cache and not resume:
-        raise HeadwayError(f"{folder} exists; add --resume to continue it, or choose another --out")
+        raise HeadwayError(
+            "output-unfinished", f"{folder} exists; add --resume to continue it, or choose another --out"
+        )
 
 
 def in_memory_cache() -> GetOrCompute:

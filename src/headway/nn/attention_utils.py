@@ -15,12 +15,15 @@ def resolve_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None
     """
     if head_dim is not None:
         if num_heads < 1 or head_dim < 1:
-            raise HeadwayError(f"{num_heads} attention heads of width {head_dim}: both must be 1 or more")
+            raise HeadwayError(
+                "value-out-of-range", f"{num_heads} attention heads of width {head_dim}: both must be 1 or more"
+            )
         return head_dim
     if num_heads < 1 or embed_dim % num_heads:
         raise HeadwayError(
+            "value-out-of-range",
             f"embed_dim {embed_dim} is not divisible by {num_heads} attention heads; the nearest counts that "
-            f"divide it are {', '.join(map(str, nearest_divisors(embed_dim, num_heads)))}"
+            f"divide it are {', '.join(map(str, nearest_divisors(embed_dim, num_heads)))}",
         )
     return embed_dim // num_heads
 

@@ -79,13 +79,15 @@ def add_lora(
         HeadwayError: The rank is below 1, or the network has no linear maps.
     """
     if lora_rank < 1:
-        raise HeadwayError(f"the rank of LoRA must be 1 or more, got {lora_rank}")
+        raise HeadwayError("value-out-of-range", f"the rank of LoRA must be 1 or more, got {lora_rank}")
     network.requires_grad_(False)
     linears = {name: part for name, part in network.named_modules() if isinstance(part, nn.Linear)}
     adapted = [name for name in linears if re.search(pattern, name)] or list(linears)
     if not adapted:
         kind = network.name if isinstance(network, Backbone) else type(network).__name__
-        raise HeadwayError(f"{kind} has no linear maps for LoRA to adapt; take the head finetune, or a ViT")
+        raise HeadwayError(
+            "backbone-unsupported", f"{kind} has no linear maps for LoRA to adapt; take the head finetune, or a ViT"
+        )
     for name in adapted:
         _set_submodule(network, name, LoRALinear(linears[name], lora_rank, alpha))
     return adapted

@@ -26,7 +26,8 @@ def check_rope_head_dim(head_dim: int) -> None:
     """Raise HeadwayError unless 4 divides ``head_dim``: there are two axes, and numbers are rotated in pairs."""
     if head_dim % 4:
         raise HeadwayError(
-            f"rotary positions need a head_dim divisible by 4 (two axes, pairs of numbers), got {head_dim}"
+            "value-out-of-range",
+            f"rotary positions need a head_dim divisible by 4 (two axes, pairs of numbers), got {head_dim}",
         )
 
 

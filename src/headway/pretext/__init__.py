@@ -55,19 +55,23 @@ def find_recipe(task: str) -> Recipe:
         return TASKS[task]
     if task == AUTO:
         raise HeadwayError(
+            "task-invalid",
             f"{AUTO} is no task: it chooses task, backbone and view size for headway pretrain; name a task here "
-            "(compare takes a run that auto made as --baselines RUN)"
+            "(compare takes a run that auto made as --baselines RUN)",
         )
     if "+" in task:
         parts = task.split("+")
         names = [part.partition(":")[0].rpartition(".")[2] for part in parts]  # of a user's recipe, its file
         if not all(names):
-            raise HeadwayError(f"cannot train '{task}': + joins the names of tasks, such as rotation+mae")
+            raise HeadwayError(
+                "task-invalid", f"cannot train '{task}': + joins the names of tasks, such as rotation+mae"
+            )
         duplicates = [name for name, count in Counter(names).items() if count > 1]
         if duplicates:
             raise HeadwayError(
+                "name-clash",
                 f"cannot train '{task}': two of its tasks are called '{duplicates[0]}'; name each task "
-                "once, and rename one of two files with the same name"
+                "once, and rename one of two files with the same name",
             )
         return combine({name: find_recipe(part) for name, part in zip(names, parts, strict=True)})
     if ":" not in task:

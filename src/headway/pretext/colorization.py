@@ -73,7 +73,8 @@ class Colorization:
         """Build the task: count the data's colors and add a small decoder. Raises HeadwayError for gray images."""
         if data_info.channels != 3:
             raise HeadwayError(
-                f"colorization needs color images, got {data_info.channels} channel(s); {OTHER_TASK_HINT}"
+                "image-format",
+                f"colorization needs color images, got {data_info.channels} channel(s); {OTHER_TASK_HINT}",
             )
         side = max(data_info.input_size // self.cell_size, 1)
         parts = [
@@ -108,8 +109,9 @@ class ColorizationTask(PretextTask):
         if top_share >= MAX_SINGLE_BIN_SHARE:
             a, b = bins[counts.argmax()].tolist()
             raise HeadwayError(
+                "image-format",
                 f"colorization needs color images, but {100 * top_share:.1f} % of the places in these share one "
-                f"(a = {a:g}, b = {b:g} of Lab); {OTHER_TASK_HINT}"
+                f"(a = {a:g}, b = {b:g} of Lab); {OTHER_TASK_HINT}",
             )
         self.bins = nn.Buffer(bins, persistent=False)  # K 2
         self.bin_weights = nn.Buffer(rebalancing_weights(counts, bins, config.sigma, config.uniform_weight))  # K

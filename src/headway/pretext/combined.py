@@ -46,7 +46,10 @@ class Combined:
     def __post_init__(self) -> None:
         count = len(self.parts)
         if self.weights and (len(self.weights) != count or min(self.weights) < 0 or sum(self.weights) == 0):
-            raise HeadwayError(f"a combination of {count} tasks needs {count} weights of 0 or more, got {self.weights}")
+            raise HeadwayError(
+                "value-out-of-range",
+                f"a combination of {count} tasks needs {count} weights of 0 or more, got {self.weights}",
+            )
 
     @property
     def parts(self) -> dict[str, TaskConfig]:
@@ -125,10 +128,12 @@ def combine(recipes: dict[str, Recipe]) -> Recipe:
         HeadwayError: For fewer than two tasks, or for a name that is no valid field name.
     """
     if len(recipes) < 2:
-        raise HeadwayError(f"a combination needs two different tasks or more, got {', '.join(recipes) or 'none'}")
+        raise HeadwayError(
+            "value-out-of-range", f"a combination needs two different tasks or more, got {', '.join(recipes) or 'none'}"
+        )
     for name in recipes:
         if not name.isidentifier() or name in ("weights", "parts", "build"):
-            raise HeadwayError(f"a task in a combination cannot be called '{name}': rename its file")
+            raise HeadwayError("name-clash", f"a task in a combination cannot be called '{name}': rename its file")
     parts: list[Any] = [(name, type(recipe.task), field(default=recipe.task)) for name, recipe in recipes.items()]
     config_class = make_dataclass("Combined", parts, bases=(Combined,), frozen=True, namespace={"__module__": __name__})
     every, first = recipes.values(), next(iter(recipes.values()))

@@ -75,8 +75,9 @@ class IJEPA:
         check_range(self, "momentum ema_horizon", at_least=0, at_most=1)
         if self.target_scale[1] >= self.context_scale[0]:
             raise HeadwayError(
+                "value-out-of-range",
                 "ijepa targets must be smaller than the context that they are removed from; got target_scale "
-                f"{self.target_scale} and context_scale {self.context_scale}"
+                f"{self.target_scale} and context_scale {self.context_scale}",
             )
 
     def build(self, backbone: Backbone, data_info: DataInfo) -> "IJEPATask":

@@ -82,12 +82,14 @@ class InpaintingTask(PretextTask):
         self.grid = (side, side)
         if not 0 < round(config.mask_ratio * side**2) < side**2:
             raise HeadwayError(
+                "value-out-of-range",
                 f"inpainting must mask some of {side} x {side} patches and show some, but a mask_ratio of "
-                f"{config.mask_ratio} does not; choose another ratio, smaller patches or larger images"
+                f"{config.mask_ratio} does not; choose another ratio, smaller patches or larger images",
             )
         if config.adversarial_weight and data_info.input_size < 16:
             raise HeadwayError(
-                f"the discriminator of inpainting needs views of 16 pixels or more, got {data_info.input_size}"
+                "image-size",
+                f"the discriminator of inpainting needs views of 16 pixels or more, got {data_info.input_size}",
             )
         self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02) if tokens else None
         self.mean = nn.Buffer(torch.tensor(backbone.input_spec.mean).view(-1, 1, 1), persistent=False)  # C 1 1

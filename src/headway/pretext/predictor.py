@@ -24,7 +24,9 @@ def check_embed_dim(config: Any, name: str) -> None:
     if low != dim:
         near = " or ".join(str(valid) for valid in (low, low + HEAD_DIM) if valid)
         task = type(config).__module__.rpartition(".")[2]
-        raise HeadwayError(f"{task} {name} must be whole attention heads of {HEAD_DIM}; got {dim}, take {near}")
+        raise HeadwayError(
+            "value-out-of-range", f"{task} {name} must be whole attention heads of {HEAD_DIM}; got {dim}, take {near}"
+        )
 
 
 class PredictorTransformer(nn.Module):

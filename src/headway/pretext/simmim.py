@@ -62,7 +62,8 @@ class SimMIMTask(PretextTask):
         self.mask_unit = config.mask_unit or min(divisors, key=lambda unit: abs(unit - self.grid[0] / 6))
         if self.mask_unit not in divisors:
             raise HeadwayError(
-                f"simmim mask_unit {self.mask_unit} must divide the {self.grid[0]} patches of a side: {divisors}"
+                "value-out-of-range",
+                f"simmim mask_unit {self.mask_unit} must divide the {self.grid[0]} patches of a side: {divisors}",
             )
         self.mask_token = nn.Parameter(torch.randn(backbone.mask_value_dim) * 0.02)
         self.to_pixels = nn.Linear(backbone.embed_dim, self.patch_size**2 * data_info.channels)

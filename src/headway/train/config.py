@@ -24,9 +24,11 @@ def check_workers(processes: int, threads: int) -> None:
     """Refuse numbers of processes and threads that contradict one another. Raises HeadwayError."""
     for name, value in {"processes": processes, "threads": threads}.items():
         if not 0 <= value <= MAX_WORKERS:
-            raise HeadwayError(f"--{name} must lie in 0..{MAX_WORKERS}, got {value}")
+            raise HeadwayError("value-out-of-range", f"--{name} must lie in 0..{MAX_WORKERS}, got {value}")
     if processes > 1 and threads > 1:
-        raise HeadwayError("each of several processes computes on one thread; give --processes or --threads")
+        raise HeadwayError(
+            "options-conflict", "each of several processes computes on one thread; give --processes or --threads"
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class PretrainConfig:
             name: getattr(self, name) for name in ("budget", "epochs", "steps") if getattr(self, name) is not None
         }
         if len(lengths) > 1:
-            raise HeadwayError(f"{' and '.join('--' + n for n in lengths)} exclude one another; give one of them")
+            raise HeadwayError(
+                "options-conflict", f"{' and '.join('--' + n for n in lengths)} exclude one another; give one of them"
+            )
         recipe = self.recipe
         positive = {
             "recipe.batch-size": recipe.batch_size, "recipe.epochs": recipe.epochs,
@@ -85,19 +89,24 @@ class PretrainConfig:
         }  # fmt: skip
         for name, value in {**lengths, **positive}.items():
             if not (math.isfinite(value) and value > 0):
-                raise HeadwayError(f"--{name} must be a number above 0, got {value}")
+                raise HeadwayError("value-out-of-range", f"--{name} must be a number above 0, got {value}")
         for name, value, most in (
             ("size", self.size, 4096),
             ("patch", self.patch, 4096),
             ("seed", self.seed, 2**63 - 1),
         ):
             if not 0 <= value <= most:
-                raise HeadwayError(f"--{name} must lie in 0..{most}, got {value}")
+                raise HeadwayError("value-out-of-range", f"--{name} must lie in 0..{most}, got {value}")
         check_workers(self.processes, self.threads)
         if self.init and self.continue_from:
-            raise HeadwayError("--init and --continue-from exclude one another: a continued run brings its own weights")
+            raise HeadwayError(
+                "options-conflict",
+                "--init and --continue-from exclude one another: a continued run brings its own weights",
+            )
         if is_timm(self.init) and self.backbone != self.init:
-            raise HeadwayError(f"--init {self.init} brings its own network; leave out --backbone {self.backbone}")
+            raise HeadwayError(
+                "options-conflict", f"--init {self.init} brings its own network; leave out --backbone {self.backbone}"
+            )
         for name in ("stem", "precision", "compile", "on_collapse"):
             allowed = get_args(type(self).__annotations__[name])
             if getattr(self, name) not in allowed:
@@ -158,11 +167,14 @@ class Plan:
                   "save_every": 0, "log_every": 0, "probe_every": 0, "monitor_every": 0}  # fmt: skip
         for name, least in counts.items():
             if getattr(self, name) < least:
-                raise HeadwayError(f"a plan's {name} must be {least} or more, got {getattr(self, name)}")
+                raise HeadwayError(
+                    "value-out-of-range", f"a plan's {name} must be {least} or more, got {getattr(self, name)}"
+                )
         most = max(self.processes, *(change.get("processes", 1) for change in self.changes), 1)
         if most > self.batch_size:
             raise HeadwayError(
-                f"{most} processes cannot share a step of {self.batch_size} images; give --processes a smaller number"
+                "value-out-of-range",
+                f"{most} processes cannot share a step of {self.batch_size} images; give --processes a smaller number",
             )
 
 

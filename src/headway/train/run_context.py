@@ -42,7 +42,8 @@ class RunOptions:
         check_loggers(self.loggers)
         if min(self.probe_every, self.save_every) < 0 or (self.probe_every and not self.probe):
             raise HeadwayError(
-                "--probe-every and --save-every are steps, 0 or more, and the former needs --probe LABELED"
+                "options-conflict",
+                "--probe-every and --save-every are steps, 0 or more, and the former needs --probe LABELED",
             )
 
 
@@ -106,4 +107,6 @@ def read_parent(config: PretrainConfig, out: Path, resumed: bool, has_checkpoint
     except HeadwayError as error:
         if not resumed:
             raise
-        raise HeadwayError(f"{error}; {out} has no valid checkpoint of its own, and starts from that run") from error
+        raise HeadwayError(
+            "checkpoint-damaged", f"{error}; {out} has no valid checkpoint of its own, and starts from that run"
+        ) from error

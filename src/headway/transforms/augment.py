@@ -48,15 +48,21 @@ class Augment:
     def __post_init__(self) -> None:
         for name in ("flip_prob", "jitter_prob", "grayscale_prob", "blur_prob", "solarize_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise HeadwayError(f"augment {name} is a probability in [0, 1], got {getattr(self, name)}")
+                raise HeadwayError(
+                    "value-out-of-range", f"augment {name} is a probability in [0, 1], got {getattr(self, name)}"
+                )
         for name in ("brightness", "contrast", "saturation", "hue"):
             upper = 0.5 if name == "hue" else float("inf")
             if not 0 <= getattr(self, name) <= upper:
-                raise HeadwayError(f"augment {name} must be between 0 and {upper}, got {getattr(self, name)}")
+                raise HeadwayError(
+                    "value-out-of-range", f"augment {name} must be between 0 and {upper}, got {getattr(self, name)}"
+                )
         for name, upper in (("scale", 1.0), ("ratio", float("inf")), ("sigma", float("inf"))):
             low, high = getattr(self, name)
             if not 0 < low <= high <= upper:
-                raise HeadwayError(f"augment {name} needs 0 < low <= high <= {upper}, got {low}, {high}")
+                raise HeadwayError(
+                    "value-out-of-range", f"augment {name} needs 0 < low <= high <= {upper}, got {low}, {high}"
+                )
 
     def __call__(self, images: Tensor, rng: SampleRNG, size: int) -> Tensor:
         """Make one view of each image.

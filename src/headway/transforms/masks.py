@@ -22,8 +22,9 @@ def maskable_grid(size: int, patch_size: int) -> tuple[int, int]:
     side = size // patch_size
     if side < 2:
         raise HeadwayError(
+            "image-size",
             f"a task that masks patches needs views of at least 2 x 2 patches, and {size} pixels hold {side} per side "
-            f"of {patch_size} pixels each; give a larger --size, a smaller --patch or another backbone"
+            f"of {patch_size} pixels each; give a larger --size, a smaller --patch or another backbone",
         )
     return side, side
 

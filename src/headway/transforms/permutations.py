@@ -34,7 +34,9 @@ def max_hamming_permutations(num_tiles: int, count: int) -> Tensor:
     every = np.array(list(permutations(range(num_tiles))), dtype=np.uint8).T.copy()  # n n!: fast to compare by rows
     total = every.shape[1]  # n!
     if not 2 <= count <= total:
-        raise HeadwayError(f"jigsaw permutations must lie in 2..{total} for {num_tiles} tiles, got {count}")
+        raise HeadwayError(
+            "value-out-of-range", f"jigsaw permutations must lie in 2..{total} for {num_tiles} tiles, got {count}"
+        )
     min_distance, sum_of_distances = np.full(total, num_tiles, dtype=np.int64), np.zeros(total, dtype=np.int64)  # n!
     selected = [0]
     while len(selected) < count:

@@ -42,10 +42,12 @@ class Tiles:
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            raise HeadwayError(f"tiles scale needs 0 < low <= high <= 1, got {low}, {high}")
+            raise HeadwayError("value-out-of-range", f"tiles scale needs 0 < low <= high <= 1, got {low}, {high}")
         for name, upper in (("gap", 0.9), ("jitter", 0.5), ("flip_prob", 1.0)):
             if not 0 <= getattr(self, name) <= upper:
-                raise HeadwayError(f"tiles {name} lies between 0 and {upper}, got {getattr(self, name)}")
+                raise HeadwayError(
+                    "value-out-of-range", f"tiles {name} lies between 0 and {upper}, got {getattr(self, name)}"
+                )
 
     def __call__(self, images: Tensor, rng: SampleRNG, size: int, cell_indices: Tensor | None = None) -> Tensor:
         """Crop tiles.

@@ -53,14 +53,16 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         if isinstance(error, (OSError, SafetensorError)):
             reason = getattr(error, "strerror", None) or error
-            raise HeadwayError(f"cannot write {path}: {reason}; free some space or choose another location") from error
+            raise HeadwayError(
+                "cannot-write", f"cannot write {path}: {reason}; free some space or choose another location"
+            ) from error
         raise
 
 
 def refuse_existing(out: Path) -> Path:
     """``out``, where nothing exists there yet. Raises HeadwayError otherwise."""
     if out.exists():
-        raise HeadwayError(f"{out} exists and is not overwritten; choose another --out")
+        raise HeadwayError("output-exists", f"{out} exists and is not overwritten; choose another --out")
     return out
 
 
@@ -122,7 +124,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HeadwayError(f"cannot read {path}: {error}") from error
+        raise HeadwayError("cannot-read", f"cannot read {path}: {error}") from error
 
 
 def unused_path(path: Path) -> Path:

@@ -31,6 +31,9 @@ def launcher_env() -> LauncherEnv:
     if "SLURM_PROCID" in given and given.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         processes = int(given.get("SLURM_NTASKS", 1))
         if processes > 1 and "SLURM_NTASKS_PER_NODE" not in given:
-            raise HeadwayError(f"srun starts {processes} tasks without a number per machine; give --ntasks-per-node")
+            raise HeadwayError(
+                "processes-unsupported",
+                f"srun starts {processes} tasks without a number per machine; give --ntasks-per-node",
+            )
         return LauncherEnv(processes, int(given.get("SLURM_NTASKS_PER_NODE", 1)))
     return LauncherEnv(1, 1)

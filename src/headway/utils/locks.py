@@ -32,10 +32,12 @@ def run_lock(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)  # where there are no locks, it may still be missing
         except BlockingIOError as error:
             raise HeadwayError(
-                f"{folder} is in use by another process; wait for it, or choose another --out"
+                "run-in-use", f"{folder} is in use by another process; wait for it, or choose another --out"
             ) from error
         except OSError as error:
-            raise HeadwayError(f"cannot create {folder}: {error.strerror}; choose another --out") from error
+            raise HeadwayError(
+                "cannot-write", f"cannot create {folder}: {error.strerror}; choose another --out"
+            ) from error
         yield
 
 

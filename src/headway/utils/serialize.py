@@ -91,7 +91,7 @@ def deserialize(data: Any, default: Any, type_hint: Any = Any, key: str = "recip
     # The task of a Recipe is declared as Any: there, the type of the default counts.
     declared = _dataclasses_in(type_hint) or not hasattr(default, "__dataclass_fields__")
     if problem := type_mismatch(data, type_hint if declared else type(default), key):
-        raise HeadwayError(problem)
+        raise HeadwayError("config-invalid", problem)
     if isinstance(data, list):
         known = default if isinstance(default, tuple) else ()
         inner: Any = Union[tuple(_dataclasses_in(type_hint)) or (Any,)]  # noqa: UP007  # plain items are checked already
@@ -104,17 +104,17 @@ def deserialize(data: Any, default: Any, type_hint: Any = Any, key: str = "recip
     type_name = fields.pop("type", None)
     kind = next((kind for kind in (type(default), *_dataclasses_in(type_hint)) if _type_name(kind) == type_name), None)
     if kind is None:
-        raise HeadwayError(f"{key} is a {type_name} where {_type_name(type(default))} was expected")
+        raise HeadwayError("config-invalid", f"{key} is a {type_name} where {_type_name(type(default))} was expected")
     hints = get_type_hints(kind)
     base = default if isinstance(default, kind) else None
     if unknown := fields.keys() - kind.__dataclass_fields__.keys():
-        raise HeadwayError(f"{key} is a {type_name}, which has no {', '.join(sorted(unknown))}")
+        raise HeadwayError("config-invalid", f"{key} is a {type_name}, which has no {', '.join(sorted(unknown))}")
     defaults = {name: getattr(base, name) for name in kind.__dataclass_fields__ if base is not None}
     given = {name: deserialize(fields[name], defaults.get(name), hints[name], f"{key}.{name}") for name in fields}
     try:
         return kind(**{**defaults, **given})
     except (HeadwayError, TypeError, ValueError) as error:
-        raise HeadwayError(f"{key}: {error}") from error
+        raise HeadwayError("config-invalid", f"{key}: {error}") from error
 
 
 def _type_name(kind: type) -> str:

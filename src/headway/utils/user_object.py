@@ -25,12 +25,13 @@ def load_object(what: str, path: str, kind: type) -> Any:
         found = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # a user's file may raise anything
         raise HeadwayError(
-            f"cannot load {what} '{path}': {error}; it must name an importable module and a {kind.__name__} in it"
+            "own-object",
+            f"cannot load {what} '{path}': {error}; it must name an importable module and a {kind.__name__} in it",
         ) from error
     finally:
         sys.path.remove(os.getcwd())
     if not isinstance(found, kind):
         raise HeadwayError(
-            f"cannot load {what} '{path}': it is a {type(found).__name__}, not a headway.{kind.__name__}"
+            "own-object", f"cannot load {what} '{path}': it is a {type(found).__name__}, not a headway.{kind.__name__}"
         )
     return found

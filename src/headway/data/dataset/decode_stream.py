@@ -63,7 +63,7 @@ def decode_chunks(
             progress(next_index, count)
     if not num_decoded:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in errors)
-        raise HeadwayError(f"none of {count} images could be read ({reasons})")
+        raise HeadwayError("unreadable-images", f"none of {count} images could be read ({reasons})")
 
 
 def decode_every_image(source: Source, size: int, hint: str) -> Iterator[Tensor]:
@@ -80,7 +80,7 @@ def decode_every_image(source: Source, size: int, hint: str) -> Iterator[Tensor]
     for chunk in decode_chunks(source, size, None, 0, 0):
         if chunk.skipped:
             name, reason = chunk.skipped[0]
-            raise HeadwayError(f"cannot read {name}: {reason}; {hint}")
+            raise HeadwayError("unreadable-image", f"cannot read {name}: {reason}; {hint}")
         yield chunk.images
 
 

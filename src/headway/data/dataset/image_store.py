@@ -120,7 +120,9 @@ def build_store(
         else:
             images, record = temporary_memmap(side, fill, pixel_format)
     if not record.source_indices and not allow_empty:
-        raise HeadwayError(f"none of {len(chosen)} images could be read{format_reasons(record.skipped)}")
+        raise HeadwayError(
+            "unreadable-images", f"none of {len(chosen)} images could be read{format_reasons(record.skipped)}"
+        )
     return _make_store(source, images, record, pixel_format)
 
 

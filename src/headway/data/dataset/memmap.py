@@ -58,7 +58,7 @@ def cached_memmap(
         folder.mkdir(parents=True, exist_ok=True)
         lock.touch()
     except OSError as error:
-        raise HeadwayError(f"cannot make the cache '{folder}': {error.strerror or error}") from error
+        raise HeadwayError("cannot-write", f"cannot make the cache '{folder}': {error.strerror or error}") from error
     pixels = folder / f"{name}.{'uint8' if pixel_format.value_range is None else 'float32'}"
     record_file = folder / f"{name}.json"
     with file_lock(lock) as acquired:

@@ -68,10 +68,15 @@ def compute_sample_stats(
         HeadwayError: No image of the sample could be read, or ``channels`` or ``value_range`` is invalid.
     """
     if not 0 <= channels <= MAX_CHANNELS:
-        raise HeadwayError(f"--channels must lie in 0..{MAX_CHANNELS} (0: the most frequent number), got {channels}")
+        raise HeadwayError(
+            "value-out-of-range",
+            f"--channels must lie in 0..{MAX_CHANNELS} (0: the most frequent number), got {channels}",
+        )
     if value_range and not value_range[0] < value_range[1]:
         low, high = value_range
-        raise HeadwayError(f"--value-range needs two numbers, the smaller one first, got {low:g} {high:g}")
+        raise HeadwayError(
+            "value-out-of-range", f"--value-range needs two numbers, the smaller one first, got {low:g} {high:g}"
+        )
     count = min(len(source), SAMPLE_SIZE)
     indices = [number * len(source) // count for number in range(count)]
     sides, channel_counts, errors = list[int](), Counter[int](), Remarks()
@@ -92,7 +97,7 @@ def compute_sample_stats(
             with contextlib.suppress(UnreadableImageError):
                 ranges += [] if value_range else [_value_range_of(given, channels)]
     if not sides:
-        raise HeadwayError(f"none of {count} images could be read{format_reasons(errors)}")
+        raise HeadwayError("unreadable-images", f"none of {count} images could be read{format_reasons(errors)}")
     most_frequent = channels or max(sorted(channel_counts), key=channel_counts.__getitem__)
     if value_range is None and 2 * num_over_8_bits > len(sides):
         value_range = _common_value_range(ranges)

@@ -22,7 +22,7 @@ def expand_braces(pattern: str) -> list[str]:
         if numbers:
             first, last = int(numbers[1]), int(numbers[2])
             if abs(last - first) >= MAX_NAMES:
-                raise HeadwayError(f"'{pattern}' expands to more than {MAX_NAMES:,} names")
+                raise HeadwayError("value-unreadable", f"'{pattern}' expands to more than {MAX_NAMES:,} names")
             width = len(numbers[1]) if numbers[1].startswith("0") else 0
             step = 1 if last >= first else -1
             choices.append([str(number).zfill(width) for number in range(first, last + step, step)])
@@ -30,7 +30,7 @@ def expand_braces(pattern: str) -> list[str]:
             choices.append(part[1:-1].split(",") if part.startswith("{") and "," in part else [part])
     names = ["".join(parts) for parts in itertools.islice(itertools.product(*choices), MAX_NAMES + 1)]
     if len(names) > MAX_NAMES:
-        raise HeadwayError(f"'{pattern}' expands to more than {MAX_NAMES:,} names")
+        raise HeadwayError("value-unreadable", f"'{pattern}' expands to more than {MAX_NAMES:,} names")
     return names
 
 

@@ -33,7 +33,7 @@ def open_folder(root: Path, labeled: bool) -> FileSource:
     tars = [name for name in entries if name.endswith(TAR_SUFFIXES) and not name.startswith(".")]
     if tars:
         given = " or ".join(f"'{root / pattern}'" for pattern in to_brace_patterns(tars)[:3])
-        raise HeadwayError(f"'{root}' is a folder of tars; pass the tars themselves: {given}")
+        raise HeadwayError("no-images", f"'{root}' is a folder of tars; pass the tars themselves: {given}")
     names, suffix_counts, ignored = [], Counter[str](), list[tuple[str, str]]()
     entered = set[str]()
     for name, reason in _walk(root, entered):
@@ -48,7 +48,9 @@ def open_folder(root: Path, labeled: bool) -> FileSource:
             ignored.append((name, reason))
     if not names:
         found_suffixes = ", ".join(f"{suffix} ({count})" for suffix, count in suffix_counts.most_common(5)) or "none"
-        raise HeadwayError(f"no images in '{root}': {suffix_counts.total()} other files, by suffix: {found_suffixes}")
+        raise HeadwayError(
+            "no-images", f"no images in '{root}': {suffix_counts.total()} other files, by suffix: {found_suffixes}"
+        )
     names.sort()
     labels = [name.split("/")[0] if "/" in name else None for name in names]
     ignored += [(name, "a folder without images") for name in sorted(entered - _parent_folders(names))]

@@ -32,7 +32,9 @@ class HuggingFaceSource(LabeledSource):
         column_types = {name: type(feature).__name__ for name, feature in data.features.items()}
         column = next((name for name, column_type in column_types.items() if column_type == "Image"), None)
         if column is None:
-            raise HeadwayError(f"no column of this data set is of type Image; it has {', '.join(column_types)}")
+            raise HeadwayError(
+                "no-images", f"no column of this data set is of type Image; it has {', '.join(column_types)}"
+            )
         self.image_column = column
         self.rows = data.cast_column(column, type(data.features[column])(decode=False)).select_columns([column])
         self.arrow_rows = self.rows.with_format("arrow")  # reads a file's path without copying its bytes

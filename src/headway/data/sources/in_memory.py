@@ -40,7 +40,7 @@ class DatasetSource(LabeledSource):
 
     def __init__(self, dataset: Any, name_prefix: str, labels: Sequence[str | None] | None = None):
         if labels is not None and len(labels) != len(dataset):
-            raise HeadwayError(f"{len(dataset)} images need as many labels, got {len(labels)}")
+            raise HeadwayError("array-invalid", f"{len(dataset)} images need as many labels, got {len(labels)}")
         super().__init__(labels)
         self.dataset, self.name_prefix = dataset, name_prefix
 
@@ -134,8 +134,10 @@ def open_torchvision(spec: str, labeled: bool) -> DatasetSource:
         except (TypeError, ValueError):  # the class takes other keyword arguments
             continue
         except Exception as error:  # no network, no disk space, a wrong checksum
-            raise HeadwayError(f"cannot fetch {spec} into '{root}': {' '.join(str(error).split())[:300]}") from error
-    raise HeadwayError(f"torchvision's {name} has no split '{split}' that can be fetched by name")
+            raise HeadwayError(
+                "data-not-found", f"cannot fetch {spec} into '{root}': {' '.join(str(error).split())[:300]}"
+            ) from error
+    raise HeadwayError("data-not-found", f"torchvision's {name} has no split '{split}' that can be fetched by name")
 
 
 class ArraySource(DatasetSource):
@@ -158,11 +160,13 @@ class ArraySource(DatasetSource):
         try:
             self.images: Tensor = torch.as_tensor(images)
         except TypeError as error:
-            raise HeadwayError(message) from error
+            raise HeadwayError("array-invalid", message) from error
         if self.images.ndim != 4 or 0 in self.images.shape[1:] or self.images.is_complex():
-            raise HeadwayError(message)
+            raise HeadwayError("array-invalid", message)
         if self.images.shape[1] > 4 and self.images.shape[3] <= 4:
-            raise HeadwayError(f"images as an array must be N x C x H x W, got {got}; move the channels to the front")
+            raise HeadwayError(
+                "array-invalid", f"images as an array must be N x C x H x W, got {got}; move the channels to the front"
+            )
         super().__init__(self.images, "", labels)
         self.pixel_format, self.decoded_format = pixel_format, pixel_format
 

@@ -26,7 +26,9 @@ def path_errors(text: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        raise HeadwayError(f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}") from error
+        raise HeadwayError(
+            "data-not-found", f"cannot open '{text[:200]}': {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def existing_path(path: Path) -> Path:
@@ -39,11 +41,11 @@ def existing_path(path: Path) -> Path:
     beside = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
     near = difflib.get_close_matches(missing.name, beside, n=1)
     advice = f"did you mean '{missing.parent / near[0]}'?" if near else f"'{missing.parent}' holds no '{missing.name}'"
-    raise HeadwayError(f"nothing at '{path}': {advice}")
+    raise HeadwayError("data-not-found", f"nothing at '{path}': {advice}")
 
 
 def regular_file(path: Path) -> Path:
     """Return the path of a regular file. Raises HeadwayError for any other path, as ``existing_path`` does."""
     if not existing_path(path).is_file():
-        raise HeadwayError(f"'{path}' is not a regular file")
+        raise HeadwayError("data-not-found", f"'{path}' is not a regular file")
     return path

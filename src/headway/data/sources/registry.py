@@ -39,8 +39,9 @@ def open_data(data: object, labeled: bool | None, group_column: str) -> Source:
         if isinstance(data, (str, Path)):
             regular_file(Path(data).expanduser())
             *titles, last = [kind.title for kind in SOURCES if kind.title]
-            raise HeadwayError(f"'{data}' is not a {', '.join(titles)} or {last}")
+            raise HeadwayError("data-unknown", f"'{data}' is not a {', '.join(titles)} or {last}")
     raise HeadwayError(
+        "data-unknown",
         f"data must be a path, an array, a data set or a source of images (headway.data.sources.base), "
-        f"got {type(data).__name__}"
+        f"got {type(data).__name__}",
     )

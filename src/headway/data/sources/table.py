@@ -49,7 +49,8 @@ def attach_labels(source: Source, path: Path, group_column: str) -> SubsetSource
         if row.file not in index_of:
             example = next(iter(index_of), "none")
             raise HeadwayError(
-                f"'{path}' labels '{row.file}', which the data does not have; its names are like '{example}'"
+                "label-unknown",
+                f"'{path}' labels '{row.file}', which the data does not have; its names are like '{example}'",
             )
     indices = [index_of[row.file] for row in rows]
     groups = [row.group or source.group(index) for row, index in zip(rows, indices, strict=True)]
@@ -72,17 +73,19 @@ def read_rows(path: Path, labeled: bool, group_column: str) -> list[TableRow]:
     columns = next(lines)
     for needed in ("file", "label") if labeled else ("file",):
         if needed not in columns:
-            raise HeadwayError(f"table '{path}' has no column '{needed}'; it has {', '.join(columns) or 'none'}")
+            raise HeadwayError(
+                "table-invalid", f"table '{path}' has no column '{needed}'; it has {', '.join(columns) or 'none'}"
+            )
     cell_of = {name: columns.index(column) for name, column in wanted.items() if column in columns}
     rows = []
     for number, cells in enumerate(lines, 2):
         if cells:
             row = {name: cells[cell].strip() for name, cell in cell_of.items() if cell < len(cells)}
             if not row.get("file"):
-                raise HeadwayError(f"table '{path}', line {number}: the column 'file' is empty")
+                raise HeadwayError("table-invalid", f"table '{path}', line {number}: the column 'file' is empty")
             rows.append(TableRow(row["file"], row.get("label") or None, row.get("group") or None))
     if not rows:
-        raise HeadwayError(f"table '{path}' lists no images")
+        raise HeadwayError("no-images", f"table '{path}' lists no images")
     return rows
 
 
@@ -100,7 +103,7 @@ def _read_csv(path: Path) -> Iterator[list[str]]:
             yield [name.strip().lower() for name in next(csv.reader([heading], delimiter=separator), [])]
             yield from csv.reader(file, delimiter=separator)
     except (OSError, csv.Error) as error:
-        raise HeadwayError(f"cannot read the table '{path}': {error}") from error
+        raise HeadwayError("table-invalid", f"cannot read the table '{path}': {error}") from error
 
 
 def _read_parquet(path: Path) -> Iterator[list[str]]:
@@ -108,7 +111,9 @@ def _read_parquet(path: Path) -> Iterator[list[str]]:
     try:
         pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError as error:
-        raise HeadwayError(f"'{path}' is Parquet, which needs pyarrow: pip install pyarrow; or pass a CSV") from error
+        raise HeadwayError(
+            "missing-package", f"'{path}' is Parquet, which needs pyarrow: pip install pyarrow; or pass a CSV"
+        ) from error
     try:
         with parquet.ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
@@ -119,7 +124,9 @@ def _read_parquet(path: Path) -> Iterator[list[str]]:
                     ["" if cell is None else str(cell) for cell in cells] for cells in zip(*columns, strict=True)
                 )
     except (OSError, pyarrow.ArrowException) as error:
-        raise HeadwayError(f"cannot read the table '{path}': {' '.join(str(error).split())[:200]}") from error
+        raise HeadwayError(
+            "table-invalid", f"cannot read the table '{path}': {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def group_by_pattern(source: Source, pattern: str) -> SubsetSource:
@@ -136,12 +143,15 @@ def group_by_pattern(source: Source, pattern: str) -> SubsetSource:
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise HeadwayError(f"--group-by '{pattern}' is not a regular expression: {error}") from error
+        raise HeadwayError(
+            "value-unreadable", f"--group-by '{pattern}' is not a regular expression: {error}"
+        ) from error
     matches = [regex.search(source.name(index)) for index in range(len(source))]
     if not any(matches):
         example = source.name(0) if len(source) else "none"
         raise HeadwayError(
-            f"--group-by '{pattern}' is neither a column of a table nor matches any name; names are like '{example}'"
+            "group-unknown",
+            f"--group-by '{pattern}' is neither a column of a table nor matches any name; names are like '{example}'",
         )
     groups = [None if match is None else match[1 if regex.groups else 0] for match in matches]
     return SubsetSource(source, range(len(source)), groups=groups)

@@ -63,7 +63,7 @@ class TarSource(NamedSource):
                 texts += [_read_label(shard, label_files.get(_sample_key(member.name))) for member in images]
         self.member_locations = np.concatenate(member_locations)  # N 3: shard, offset, size; 24 MB per million images
         if not names:
-            raise HeadwayError(f"no images in {', '.join(map(repr, map(str, paths[:3])))}")
+            raise HeadwayError("no-images", f"no images in {', '.join(map(repr, map(str, paths[:3])))}")
         super().__init__(names, None)
         if labeled:
             self.classes, self.labels = _resolve_classes(paths, names, texts)
@@ -112,7 +112,8 @@ def _read_label(shard: Shard, member: Member | None) -> str | None:
         return None
     if member.size > MAX_LABEL_BYTES:
         raise HeadwayError(
-            f"the label '{member.name}' has {member.size:,} bytes; a class's name has at most {MAX_LABEL_BYTES:,}"
+            "table-invalid",
+            f"the label '{member.name}' has {member.size:,} bytes; a class's name has at most {MAX_LABEL_BYTES:,}",
         )
     return read_member(shard, member.offset, member.size).decode("utf-8", "replace").strip() or None
 
@@ -127,14 +128,15 @@ def _resolve_classes(
     try:
         classes = tuple(line.strip() for line in class_file.read_text(encoding="utf-8").rstrip().splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise HeadwayError(f"cannot read '{class_file}': {error}") from error
+        raise HeadwayError("table-invalid", f"cannot read '{class_file}': {error}") from error
     if len(set(classes)) < len(classes):
-        raise HeadwayError(f"'{class_file}' lists a class name twice")
+        raise HeadwayError("table-invalid", f"'{class_file}' lists a class name twice")
     class_of_text = {name: name for name in classes} | {str(number): name for number, name in enumerate(classes)}
     for name, text in zip(names, texts, strict=True):
         if text is not None and text not in class_of_text:
             raise HeadwayError(
-                f"the label '{text[:40]}' of '{name}' is not one of the {len(classes)} classes in '{class_file}'"
+                "label-unknown",
+                f"the label '{text[:40]}' of '{name}' is not one of the {len(classes)} classes in '{class_file}'",
             )
     return classes, [None if text is None else class_of_text[text] for text in texts]
 

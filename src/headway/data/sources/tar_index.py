@@ -78,12 +78,14 @@ def index_tar(path: Path, open_temp_file: Callable[[], BinaryIO]) -> TarIndex:
             temp_file.seek(start)
             return _index_members(temp_file, Shard(path, size_and_mtime, temp_file.fileno()))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise HeadwayError(f"'{path}' is damaged: {error}; fetch it again") from error
+        raise HeadwayError("archive-damaged", f"'{path}' is damaged: {error}; fetch it again") from error
     except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise HeadwayError(f"'{path}' is not a complete tar: {error}; fetch it again") from error
+        raise HeadwayError("archive-damaged", f"'{path}' is not a complete tar: {error}; fetch it again") from error
     except OSError as error:
         hint = f"; it is decompressed into '{tempfile.gettempdir()}': free space there, or set TMPDIR to another folder"
-        raise HeadwayError(f"cannot read '{path}': {error.strerror or error}{hint if gzipped else ''}") from error
+        raise HeadwayError(
+            "archive-damaged", f"cannot read '{path}': {error.strerror or error}{hint if gzipped else ''}"
+        ) from error
 
 
 def read_member(shard: Shard, offset: int, size: int) -> bytes:
@@ -142,8 +144,9 @@ def _unpack(stream: gzip.GzipFile, temp_file: BinaryIO, max_bytes: int, path: Pa
         written += len(block)
         if written > max_bytes:
             raise HeadwayError(
+                "archive-damaged",
                 f"'{path}' decompresses to more than {max_bytes:,} bytes, far more than images do; "
-                f"decompress it yourself if you trust it"
+                f"decompress it yourself if you trust it",
             )
         temp_file.write(block)
 

@@ -53,13 +53,19 @@ class ResumableWriter:
             self._with_write_errors(lambda: self._begin(job))
             return
         if not (self.folder / JOB_FILE).is_file():
-            raise HeadwayError(f"'{self.folder}' is in the way and isn't Headway's; move it, or choose another --out")
+            raise HeadwayError(
+                "output-exists", f"'{self.folder}' is in the way and isn't Headway's; move it, or choose another --out"
+            )
         if not resume:
-            raise HeadwayError(f"'{self.folder}' is part of {out}: add --resume to continue it, or remove it")
+            raise HeadwayError(
+                "output-unfinished", f"'{self.folder}' is part of {out}: add --resume to continue it, or remove it"
+            )
         before = read_json(self.folder / JOB_FILE)
         if before != job:
             other = ", ".join(sorted(key for key in {*before, *job} if before.get(key) != job.get(key)))
-            raise HeadwayError(f"'{self.folder}' was begun with another {other}; remove it, or choose another --out")
+            raise HeadwayError(
+                "resume-differs", f"'{self.folder}' was begun with another {other}; remove it, or choose another --out"
+            )
         self._with_write_errors(self._resume)
 
     def _begin(self, job: dict[str, Any]) -> None:
@@ -76,7 +82,10 @@ class ResumableWriter:
         state = read_json(self.folder / PROGRESS_FILE)
         for name, length in state["lengths"].items():
             if (self.folder / name).stat().st_size < length:
-                raise HeadwayError(f"'{self.folder / name}' is shorter than it was; remove '{self.folder}', start anew")
+                raise HeadwayError(
+                    "output-damaged",
+                    f"'{self.folder / name}' is shorter than it was; remove '{self.folder}', start anew",
+                )
             with (self.folder / name).open("r+b") as file:
                 file.truncate(length)
         for name in STATE:
@@ -138,4 +147,6 @@ class ResumableWriter:
             write()
         except OSError as error:
             reason = f"cannot write '{self.folder}': {error.strerror or error}"
-            raise HeadwayError(f"{reason}; make room and add --resume, or choose another --out") from error
+            raise HeadwayError(
+                "cannot-write", f"{reason}; make room and add --resume, or choose another --out"
+            ) from error

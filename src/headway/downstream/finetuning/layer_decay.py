@@ -17,7 +17,8 @@ def freeze_all_but_last_blocks(backbone: Backbone, trainable_blocks: int) -> Non
     last = max(depths.values())
     if not 0 <= trainable_blocks <= last:
         raise HeadwayError(
-            f"the backbone has {last} blocks, so --blocks must be in 0..{last} (0: all of it), got {trainable_blocks}"
+            "value-out-of-range",
+            f"the backbone has {last} blocks, so --blocks must be in 0..{last} (0: all of it), got {trainable_blocks}",
         )
     if trainable_blocks:
         for name, parameter in backbone.named_parameters():
@@ -36,7 +37,7 @@ def layer_decay_rules(backbone: Backbone, layer_decay: float) -> tuple[Rule, ...
         layer_decay: Factor from a block to the one before it, in (0, 1].
     """
     if not 0 < layer_decay <= 1:
-        raise HeadwayError(f"--layer-decay is a factor in (0, 1], got {layer_decay}")
+        raise HeadwayError("value-out-of-range", f"--layer-decay is a factor in (0, 1], got {layer_decay}")
     groups: dict[tuple[int, float], list[str]] = {}
     for name, depth in backbone.layer_depths().items():
         exempt = any(re.search(rule.pattern, name) for rule in NO_DECAY)

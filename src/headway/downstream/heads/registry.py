@@ -108,11 +108,11 @@ def head_with_options(
     """
     head = find_head(name)
     if name != "finetune" and (blocks or layer_decay is not None):
-        raise HeadwayError(f"--blocks and --layer-decay are for head finetune, got head {name}")
+        raise HeadwayError("options-conflict", f"--blocks and --layer-decay are for head finetune, got head {name}")
     if name != "lora" and lora_rank is not None:
-        raise HeadwayError(f"--lora-rank is for head lora, got head {name}")
+        raise HeadwayError("options-conflict", f"--lora-rank is for head lora, got head {name}")
     if epochs is not None and epochs < 1:
-        raise HeadwayError(f"--epochs must be 1 or more, got {epochs}")
+        raise HeadwayError("value-out-of-range", f"--epochs must be 1 or more, got {epochs}")
     if head.recipe is None:
         return head
     recipe = replace(

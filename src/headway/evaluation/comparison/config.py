@@ -60,10 +60,14 @@ class ComparisonConfig:
         for head in self.heads:
             find_head(head)
         if not self.pretrain_configs or not self.heads:
-            raise HeadwayError("compare needs a task and a head, such as --tasks rotation,simclr --heads linear")
+            raise HeadwayError(
+                "missing-argument", "compare needs a task and a head, such as --tasks rotation,simclr --heads linear"
+            )
         taken = (*(config.task for config in self.pretrain_configs), RAW_PIXELS, UNTRAINED, SCRATCH)
         if clash := next((name for name in self.baselines if name in taken), None):
-            raise HeadwayError(f"--baselines {clash} has the name of another row; write ./{clash}, or its whole path")
+            raise HeadwayError(
+                "name-clash", f"--baselines {clash} has the name of another row; write ./{clash}, or its whole path"
+            )
 
     @property
     def head_kinds(self) -> list[HeadKind]:
@@ -103,7 +107,8 @@ class ComparisonConfig:
             backbones.append(load_baseline(name, configs[0]))
             if (expected := backbones[-1].input_spec.channels) != channels:
                 raise HeadwayError(
-                    f"{name} takes images of {expected} channels, and these have {channels}; leave it out"
+                    "image-format",
+                    f"{name} takes images of {expected} channels, and these have {channels}; leave it out",
                 )
         check_heads(self.heads, backbones)
         return replace(self, pretrain_configs=configs)
@@ -113,8 +118,9 @@ class ComparisonConfig:
         drawn = draw_labels(split.labels, self.labels_per_class, self.seed, 0)
         if len(self.pretrain_configs) * len(self.heads) > 1 and not can_hold_out(split, drawn):
             raise HeadwayError(
+                "too-few-images",
                 "no class has a second label (of another group) to hold out, so tasks and heads cannot be selected; "
-                "give --labels-per-class 2 or more, or one task and one head"
+                "give --labels-per-class 2 or more, or one task and one head",
             )
 
     def resume_conditions(self, fingerprint: str, split: LabeledSplit, shuffle_labels: bool) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def load_comparison_data(
     images = subset(store.images, indices)  # no copy: the images may be memory-mapped
     if len(images) < 2 or len(split.test_labels) < 2:
         raise HeadwayError(
+            "too-few-images",
             f"{len(images)} images to pretrain on (without {num_excluded} that are in the test set) and "
-            f"{len(split.test_labels)} to test on are too few; give more, or another --test"
+            f"{len(split.test_labels)} to test on are too few; give more, or another --test",
         )
     unlabeled = SubsetSource(ArraySource(store.images, pixel_format=store.pixel_format), indices.tolist())
     hashes = store.content_hashes[indices]

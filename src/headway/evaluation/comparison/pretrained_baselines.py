@@ -56,11 +56,14 @@ def load_baseline(name: str, config: PretrainConfig) -> Any:
     if not is_timm(first.init):
         if not is_timm(first.backbone):
             if not Path(name).exists():
-                raise HeadwayError(f"'{name}' is no public backbone; write timm:NAME, such as timm:resnet18, or a run")
+                raise HeadwayError(
+                    "run-not-found", f"'{name}' is no public backbone; write timm:NAME, such as timm:resnet18, or a run"
+                )
             size = initial_view_size(replace(first, size=0))
             if size not in (None, config.size):
                 raise HeadwayError(
-                    f"{name} sees {size} pixels per side, not {config.size}; give --size {size}, or leave it out"
+                    "image-format",
+                    f"{name} sees {size} pixels per side, not {config.size}; give --size {size}, or leave it out",
                 )
         return initial_backbone(first, config.size).eval()
     build_backbone(name, size=config.size)  # an error in the name or the size is reported first
@@ -73,12 +76,14 @@ def load_baseline(name: str, config: PretrainConfig) -> Any:
 
     known = get_pretrained_cfg(model)
     if known is None or not known.hf_hub_id:
-        raise HeadwayError(f"timm knows of no weights for {name} that can be kept on this machine; leave it out")
+        raise HeadwayError(
+            "weights-not-found", f"timm knows of no weights for {name} that can be kept on this machine; leave it out"
+        )
     try:
         with hub_offline():
             return initial_backbone(first, config.size).eval()
     except Exception as error:  # the errors of a forbidden download have many types
-        raise HeadwayError(f"the weights of {name} are not on this machine; {advice}") from error
+        raise HeadwayError("weights-not-found", f"the weights of {name} are not on this machine; {advice}") from error
 
 
 def continue_pretraining(
@@ -97,7 +102,7 @@ def continue_pretraining(
         info = DataInfo(len(images), images.shape[1], partial(subsample_evenly, images), config.size)
         try:
             if config.recipe.grayscale and not backbone.input_spec.grayscale:
-                raise HeadwayError(f"{config.task} needs a backbone for grayscale images")
+                raise HeadwayError("image-format", f"{config.task} needs a backbone for grayscale images")
             with seeded(config.seed):
                 requires = config.recipe.task.build(backbone, info).requires
             if unsupported := check_supports(backbone, requires, config.task):

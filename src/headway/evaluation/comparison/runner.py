@@ -109,7 +109,9 @@ class ComparisonRunner:
                 write_seen_images(run, torch.cat([seen, self.data.hashes]))
             self.notify(f"{title}: pretrained, {result['steps']:,} steps in {result['seconds']:.0f} s")
         elif read_json(run / "run.json")["config"]["recipe"] != serialize(config.recipe):
-            raise HeadwayError(f"{run} was trained by another recipe than {name} has now; choose another --out")
+            raise HeadwayError(
+                "resume-differs", f"{run} was trained by another recipe than {name} has now; choose another --out"
+            )
         return load_backbone(run).float()
 
     def untrained_backbone(self, seed_offset: int) -> Backbone:
@@ -135,7 +137,8 @@ class ComparisonRunner:
             recorded = self.result_cache.get_or_compute(f"weights of {name}", partial(dict, digest=digest))
             if recorded["digest"] != digest:
                 raise HeadwayError(
-                    f"{name} has other weights than when {self.result_cache.folder} was begun; choose another --out"
+                    "resume-differs",
+                    f"{name} has other weights than when {self.result_cache.folder} was begun; choose another --out",
                 )
 
     def methods(self) -> list[Method]:

@@ -96,15 +96,21 @@ def load_demo_data(
     """
     store = build_store(source, storage_side, progress=progress)
     if store.labels is None:
-        raise HeadwayError("the demo needs labeled images: one folder per class, tars with .cls, or file,label")
+        raise HeadwayError(
+            "labels-missing", "the demo needs labeled images: one folder per class, tars with .cls, or file,label"
+        )
     labels = store.labels
     if shuffle_labels:
         labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     if (labels < 0).any():
         raise HeadwayError(
-            f"{int((labels < 0).sum())} of {len(labels)} images have no label; the demo needs labels for all of them"
+            "labels-missing",
+            f"{int((labels < 0).sum())} of {len(labels)} images have no label; the demo needs labels for all of them",
         )
     train, test = stratified_split(labels, seed=seed, groups=split_groups(store))
     if min(len(train), len(test)) < 2 or len(store.classes) < 2:
-        raise HeadwayError(f"{len(labels)} images of {len(store.classes)} classes are too few to train and to test on")
+        raise HeadwayError(
+            "too-few-images",
+            f"{len(labels)} images of {len(store.classes)} classes are too few to train and to test on",
+        )
     return DemoData(source, store, labels, train, subsample_evenly(test, MAX_TEST_IMAGES), size)

@@ -30,10 +30,14 @@ def enable_activation_checkpointing(backbone: Backbone) -> None:
     """
     if any(isinstance(module, BatchNorm) for module in backbone.modules()):
         raise HeadwayError(
-            "no activation checkpointing for a network with batch norms: each pass would update their statistics again"
+            "backbone-unsupported",
+            "no activation checkpointing for a network with batch norms: each pass would update their statistics again",
         )
     if not backbone.block_list:
-        raise HeadwayError("activation checkpointing needs a network made of blocks; choose a ViT such as vit_tiny")
+        raise HeadwayError(
+            "backbone-unsupported",
+            "activation checkpointing needs a network made of blocks; choose a ViT such as vit_tiny",
+        )
     block: Any  # its ``forward`` is replaced
     for block in backbone.block_list:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
@@ -72,4 +76,6 @@ def halve_micro_batch(plan: Plan, batch_coupled: bool, error: BaseException) -> 
     else:
         return replace(plan, grad_accum=2 * plan.grad_accum)
     detail = (str(error).splitlines() or ["no memory left"])[0]
-    raise HeadwayError(f"out of memory with {part} images at a time ({detail[:120]}): {why}; {remedy}") from error
+    raise HeadwayError(
+        "out-of-memory", f"out of memory with {part} images at a time ({detail[:120]}): {why}; {remedy}"
+    ) from error

@@ -60,13 +60,15 @@ def check_batch_size(train_module: TrainModule, batch_size: int, grad_accum: int
     task = train_module.task
     if grad_accum > 1 and is_batch_coupled(train_module):
         raise HeadwayError(
+            "backbone-unsupported",
             f"cannot accumulate {grad_accum} micro-batches: the loss of an image depends on the rest of its batch "
-            f"({type(task).__name__} or a batch norm), so splitting the batch would change it; use a smaller batch"
+            f"({type(task).__name__} or a batch norm), so splitting the batch would change it; use a smaller batch",
         )
     if batch_size < max(task.min_batch_size, world_size() * grad_accum):
         need = max(task.min_batch_size, world_size() * grad_accum)
         raise HeadwayError(
-            f"batch size {batch_size} is too small: {type(task).__name__} needs at least {need} images per step here"
+            "value-out-of-range",
+            f"batch size {batch_size} is too small: {type(task).__name__} needs at least {need} images per step here",
         )
 
 

@@ -70,8 +70,9 @@ def worker_options(plan: Plan, device: torch.device, processes: int = 0, threads
     if device.type != "cpu" or world_size() > 1:
         if processes > 1:
             raise HeadwayError(
+                "processes-unsupported",
                 f"--processes {processes} shares the cores of one machine; on accelerators, and on several machines, "
-                "processes are started by torchrun or srun"
+                "processes are started by torchrun or srun",
             )
         return [Workers(1, threads or torch.get_num_threads())]
     if processes > 1 or threads:

@@ -55,7 +55,8 @@ def check_backbone_matches(backbone: Backbone, config: PretrainConfig) -> None:
     name = f"timm:{architecture['model']}" if "model" in architecture else vit
     if config.backbone not in (PretrainConfig.backbone, name):
         raise HeadwayError(
-            f"the weights in {_init_source(config)} are of {name}, not of {config.backbone}; leave out --backbone"
+            "options-conflict",
+            f"the weights in {_init_source(config)} are of {name}, not of {config.backbone}; leave out --backbone",
         )
     requested = {
         "stem": (config.stem, PretrainConfig.stem, architecture.get("stem")),
@@ -64,8 +65,9 @@ def check_backbone_matches(backbone: Backbone, config: PretrainConfig) -> None:
     for option, (value, default, own) in requested.items():
         if value not in (default, own):
             raise HeadwayError(
+                "options-conflict",
                 f"the weights in {_init_source(config)} are of a network whose {option} is {own or 'its own'}, not "
-                f"{value}; leave out --{option}"
+                f"{value}; leave out --{option}",
             )
 
 
@@ -83,7 +85,8 @@ def initial_view_size(config: PretrainConfig, parent: ParentRun | None = None) -
     size = parent.size if parent else int(stored["size"]) if stored else None
     if size and config.size not in (0, size):
         raise HeadwayError(
-            f"the weights in {_init_source(config)} take views of {size} pixels, not {config.size}; leave out --size"
+            "options-conflict",
+            f"the weights in {_init_source(config)} take views of {size} pixels, not {config.size}; leave out --size",
         )
     return size
 
@@ -119,8 +122,9 @@ def initial_pixel_format(
     if (own.channels, own.value_range) != requested:
         values = f"the values {own.value_range[0]:g} to {own.value_range[1]:g}" if own.value_range else "8 bits"
         raise HeadwayError(
+            "options-conflict",
             f"the weights in {_init_source(config)} take {own.channels} channel(s) and {values}, and all images are "
-            "read that way; leave out --channels and --value-range"
+            "read that way; leave out --channels and --value-range",
         )
     return own._replace(pages_as_channels=own.pages_as_channels or channels > 1)
 
@@ -168,7 +172,9 @@ def _headway_config(file: Path) -> dict[str, Any] | None:
             raise ValueError(reason)
         return dict(architecture)
     except (OSError, SafetensorError, ValueError) as error:
-        raise HeadwayError(f"cannot read weights from '{file}': {error}; give a safetensors file or a run") from error
+        raise HeadwayError(
+            "weights-damaged", f"cannot read weights from '{file}': {error}; give a safetensors file or a run"
+        ) from error
 
 
 def _load_timm_weights(backbone: Backbone, file: Path) -> None:
@@ -181,7 +187,8 @@ def _load_timm_weights(backbone: Backbone, file: Path) -> None:
     wrong = [key for key, tensor in own.items() if key not in fitted or fitted[key].shape != tensor.shape]
     if wrong:
         raise HeadwayError(
-            f"the weights in {file} are not of {backbone.name}: {wrong[0]} and {len(wrong) - 1} more do not fit"
+            "weights-mismatch",
+            f"the weights in {file} are not of {backbone.name}: {wrong[0]} and {len(wrong) - 1} more do not fit",
         )
     network.load_state_dict(fitted)
 

@@ -43,7 +43,8 @@ def load_images(
     store = build_store(source, side, cache_folder=cache, progress=decode_progress)
     if len(store.images) < 2:
         raise HeadwayError(
-            f"{len(store.images)} image could be read; self-supervision compares images and needs at least 2"
+            "too-few-images",
+            f"{len(store.images)} image could be read; self-supervision compares images and needs at least 2",
         )
     return store
 
@@ -68,7 +69,7 @@ def check_same_images(
         raise _mismatch_error(store, device, fingerprints)
     if reference and reference["data"]["fingerprint"] != store.fingerprint:
         run, option = (resumed_run, "--resume") if resumed_run else ("the run", "--reproduce")
-        raise HeadwayError(f"{run} was trained on other images; {option} needs the same ones")
+        raise HeadwayError("resume-differs", f"{run} was trained on other images; {option} needs the same ones")
 
 
 def _mismatch_error(store: ImageStore, device: torch.device, fingerprints: list[int]) -> HeadwayError:
@@ -79,9 +80,10 @@ def _mismatch_error(store: ImageStore, device: torch.device, fingerprints: list[
     names = ", ".join(f"{name} ({reason})" for name, reason in store.skipped[:MAX_NAMED_SKIPPED]) or "none"
     more = f" and {len(store.skipped) - MAX_NAMED_SKIPPED:,} more" if len(store.skipped) > MAX_NAMED_SKIPPED else ""
     return HeadwayError(
+        "images-differ",
         f"process {other} does not have the images of process {whole} ({counts[other]:,} and {counts[whole]:,} of "
         f"them); it skipped {_all_gather_text(names + more, device)[other]}; let every process read the same complete "
-        "files with the same packages, then repeat the command"
+        "files with the same packages, then repeat the command",
     )
 
 

@@ -50,7 +50,10 @@ def read_parent_run(folder: Path) -> ParentRun:
     record = read_record(folder)
     found, errors = load_latest(folder)
     if found is None:
-        raise HeadwayError(f"'{folder}' holds no valid checkpoint to continue{f'; {errors[0]}' if errors else ''}")
+        raise HeadwayError(
+            "checkpoint-damaged",
+            f"'{folder}' holds no valid checkpoint to continue{f'; {errors[0]}' if errors else ''}",
+        )
     return ParentRun(folder, record, found)
 
 
@@ -66,7 +69,7 @@ def parent_backbone(parent: ParentRun) -> Backbone:
         backbone.load_state_dict(own)
     except RuntimeError as error:
         raise HeadwayError(
-            f"'{parent.folder}': its weights are of another backbone than that in its run.json"
+            "weights-mismatch", f"'{parent.folder}': its weights are of another backbone than that in its run.json"
         ) from error
     return backbone
 

@@ -50,7 +50,9 @@ def read_trained_run(run: Path, task: str, recipe: Recipe) -> TrainedRun:
     """
     record = read_record(run)
     if record["task"] != task:
-        raise HeadwayError(f"'{run}' is a run of {record['task']}, not of {task}; name the task {record['task']}")
+        raise HeadwayError(
+            "resume-differs", f"'{run}' is a run of {record['task']}, not of {task}; name the task {record['task']}"
+        )
     recipe, data = config_of(record, task, recipe, run / RECORD_FILE).recipe, record["data"]
     return TrainedRun(run, recipe, record["architecture"], record["size"], data["side"], data["images"])
 
@@ -75,10 +77,13 @@ def reload_train_module(trained_run: TrainedRun, images: Tensor) -> TrainModule:
     if found is None:
         reason = f"; {errors[0]}" if errors else ""
         raise HeadwayError(
-            f"'{trained_run.run}' holds no valid checkpoint, and so no weights of the pretext task{reason}"
+            "checkpoint-damaged",
+            f"'{trained_run.run}' holds no valid checkpoint, and so no weights of the pretext task{reason}",
         )
     try:
         train_module.load_state_dict(found.weights)
     except RuntimeError as error:
-        raise HeadwayError(f"the weights in '{trained_run.run}' do not fit its record: {error}") from error
+        raise HeadwayError(
+            "weights-mismatch", f"the weights in '{trained_run.run}' do not fit its record: {error}"
+        ) from error
     return train_module.eval()

@@ -54,5 +54,7 @@ def build_train_module(
     if error := check_supports(backbone, task.requires, config.task):
         raise error
     if config.recipe.grayscale and not backbone.input_spec.grayscale:
-        raise HeadwayError(f"{config.task} needs a backbone with grayscale input, and these weights take color")
+        raise HeadwayError(
+            "image-format", f"{config.task} needs a backbone with grayscale input, and these weights take color"
+        )
     return TrainModule(backbone, task)

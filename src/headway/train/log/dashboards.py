@@ -140,7 +140,7 @@ def check_loggers(names: Sequence[str]) -> None:
         try:
             importlib.import_module(LOGGERS[name].module)
         except ImportError as error:
-            raise HeadwayError(f"--loggers {name} needs its client: pip install {name}") from error
+            raise HeadwayError("missing-package", f"--loggers {name} needs its client: pip install {name}") from error
 
 
 @contextmanager
@@ -173,6 +173,6 @@ def open_loggers(names: Sequence[str], run: Path, record: dict[str, Any], log: S
             sinks.append(FaultTolerantSink(name, LOGGERS[name](run, record), log))
         except Exception as error:
             raise HeadwayError(
-                f"{name} cannot start: {type(error).__name__}: {error}; leave it out of --loggers"
+                "logger-failed", f"{name} cannot start: {type(error).__name__}: {error}; leave it out of --loggers"
             ) from error
     return sinks

@@ -93,7 +93,7 @@ class JsonlSink:
         try:
             content = self.path.read_bytes().decode("utf-8", "replace")
         except OSError as error:
-            raise HeadwayError(f"cannot read {self.path}: {error.strerror}; make it readable") from error
+            raise HeadwayError("cannot-read", f"cannot read {self.path}: {error.strerror}; make it readable") from error
         lines = content.splitlines()
         parsed = [(line, _parse_line(line)) for line in lines]
         kept = "".join(f"{line}\n" for line, record in parsed if record is not None and predicate(record))
@@ -111,7 +111,9 @@ class JsonlSink:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(to_json(record) + "\n")
         except OSError as error:
-            raise HeadwayError(f"cannot write {self.path}: {error.strerror}; make room and add --resume") from error
+            raise HeadwayError(
+                "cannot-write", f"cannot write {self.path}: {error.strerror}; make room and add --resume"
+            ) from error
 
 
 def _parse_line(line: str) -> dict[str, Any] | None:

@@ -61,7 +61,8 @@ def restore_checkpoint(
     starts = all_gather_int(-1 if found is None else found.state["step"])
     if len(set(starts)) > 1:
         raise HeadwayError(
-            f"the processes see different checkpoints in {run} (steps {starts}); give them one shared folder"
+            "images-differ",
+            f"the processes see different checkpoints in {run} (steps {starts}); give them one shared folder",
         )
     if found is None:
         return None
@@ -79,7 +80,10 @@ def load_weights(train_module: torch.nn.Module, weights: dict[str, Tensor]) -> N
     own: dict[str, Any] = train_module.state_dict()
     if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
         wrong = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]
-        raise HeadwayError(f"the checkpoint is of another network or task: {wrong[0]} and {len(wrong) - 1} more differ")
+        raise HeadwayError(
+            "checkpoint-mismatch",
+            f"the checkpoint is of another network or task: {wrong[0]} and {len(wrong) - 1} more differ",
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(shard_like(weights[name].to(tensor.dtype), tensor))

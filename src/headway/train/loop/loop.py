@@ -181,7 +181,7 @@ def _rollback(context: TrainContext, progress: TrainProgress, trouble: str) -> T
     earlier = restore_checkpoint(engine, run, plan, context.emit, healthy_only=True) if run else None
     if earlier is None:
         advice = f"try a lower learning rate (recipe.optim.lr is {context.optim.lr:g})"
-        raise HeadwayError(f"{trouble}, up to step {progress.step}; {advice}")
+        raise HeadwayError("training-failed", f"{trouble}, up to step {progress.step}; {advice}")
     back = progress.after_rollback(earlier, trouble)
     context.emit(Note(f"{trouble}; back to step {back.step}, at {back.lr_factor:g} times the learning rate"))
     return back

@@ -61,7 +61,7 @@ def _check_collapse(context: TrainContext, progress: TrainProgress, metrics: dic
         return None
     trouble = f"the features collapse at step {progress.step}: {cause}"
     if context.plan.on_collapse == "stop":
-        raise HeadwayError(f"{trouble}; stopped, as --on-collapse stop asks")
+        raise HeadwayError("training-failed", f"{trouble}; stopped, as --on-collapse stop asks")
     if context.plan.on_collapse == "rollback" and context.run:
         return trouble
     if not progress.collapse_reported:

@@ -73,8 +73,9 @@ class TrainProgress:
         """Progress at an earlier checkpoint, with a lower learning rate. Raises HeadwayError after MAX_ROLLBACKS."""
         if self.rollbacks >= MAX_ROLLBACKS:
             raise HeadwayError(
+                "training-failed",
                 f"{trouble}, and {MAX_ROLLBACKS} rollbacks with ever lower learning rates did not help; "
-                "start a new run with a lower --recipe.optim.lr"
+                "start a new run with a lower --recipe.optim.lr",
             )
         return replace(
             earlier, rollbacks=self.rollbacks + 1, lr_factor=self.lr_factor * LR_BACKOFF, consecutive_skips=0

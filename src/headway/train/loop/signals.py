@@ -82,9 +82,10 @@ def detect_lost_process(run: Path) -> Iterator[None]:
         if not _claim_report(run / "state" / ".lost.tmp"):  # removed when the run is resumed
             sys.exit(2)
         raise HeadwayError(
+            "process-lost",
             f"another process of this run is gone ({str(error).splitlines()[0][:80]}), so all processes end; "
             f"with --resume the command continues from the last checkpoint in {run} "
-            "(torchrun --max-restarts repeats it by itself)"
+            "(torchrun --max-restarts repeats it by itself)",
         ) from error
 
 

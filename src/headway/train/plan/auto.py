@@ -121,7 +121,8 @@ def choose_settings(inputs: AutoInputs) -> AutoChoice:
     """
     if inputs.short_side < 16:
         raise HeadwayError(
-            f"auto has no rules for images of {inputs.short_side} pixels; name a task, a --patch and a --size"
+            "image-size",
+            f"auto has no rules for images of {inputs.short_side} pixels; name a task, a --patch and a --size",
         )
     possible = [view for view in VIEW_SIZES if view <= min(inputs.short_side, MAX_VIEW_SIZE)] or [16]
     given_ms = inputs.budget_s * inputs.cores * 1e3 / inputs.num_images  # core-milliseconds per image in all
@@ -169,7 +170,7 @@ def check_no_overrides(given: Sequence[str]) -> None:
     """Refuse options that ``auto`` sets itself. Raises HeadwayError."""
     if given:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise HeadwayError(f"auto sets {options} itself; name a task (simclr, say) to set them")
+        raise HeadwayError("options-conflict", f"auto sets {options} itself; name a task (simclr, say) to set them")
 
 
 def recorded_choice(run: Path) -> AutoChoice | None:
@@ -179,7 +180,9 @@ def recorded_choice(run: Path) -> AutoChoice | None:
     record = read_record(run)
     task = str(record.get("task"))
     if task not in TASKS:  # a record from elsewhere may name anything, and nothing is imported by its names
-        raise HeadwayError(f"{run} is a run of {task}, which auto never chooses; name the task to resume it")
+        raise HeadwayError(
+            "resume-differs", f"{run} is a run of {task}, which auto never chooses; name the task to resume it"
+        )
     config = config_of(record, task, TASKS[task], run / RECORD_FILE)
     return AutoChoice(task, config.recipe, config.backbone, config.stem, config.patch, config.size, [])
 

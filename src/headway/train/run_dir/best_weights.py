@@ -26,7 +26,9 @@ class BestWeights:
         schema = dict.fromkeys(("start", "best", "last"), float | None)
         scores = read_json(self.scores_file) if self.scores_file.is_file() else dict.fromkeys(schema)
         if reason := type_mismatch(scores, schema):
-            raise HeadwayError(f"{self.scores_file} is damaged: {reason}; remove it, and the scores begin again")
+            raise HeadwayError(
+                "run-damaged", f"{self.scores_file} is damaged: {reason}; remove it, and the scores begin again"
+            )
         self.start, self.best, self.last = (scores[name] for name in schema)
 
     def __call__(self, backbone: Backbone) -> float:

@@ -130,7 +130,7 @@ def _load(folder: Path) -> Checkpoint:
     try:
         return Checkpoint(load_file(folder / WEIGHTS_FILE), load_file(folder / OPTIMIZER_FILE), state)
     except SafetensorError as error:
-        raise HeadwayError(f"cannot read {folder}: {error}") from error
+        raise HeadwayError("checkpoint-damaged", f"cannot read {folder}: {error}") from error
 
 
 def _read_verified_state(folder: Path) -> dict[str, Any]:
@@ -139,7 +139,9 @@ def _read_verified_state(folder: Path) -> dict[str, Any]:
     for name in (WEIGHTS_FILE, OPTIMIZER_FILE):
         path = folder / name
         if not path.is_file() or file_sha256(path) != state.get("sha256", {}).get(name):
-            raise HeadwayError(f"{path} is missing or damaged (its SHA-256 is not the recorded one)")
+            raise HeadwayError(
+                "checkpoint-damaged", f"{path} is missing or damaged (its SHA-256 is not the recorded one)"
+            )
     return state
 
 
@@ -147,7 +149,9 @@ def _read_state(folder: Path) -> dict[str, Any]:
     """The state in a checkpoint, after its own checksum was checked. Raises HeadwayError."""
     state = read_json(folder / STATE_FILE)
     if not isinstance(state, dict) or state.pop("checksum", None) != _checksum(state):
-        raise HeadwayError(f"{folder / STATE_FILE} is damaged (its checksum is not the recorded one)")
+        raise HeadwayError(
+            "checkpoint-damaged", f"{folder / STATE_FILE} is damaged (its checksum is not the recorded one)"
+        )
     return state
 
 

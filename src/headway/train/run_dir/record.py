@@ -100,14 +100,17 @@ def read_record(run: Path) -> dict[str, Any]:
     file = run / RECORD_FILE if run.is_dir() else run
     if not file.is_file():
         raise HeadwayError(
-            f"no run in '{run}' (it holds no {RECORD_FILE}); give the folder that headway pretrain wrote"
+            "run-not-found",
+            f"no run in '{run}' (it holds no {RECORD_FILE}); give the folder that headway pretrain wrote",
         )
     record = read_json(file)
     schema = record.get("schema") if isinstance(record, dict) else None
     if type(schema) is not int or schema < 1:  # True is an int, too
-        raise HeadwayError(f"{file} is no record of a run (it has no schema)")
+        raise HeadwayError("run-damaged", f"{file} is no record of a run (it has no schema)")
     if schema != SCHEMA_VERSION:
-        raise HeadwayError(f"{file} has schema {schema}; this version reads schema {SCHEMA_VERSION}; update headway")
+        raise HeadwayError(
+            "run-version", f"{file} has schema {schema}; this version reads schema {SCHEMA_VERSION}; update headway"
+        )
     if reason := schema_error(record):
         raise damaged_record_error(file, reason)
     return record
@@ -127,7 +130,8 @@ def config_of(record: dict[str, Any], task: str, recipe: Recipe, file: str | Pat
     """
     if record.get("task") != task:
         raise HeadwayError(
-            f"{file} is of a run of the task {record.get('task')}, not of {task}; name the task that it is of"
+            "resume-differs",
+            f"{file} is of a run of the task {record.get('task')}, not of {task}; name the task that it is of",
         )
     try:
         known = {field.name for field in fields(PretrainConfig)} - {"task", "recipe"}
@@ -167,7 +171,7 @@ def reproduced_config(
     names = [name for name in names if name != "backbone" or not is_timm(given.init)]  # which --init sets
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise HeadwayError(f"--reproduce takes every setting from that run; leave out {options}")
+        raise HeadwayError("options-conflict", f"--reproduce takes every setting from that run; leave out {options}")
     return config
 
 

@@ -38,7 +38,7 @@ RESULT_SCHEMA = {
 
 def damaged_record_error(file: str | Path, reason: object) -> HeadwayError:
     """The error for a record that Headway cannot have written."""
-    return HeadwayError(f"{file} is damaged: {reason}; repair it, or train the run again")
+    return HeadwayError("run-damaged", f"{file} is damaged: {reason}; repair it, or train the run again")
 
 
 def schema_error(record: dict[str, Any]) -> str | None:

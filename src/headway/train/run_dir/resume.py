@@ -27,16 +27,18 @@ def record_to_resume(config: PretrainConfig, out: Path, resume: bool) -> dict[st
         return None  # an attempt that ended before its start leaves decoded images, its lock and temporary files
     if not (out / RECORD_FILE).is_file():
         raise HeadwayError(
-            f"{out} exists and is no run (it holds no {RECORD_FILE}), so --resume cannot help; choose another --out"
+            "run-exists",
+            f"{out} exists and is no run (it holds no {RECORD_FILE}), so --resume cannot help; choose another --out",
         )
     if not resume:
-        raise HeadwayError(f"{out} exists; add --resume to continue it, or choose another --out")
+        raise HeadwayError("run-exists", f"{out} exists; add --resume to continue it, or choose another --out")
     record = read_record(out)
     free = {*CHANGEABLE_ON_RESUME, "processes", "threads"}
     changed = [key for key in _changed_keys(serialize(config), record["config"]) if key not in free]
     if changed:
         raise HeadwayError(
-            f"{out} was started with another {', '.join(changed)}; repeat its command, or choose another --out"
+            "resume-differs",
+            f"{out} was started with another {', '.join(changed)}; repeat its command, or choose another --out",
         )
     return record
 

@@ -35,7 +35,7 @@ def read_seen_images(run: Path) -> Tensor | None:
     try:
         return torch.from_numpy(np.load(run / SEEN_IMAGES_FILE, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise HeadwayError(f"cannot read {run / SEEN_IMAGES_FILE}: {error}") from error
+        raise HeadwayError("cannot-read", f"cannot read {run / SEEN_IMAGES_FILE}: {error}") from error
 
 
 def count_seen_in_pretraining(run: Path, hashes: Tensor) -> int | None:
