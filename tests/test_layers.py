@@ -127,6 +127,15 @@ def test_nothing_pickled_is_loaded():
         assert not dotted & {"torch.load", "pickle.load", "pickle.loads", "torch.save", "pickle.dump"}, path
 
 
+def test_members_of_base_classes_are_not_looked_up():
+    """``Source`` and ``Backbone`` have defaults for what is optional."""
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+                of = ast.unparse(node.args[0]).split(".")[-1].rstrip("_")
+                assert of not in ("source", "backbone", "student"), f"{path.relative_to(SOURCE)}: {ast.unparse(node)}"
+
+
 def test_every_constant_is_used():
     """A constant that nothing reads documents a rule that is not applied."""
     read = set[str]()

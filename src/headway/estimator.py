@@ -194,8 +194,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Take the backbone of a run, a file or timm:NAME."""
         self.backbone_, _ = load_run(run)
         self.run_ = str(run) if str(run).startswith("timm:") else str(Path(run).absolute())
-        backbone: Any = self.backbone_
-        self.n_features_out_ = self._n_features_out = int(backbone.embed_dim)  # the latter for scikit-learn's mixin
+        self.n_features_out_ = self._n_features_out = self.backbone_.embed_dim  # the latter for scikit-learn's mixin
         return self
 
     def _pretrain(self, images: Any, out: Path, options: dict[str, Any]) -> None:

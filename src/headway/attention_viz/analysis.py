@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ def attention_entropy(weights: Tensor) -> Tensor:
     return torch.special.entr(weights).sum(-1).mean((0, 2)) / math.log(2)  # h
 
 
-def attention_statistics(backbone: Any, images: Tensor) -> AttentionStatistics:
+def attention_statistics(backbone: Backbone, images: Tensor) -> AttentionStatistics:
     """Distance and entropy of every attention head over images, N C H W in [0, 1]; raises as ``attention_maps``."""
     mean = torch.zeros(0)
     for part in images.split(IMAGES_PER_PASS):

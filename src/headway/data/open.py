@@ -2,7 +2,6 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from headway.data.dataset.sample_stats import compute_sample_stats, set_sample_stats
 from headway.data.decoding.pixel_format import pixel_format_of
@@ -11,6 +10,7 @@ from headway.data.sources.paths import path_errors, regular_file
 from headway.data.sources.registry import open_data
 from headway.data.sources.table import TABLE_SUFFIXES, attach_labels, group_by_pattern, read_column_names
 from headway.errors import HeadwayError
+from headway.protocol import Backbone
 
 
 def open_source(
@@ -21,7 +21,7 @@ def open_source(
     group_by: str = "",
     channels: int = 0,
     value_range: tuple[float, float] | None = None,
-    backbone: Any = None,
+    backbone: Backbone | None = None,
 ) -> Source:
     """Open a source of images.
 
@@ -66,7 +66,7 @@ def open_source(
     return converted
 
 
-def open_test_source(data: object, *, group_by: str = "", backbone: Any = None) -> Source | None:
+def open_test_source(data: object, *, group_by: str = "", backbone: Backbone | None = None) -> Source | None:
     """Open a source of test images, of one class or more. Returns None if ``data`` is None.
 
     Args:

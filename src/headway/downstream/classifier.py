@@ -5,7 +5,7 @@ A classifier that is loaded from its folder predicts exactly what it predicted b
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -95,8 +95,7 @@ class Classifier(NamedTuple):
 
     def _predict_stored(self, images: Images) -> Tensor:
         """Class probabilities, N K, of images N C H W in the backbone's pixel format."""
-        backbone: Any = self.backbone
-        channels = backbone.input_spec.channels
+        channels = self.backbone.input_spec.channels
         if len(images.shape) != 4 or images.shape[1] != channels or not len(images):
             raise HeadwayError(
                 "image-format", f"a tensor of images must be N x {channels} x H x W, got {tuple(images.shape)}"
@@ -160,7 +159,7 @@ def load_classifier(folder: str | Path) -> Classifier:
     record = read_json(folder / CLASSIFIER_FILE)
     try:
         classes, kind = tuple(record["classes"]), str(record["kind"])
-        backbone: Any = load_backbone(folder / BACKBONE_FILE)
+        backbone = load_backbone(folder / BACKBONE_FILE)
         head = find_head(kind).restore(load_file(folder / HEAD_FILE), backbone.embed_dim, len(classes))
         size, temperature = int(record["size"]), float(record["temperature"])
         target, test_set_hash = find_target(str(record["target"])), str(record["test_set_hash"])

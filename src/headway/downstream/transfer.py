@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,6 @@ def _train_by_steps(
     observers: TransferObservers,
 ) -> TrainedClassifier:
     """Select how to train on folds, then train on all images; where no training was better, keep the linear probe."""
-    network: Any = backbone
     config = head.recipe
     assert config is not None
     balance_classes = config.task.balance_classes
@@ -108,7 +107,7 @@ def _train_by_steps(
     def make_head(indices: Tensor) -> nn.Module:
         """The initial head of a training on some of the images."""
         if features is None or not head.from_probe:
-            return head.build_seeded(network.embed_dim, data.num_classes, seed)
+            return head.build_seeded(backbone.embed_dim, data.num_classes, seed)
         return scaled_linear_head(data.with_features(features).subset(indices), seed, balance_classes)
 
     if selection is None and folds:

@@ -31,7 +31,7 @@ def preview_cost(runner: ComparisonRunner) -> dict[str, Any]:
     heads = [method.head for method in runner.methods() if method.head.recipe]
     count = config.seeds * config.draws * (1 + num_trainings(len(indices), runner.evaluator.folds))  # of each method
     trainings, steps = count * len(heads), count * sum(head.num_steps(len(indices)) for head in heads)
-    network: Any = runner.untrained_backbone(0)
+    network = runner.untrained_backbone(0)
     head = HEADS["linear"].build_seeded(network.embed_dim, len(split.classes), 0)
     task = SupervisedTask(head, split.labels, runner.size, FINE_TUNE.task)
     plan = Plan(steps=10, batch_size=min(FINE_TUNE.batch_size, len(indices)))

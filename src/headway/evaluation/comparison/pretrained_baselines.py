@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from headway.backbones.build import build_backbone, check_supports
 from headway.data.dataset.subset import Images, subsample_evenly
 from headway.errors import HeadwayError
-from headway.protocol import DataInfo
+from headway.protocol import Backbone, DataInfo
 from headway.rng import seeded
 from headway.train.config import PretrainConfig, is_timm
 from headway.train.init.initial_weights import initial_backbone, initial_view_size
@@ -87,7 +87,7 @@ def load_baseline(name: str, config: PretrainConfig) -> Any:
 
 
 def continue_pretraining(
-    name: str, backbone: Any, configs: Sequence[PretrainConfig], images: Images
+    name: str, backbone: Backbone, configs: Sequence[PretrainConfig], images: Images
 ) -> ContinuedPretraining:
     """The tasks that can continue the pretraining of a baseline, and the reasons why others cannot.
 

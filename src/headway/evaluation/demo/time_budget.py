@@ -1,7 +1,7 @@
 """How many epochs supervised training may take, so that a comparison ends in time: steps are measured before it."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headway.backbones.extract import FORWARD_BATCH_SIZE
 from headway.downstream.finetuning.model_selection import NUM_STOP_CANDIDATES, num_trainings
@@ -12,7 +12,7 @@ from headway.downstream.heads.registry import HEADS, HeadKind
 from headway.downstream.labeled_split import LabeledSplit
 from headway.evaluation.demo.scratch_comparison import TUNING_FOLDS
 from headway.evaluation.methods import SCRATCH_HEAD, scale_lr
-from headway.protocol import TrainModule
+from headway.protocol import Backbone, TrainModule
 from headway.train.config import Plan
 from headway.train.engine.timing import measure_step
 from headway.train.engine.workers import Workers
@@ -54,7 +54,7 @@ class TrainingBudget(NamedTuple):
 
 
 def fit_time_budget(
-    backbone: Any,
+    backbone: Backbone,
     split: LabeledSplit,
     *,
     labels_per_class: int,

@@ -68,7 +68,7 @@ def reload_train_module(trained_run: TrainedRun, images: Tensor) -> TrainModule:
         HeadwayError: No valid checkpoint, or one that does not fit the record.
     """
     try:
-        backbone: Any = from_config(trained_run.architecture)
+        backbone = from_config(trained_run.architecture)
     except (HeadwayError, RuntimeError) as error:
         raise damaged_record_error(trained_run.run / RECORD_FILE, f"architecture: {error}") from error
     info = DataInfo(trained_run.num_images, images.shape[1], partial(subsample_evenly, images), trained_run.size)

@@ -1,14 +1,13 @@
 """Build the module that a run trains: backbone and pretext task, from initial weights or those of a parent run."""
 
 from functools import partial
-from typing import Any
 
 from headway.backbones.build import build_backbone, check_supports
 from headway.data.dataset.channel_statistics import channel_statistics
 from headway.data.dataset.image_store import ImageStore
 from headway.data.dataset.subset import subsample_evenly
 from headway.errors import HeadwayError
-from headway.protocol import DataInfo, TrainModule
+from headway.protocol import Backbone, DataInfo, TrainModule
 from headway.rng import seeded
 from headway.train.config import PretrainConfig
 from headway.train.init.initial_weights import check_backbone_matches, initial_backbone
@@ -33,7 +32,7 @@ def build_train_module(
     images, pixels = store.images, store.pixel_format
     grayscale = config.recipe.grayscale and images.shape[1] in (1, 3)  # with other channels the task asks for color
     with seeded(config.seed):
-        backbone: Any
+        backbone: Backbone
         if parent:
             backbone = parent_backbone(parent)
         elif config.init:
