@@ -20,6 +20,7 @@ from typing import Any
 
 import headway
 from headway.config import Recipe
+from headway.errors import CODES
 from headway.pretext import TASKS
 from headway.synthetic import write_folder
 
@@ -53,6 +54,7 @@ def main() -> None:
         fill(DOCS / "leaderboard.md", f"<!-- measured: {data} {budget:g} -->", leaderboard(rows))
     for page in sorted((DOCS / "tasks").glob("*.md")):
         fill(page, f"<!-- measured: {page.stem} -->", task_results(page.stem, cells))
+    fill(DOCS / "errors.md", "<!-- codes -->", error_table())
     update_readme(DOCS.parent / "README.md", cells)
 
 
@@ -160,6 +162,11 @@ def leaderboard(rows: Rows) -> str:
         ]
         for name, row in [*probed, *others]
     ])  # fmt: skip
+
+
+def error_table() -> str:
+    """The codes of errors and what they say."""
+    return markdown(["code", "it says"], [[f"`{code}`", meaning] for code, meaning in sorted(CODES.items())])
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:

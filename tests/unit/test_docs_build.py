@@ -30,6 +30,10 @@ def task_results(build):
     return build["task_results"]
 
 
+def test_the_page_of_errors_lists_all_codes(build):
+    assert build["error_table"]() in (BUILD.parent / "errors.md").read_text()
+
+
 def test_a_page_shows_its_own_task_beside_the_baselines(task_results):
     cells = [cell("mae"), cell("mae", 1), cell("rotation"), cell("untrained"), cell("mae", 0, "x-dev")]
     text = task_results("mae", cells)
