@@ -10,9 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -48,6 +45,8 @@ def kmeans(features: Tensor, n_clusters: int, seed: int = 0) -> Tensor:
     Raises:
         ValueError: There are more clusters than images.
     """
+    from sklearn.cluster import KMeans  # imported late: it takes a second
+
     if not 1 <= n_clusters <= len(features):
         raise ValueError(f"{len(features)} images cannot make {n_clusters} clusters")
     directions = F.normalize(features.float(), dim=1).numpy()  # N D
@@ -58,6 +57,8 @@ def kmeans(features: Tensor, n_clusters: int, seed: int = 0) -> Tensor:
 
 def clustering_scores(clusters: Tensor, labels: Tensor) -> ClusteringScores:
     """Compare clusters with classes; both N, int64."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # imported late: it takes a second
+
     found, truth = clusters.numpy(), labels.numpy()
     return ClusteringScores(
         float(normalized_mutual_info_score(truth, found)),
@@ -68,5 +69,7 @@ def clustering_scores(clusters: Tensor, labels: Tensor) -> ClusteringScores:
 
 def matched_accuracy(clusters: Tensor, labels: Tensor) -> float:
     """Per cent right under the best one-to-one matching of clusters to classes; unmatched clusters count as wrong."""
+    from sklearn.metrics.cluster import contingency_matrix
+
     table = contingency_matrix(labels.numpy(), clusters.numpy())  # classes x clusters
     return 100.0 * float(table[linear_sum_assignment(table, maximize=True)].sum()) / len(labels)

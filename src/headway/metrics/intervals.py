@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, t
-from sklearn.metrics import recall_score
+from scipy.special import stdtrit
 from torch import Tensor
 
 QUANTILE = 0.975
@@ -27,6 +26,8 @@ def accuracy(correct: Tensor) -> float:
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Per cent correct of each class that occurs in ``labels``, averaged over classes; both N, int64."""
     truth = labels.cpu().numpy()
+    from sklearn.metrics import recall_score  # imported late: it takes a second
+
     return 100.0 * float(recall_score(truth, predicted.cpu().numpy(), labels=np.unique(truth), average="macro"))
 
 
@@ -39,6 +40,8 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     Raises:
         ValueError: Unless 0 <= correct <= total and total >= 1.
     """
+    from scipy.stats import binomtest  # imported late: it takes a second
+
     interval = binomtest(correct, total).proportion_ci(method="wilson")
     return 100.0 * float(interval.low), 100.0 * float(interval.high)
 
@@ -118,11 +121,11 @@ def _half_width(entries: np.ndarray) -> float:
     """Half the width of the interval of the mean of R n entries with crossed effects."""
     rows, columns = entries.shape
     if rows == 1:
-        return float(t.ppf(QUANTILE, columns - 1) * entries.std(ddof=1) / columns**0.5)
+        return float(stdtrit(columns - 1, QUANTILE) * entries.std(ddof=1) / columns**0.5)
     mean = entries.mean()
     draw, image = entries.mean(axis=1) - mean, entries.mean(axis=0) - mean  # R, n
     rest = ((entries - mean - draw[:, None] - image) ** 2).sum() / ((rows - 1) * (columns - 1))
     by_draw = max(columns * (draw**2).sum() / (rows - 1), rest)  # an effect's own variance is never negative
     by_image = max(rows * (image**2).sum() / (columns - 1) - rest, 0.0)
-    squared = t.ppf(QUANTILE, rows - 1) ** 2 * by_draw + t.ppf(QUANTILE, columns - 1) ** 2 * by_image
+    squared = stdtrit(rows - 1, QUANTILE) ** 2 * by_draw + stdtrit(columns - 1, QUANTILE) ** 2 * by_image
     return float((squared / (rows * columns)) ** 0.5)

@@ -9,7 +9,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import Tensor
 
 LIDAR_DELTA = 1e-4
@@ -141,4 +140,6 @@ def spearman(first: list[float], second: list[float]) -> float | None:
     """Rank correlation of two lists, from -1 to 1; None with fewer than three values, or where one list is constant."""
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
+    from scipy.stats import spearmanr  # imported late: it takes a second
+
     return float(spearmanr(first, second).statistic)
