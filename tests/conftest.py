@@ -20,9 +20,12 @@ from tests.small import skip_measurements
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
-@pytest.fixture(autouse=True, scope="session")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # whatever an earlier test left
 
 
 @pytest.fixture(autouse=True)

@@ -264,8 +264,8 @@ def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tm
     continued, published = (dict(network.requires_grad_(False).named_parameters()) for network in networks)
     assert 0 < max_difference(continued, published) < 0.1, "two steps from there"
     again = compare(tmp_path / "cmp", **options, resume=True, continue_baselines=False)
-    assert again["continued_baselines"] == {} and again["gain"] == result.gain
-    assert compare(tmp_path / "cmp", **options, resume=True)["continued_baselines"] == result.continued_baselines
+    assert again.continued_baselines == {} and again.gain == result.gain
+    assert compare(tmp_path / "cmp", **options, resume=True).continued_baselines == result.continued_baselines
 
 
 def test_the_pretraining_of_a_run_can_be_continued(finished, tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import filelock
@@ -38,6 +39,11 @@ def is_free(folder):
     except HeadwayError as error:
         assert "in use by another process; wait for it, or choose another --out" in str(error)
         return False
+
+
+def is_free_soon(folder):
+    """Whether the folder is free within seconds: on a busy machine a fork closes its copy of the lock late."""
+    return any(is_free(folder) or time.sleep(0.1) for _ in range(100))
 
 
 @pytest.mark.usefixtures("unmeasured", "ctrl_c")
@@ -75,7 +81,7 @@ def test_a_fork_neither_releases_a_lock_nor_keeps_it(killed, tmp_path):
                 other.stdin.write("\n")
                 other.stdin.flush()
                 assert other.stdout.readline() == "left\n"
-            assert is_free(tmp_path / "r")
+            assert is_free_soon(tmp_path / "r")
         finally:
             os.kill(child, signal.SIGKILL)
 
