@@ -19,6 +19,7 @@ from headway.downstream.heads.registry import HEADS
 from headway.reports import demo_outputs
 from headway.synthetic import VERSION, DrawnAnimals, write_folder
 from headway.train.run_dir.seen_images import count_seen_in_pretraining
+from tests.errors import raises
 
 NUM_CLASSES = 3
 
@@ -143,11 +144,11 @@ def test_rotated_and_gray_files_are_predicted_like_equal_images(model, tmp_path)
 def test_resume_of_a_finished_run_and_refusals(photos, run, capsys):
     same = {"data": photos, "out": run, "backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 3}
     assert headway.pretrain("rotation", **same, resume=True).steps == 3
-    with pytest.raises(headway.HeadwayError, match="--resume"):
+    with raises("run-exists", "--resume"):
         headway.pretrain("rotation", **same)
-    with pytest.raises(headway.HeadwayError, match="another seed"):
+    with raises("resume-differs"):
         headway.pretrain("rotation", **same, seed=1, resume=True)
-    with pytest.raises(headway.HeadwayError, match="other images"):
+    with raises("resume-differs"):
         headway.pretrain("rotation", **{**same, "data": DrawnAnimals(9, 32, seed=5)}, resume=True)
 
 

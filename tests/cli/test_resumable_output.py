@@ -23,6 +23,7 @@ from headway.downstream.features.resumable_writer import ResumableWriter
 from headway.downstream.targets import MULTILABEL
 from headway.rng import seeded
 from headway.synthetic import write_folder
+from tests.errors import raises
 from tests.small import SIDE, small_backbone
 
 CLASSES = ("a", "b", "c")
@@ -78,7 +79,7 @@ def test_an_interrupted_command_resumes_to_the_same_bits(here, tmp_path, monkeyp
     monkeypatch.setattr(ResumableWriter, "_save_progress", save)
     assert not cut.exists()
     if moment > 2:
-        with pytest.raises(headway.HeadwayError, match="--resume"):
+        with raises("output-unfinished", "--resume"):
             write(here, cut)
     assert write(here, cut, resume=True) == replace(answer, out=str(cut))
     assert contents(cut) == contents(whole) and list(cut.parent.iterdir()) == [cut]
@@ -172,17 +173,17 @@ def test_another_job_is_not_resumed_and_other_files_are_not_touched(here, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         write(here, out)
     monkeypatch.setattr(ResumableWriter, "append", append)
-    with pytest.raises(headway.HeadwayError, match="another min_confidence"):
+    with raises("resume-differs", "min_confidence"):
         write(here, out, min_confidence=0.3, resume=True)
     foreign = tmp_path / "x.npz.partial"
     foreign.mkdir()
     (foreign / "mine.txt").write_text("precious")
     for resume in (False, True):
-        with pytest.raises(headway.HeadwayError, match="isn't Headway's"):
+        with raises("output-exists"):
             write(here, tmp_path / "x.npz", resume=resume)
     assert (foreign / "mine.txt").read_text() == "precious"
     out.write_text("mine")
-    with pytest.raises(headway.HeadwayError, match="exists"):
+    with raises("output-exists"):
         write(here, out, resume=True)
     assert out.read_text() == "mine"
 
@@ -190,6 +191,6 @@ def test_another_job_is_not_resumed_and_other_files_are_not_touched(here, tmp_pa
 def test_nothing_is_left_where_no_image_can_be_read(here, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"rubbish")
-    with pytest.raises(headway.HeadwayError, match="none of 1"):
+    with raises("unreadable-images"):
         headway.predict(here / "model", data=tmp_path / "bad", out=tmp_path / "labels.csv")
     assert [p.name for p in tmp_path.iterdir() if p.name != "cache"] == ["bad"]

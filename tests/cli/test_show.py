@@ -12,6 +12,7 @@ import headway
 from headway.cli import main
 from headway.pretext import TASKS
 from headway.synthetic import write_folder
+from tests.errors import raises
 
 NAMED = '<b>&"x'
 """A file name that would be markup if it were not escaped."""
@@ -90,10 +91,10 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, tmp_path, capsys)
 def test_a_run_of_another_task_and_a_damaged_record_are_refused(photos, tmp_path):
     run = tmp_path / "run"
     headway.pretrain("rotation", data=photos, out=run, steps=1, backbone="vit_nano", stem="conv", patch=8, size=32)
-    with pytest.raises(headway.HeadwayError, match="is a run of rotation, not of mae"):
+    with raises("resume-differs"):
         headway.show("mae", data=photos, run=run, out=tmp_path / "x.png")
     record = json.loads((run / "run.json").read_text())
     record["config"]["recipe"]["type"] = "os:system"
     (run / "run.json").write_text(json.dumps(record))
-    with pytest.raises(headway.HeadwayError, match="os:system"):
+    with raises("run-damaged"):
         headway.show("rotation", data=photos, run=run, out=tmp_path / "x.png")

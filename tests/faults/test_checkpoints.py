@@ -8,13 +8,13 @@ import shutil
 import pytest
 import torch
 
-from headway.errors import HeadwayError
 from headway.train.log.events import JsonlSink, Note, StepMetrics
 from headway.train.loop.progress import TrainProgress
 from headway.train.run_dir import checkpoint
 from headway.train.run_dir.checkpoint import Checkpoint, load_latest
 from headway.utils import files
 from headway.utils.files import atomic_write, write_json
+from tests.errors import raises
 from tests.small import max_difference, train
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_other_files(tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "fsync_path", full)
-    with pytest.raises(HeadwayError, match="No space left"):
+    with raises("cannot-write"):
         checkpoint.save(tmp_path, make(2))
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["00000001"]
     assert checkpoint.load_latest(tmp_path)[0].state["step"] == 1
@@ -136,7 +136,7 @@ def test_atomic_write_replaces_the_file_or_leaves_it(tmp_path):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(HeadwayError, match=r"x\.json"):
+    with raises("cannot-write", "x.json"):
         atomic_write(path, fails)
     assert path.read_text() == '{\n  "a": 1\n}\n' and [p.name for p in tmp_path.iterdir()] == ["x.json"]
 

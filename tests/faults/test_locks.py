@@ -15,6 +15,7 @@ import headway
 from headway.errors import HeadwayError
 from headway.synthetic import DrawnAnimals
 from headway.utils.locks import LOCK_FILE, file_lock, run_lock
+from tests.errors import raises
 
 WORDS = {"data": DrawnAnimals(40, 32), "backbone": "vit_nano", "stem": "conv", "patch": 8, "precision": "float32"}
 IMPORTS = "import os, sys, time, pathlib\nfrom headway.utils.locks import run_lock\nout = pathlib.Path(sys.argv[1])\n"
@@ -52,7 +53,7 @@ def test_a_run_folder_in_use_is_refused_until_its_process_is_killed(tmp_path):
     with script("with run_lock(out):\n    print('locked', flush=True)\n    time.sleep(60)\n", out) as other:
         assert other.stdout.readline() == "locked\n"
         for resume in (False, True):
-            with pytest.raises(HeadwayError, match="in use by another process"):
+            with raises("run-in-use"):
                 headway.pretrain("rotation", **WORDS, out=out, steps=1, resume=resume)
     assert [path.name for path in out.iterdir()] == [LOCK_FILE], "what a kill leaves"
     assert headway.pretrain("rotation", **WORDS, out=out, steps=1).steps == 1

@@ -10,7 +10,6 @@ import pytest
 import headway
 from headway.cli import main
 from headway.config import Optim
-from headway.errors import HeadwayError
 from headway.synthetic import DrawnAnimals
 from headway.train.config import Plan
 from headway.train.log.events import ProbeResult
@@ -20,6 +19,7 @@ from headway.train.loop.loop import fit
 from headway.train.loop.signals import Interrupted, graceful_shutdown
 from headway.train.run_dir import checkpoint
 from headway.utils import files
+from tests.errors import raises
 from tests.small import make_images, max_difference, small_train_module, train
 
 pytestmark = pytest.mark.usefixtures("unmeasured", "ctrl_c")
@@ -119,7 +119,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_resumes_once_there_is_space(tm
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(HeadwayError, match=r"cannot write .*No space .*; free some space"),
+        raises("cannot-write"),
     ):
         patch.setattr(files, "fsync_path", full)
         train("rotation", precision="float32", run=str(tmp_path), save_every=3)
@@ -134,19 +134,19 @@ def test_a_log_on_a_full_disk_is_named(tmp_path):
     from headway.train.log.events import JsonlSink, Note
 
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
-    with pytest.raises(HeadwayError, match=r"log\.jsonl: No space left on device; make room and add --resume"):
+    with raises("cannot-write", "log.jsonl", "--resume"):
         JsonlSink(tmp_path / "log.jsonl")(Note("hello"))
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()  # root may write into any folder, but not below a file
-    with pytest.raises(HeadwayError, match=r"cannot create .*file/r: Not a directory; choose another --out"):
+    with raises("cannot-write", "file/r", "--out"):
         headway.pretrain("rotation", **WORDS, out=tmp_path / "file" / "r", steps=1)
 
     def refused(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    with monkeypatch.context() as patch, pytest.raises(HeadwayError, match="Permission denied"):
+    with monkeypatch.context() as patch, raises("cannot-write"):
         patch.setattr(os, "replace", refused)
         headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1)
     assert headway.pretrain("rotation", **WORDS, out=tmp_path / "r", steps=1, resume=True).steps == 1

@@ -22,6 +22,7 @@ from headway.synthetic import write_folder
 from headway.train.loop import loop
 from headway.train.run_dir import checkpoint
 from headway.worker_team import worker_team
+from tests.errors import raises
 from tests.processes import is_running
 from tests.small import skip_measurements
 
@@ -56,7 +57,7 @@ def test_a_killed_process_ends_all_with_one_line(lost, attentive):
 
 
 def test_a_process_that_is_killed_just_after_it_has_arrived_is_noticed_at_the_next_meeting(attentive):
-    with pytest.raises(HeadwayError, match="process 1 of this run was ended from outside"), worker_team(2):
+    with raises("process-lost"), worker_team(2):
         team = distributed._team
         if rank() == 1:
             team.arrivals[0].release()

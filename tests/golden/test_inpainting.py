@@ -12,6 +12,7 @@ from headway.nn.pixel_heads import reverse_gradient
 from headway.pretext.inpainting import MASK_SAMPLERS, Inpainting, border_weights, masked_mean
 from headway.protocol import Batch, DataInfo, TrainingClock
 from headway.rng import SampleRNG
+from tests.errors import raises
 from tests.small import SIDE, make_images, small_backbone
 
 CLOCK = TrainingClock(0, 1, 0.0)
@@ -145,9 +146,9 @@ def test_invalid_configurations_are_refused(choices):
 
 
 def test_too_small_holes_and_images_are_refused():
-    with pytest.raises(HeadwayError, match="mask some of 4 x 4 patches"):
+    with raises("value-out-of-range"):
         task_and_views(mask_ratio=0.01)
-    with pytest.raises(HeadwayError, match="16 pixels or more"):
+    with raises("image-size", "16"):
         task_and_views(size=8, adversarial_weight=0.1)
 
 

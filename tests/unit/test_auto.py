@@ -23,6 +23,7 @@ from headway.train.plan.auto import (
     choose_settings,
     ms_per_image,
 )
+from tests.errors import raises
 from tests.small import make_images
 
 CIFAR = AutoInputs(50_000, 32, 600.0, 2.0)
@@ -77,13 +78,13 @@ def test_notes_name_what_is_too_little():
     assert "500 images are few" in choose_settings(CIFAR._replace(num_images=500)).notes[1]
     assert "20 s are short" in choose_settings(CIFAR._replace(budget_s=20.0)).notes[1]
     assert "passes over the images are few" in choose_settings(CIFAR._replace(num_images=10**7)).notes[1]
-    with pytest.raises(headway.HeadwayError, match="no rules for images of 12 pixels"):
+    with raises("image-size", "12"):
         choose_settings(CIFAR._replace(short_side=12))
 
 
 def test_auto_trains_resumes_and_is_recorded(tmp_path, caplog):
     photos = ArraySource(make_images(12, side=32))
-    with pytest.raises(headway.HeadwayError, match="auto sets --backbone and --size itself"):
+    with raises("options-conflict", "--backbone", "--size"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", backbone="vit_nano", size=32)
     answer = headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2)
     said = " ".join(caplog.text.split())
@@ -93,7 +94,7 @@ def test_auto_trains_resumes_and_is_recorded(tmp_path, caplog):
     assert record["task"] == answer.task == "simclr" and record["config"]["recipe"]["batch_size"] == BATCH_SIZE
     assert record["config"]["stem"] == "residual" and record["config"]["budget"] is None
     assert headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=2, resume=True) == answer
-    with pytest.raises(headway.HeadwayError, match="another steps"):
+    with raises("resume-differs"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=3, resume=True)
 
 
@@ -102,7 +103,7 @@ def test_auto_never_imports_names_from_a_record(tmp_path):
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "task": "os:system"}))
-    with pytest.raises(headway.HeadwayError, match="os:system, which auto never chooses"):
+    with raises("resume-differs"):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1, resume=True)
 
 

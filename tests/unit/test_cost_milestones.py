@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-import headway
 from headway.pretext.combined import CombinedTask
 from headway.pretext.simclr import RECIPE, SimCLR, SimCLRTask, downscale
 from headway.protocol import Batch, Features, TrainingClock, TrainModule
 from headway.rng import SampleRNG
 from headway.train.config import Plan
 from headway.train.engine import timing
+from tests.errors import raises
 from tests.small import make_images, small_backbone
 
 
@@ -35,7 +35,7 @@ def test_a_view_of_few_patches_is_not_downscaled():
     assert downscale(torch.rand(1, 3, 32, 32), 8).shape[-1] == 24
     assert downscale(torch.rand(1, 3, 32, 32), 16).shape[-1] == 32  # it would be a single patch
     assert downscale(torch.full((1, 3, 64, 64), 0.25), 16).sub(0.25).abs().max() < 1e-6
-    with pytest.raises(headway.HeadwayError, match="low_res_fraction must be at least 0 and below 1"):
+    with raises("value-out-of-range", "low_res_fraction"):
         SimCLR(low_res_fraction=1.0)
 
 

@@ -14,6 +14,7 @@ from headway.data.sources import tar_index
 from headway.data.sources.base import Source, SubsetSource, sorted_classes
 from headway.data.sources.brace_expansion import expand_braces, to_brace_patterns
 from headway.errors import HeadwayError, UnreadableImageError
+from tests.errors import raises
 
 
 def png(level: int, side: int = 8) -> bytes:
@@ -200,11 +201,11 @@ def test_a_changed_tar_and_a_too_large_member_are_refused(tmp_path, monkeypatch)
 def test_a_gzip_bomb_and_a_too_long_label_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tar_index, "MIN_UNPACK_LIMIT_BYTES", 1 << 16)
     path = make_tar(tmp_path / "x.tar.gz", [("0.png", bytes(1 << 20))], "w:gz")
-    with pytest.raises(HeadwayError, match="far more than images do"):
+    with raises("archive-damaged"):
         open_source(path)
     path = make_tar(tmp_path / "y.tar", [("0.png", png(1)), ("0.cls", b"x" * 5000)])
     assert len(open_source(path)) == 1
-    with pytest.raises(HeadwayError, match=r"label '0\.cls' has 5,000 bytes"):
+    with raises("table-invalid", "0.cls", "000"):
         open_source(path, labeled=True)
 
 
@@ -213,7 +214,7 @@ def test_a_damaged_entry_within_a_tar_is_not_mistaken_for_its_end(tmp_path):
     data = bytearray(path.read_bytes())
     data[4 * 512 + 148] ^= 0x7F  # the checksum of the third entry
     path.write_bytes(data)
-    with pytest.raises(HeadwayError, match=r"not a complete tar: the entry at byte 2,048 is damaged"):
+    with raises("archive-damaged", "048"):
         open_source(path)
 
 
@@ -243,14 +244,14 @@ def test_a_damaged_tar_is_reported(tmp_path, mode, cut):
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "a"), ("1.png", os.urandom(30_000))], mode)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * cut * 0.8)])
-    with pytest.raises(HeadwayError, match=r"x\.tar' is (not a complete tar|damaged)"):
+    with raises("archive-damaged", "x.tar"):
         open_source(path)
 
 
 def test_a_label_without_a_class_is_reported(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     path = make_tar(tmp_path / "x.tar", [*pair("0", 1, "0"), *pair("1", 1, "2")])
-    with pytest.raises(HeadwayError, match=r"label '2' of 'x\.tar/1\.png' is not one of the 2 classes"):
+    with raises("label-unknown", "x.tar/1.png"):
         open_source(path, labeled=True)
 
 
@@ -258,9 +259,9 @@ def test_braces():
     assert expand_braces("x-{8..11}.tar") == ["x-8.tar", "x-9.tar", "x-10.tar", "x-11.tar"]
     assert expand_braces("{08..10}") == ["08", "09", "10"] and expand_braces("{2..0}") == ["2", "1", "0"]
     assert expand_braces("{a,b}/{0..1}") == ["a/0", "a/1", "b/0", "b/1"] and expand_braces("plain{x}") == ["plain{x}"]
-    with pytest.raises(HeadwayError, match="more than"):
+    with raises("value-unreadable"):
         expand_braces("{0..999999999}")
-    with pytest.raises(HeadwayError, match="more than"):
+    with raises("value-unreadable"):
         expand_braces("{0..9999}{0..9999}")
 
 
@@ -293,7 +294,7 @@ def test_a_table_of_labels_joins_by_name(tmp_path):
     source = open_source(tmp_path / "pics", labels=table)
     assert names(source) == ["3.png", "1.png"] and labels(source) == ["b", "a"] and source.classes == ("a", "b")
     table.write_text("file,label\n3.png,b\n4.png,a\n")
-    with pytest.raises(HeadwayError, match=r"labels '4\.png', which the data does not have"):
+    with raises("label-unknown", "4.png"):
         open_source(tmp_path / "pics", labels=table)
 
 
@@ -404,11 +405,11 @@ def test_errors_are_one_line_with_advice(tmp_path):
         with pytest.raises(HeadwayError, match=message) as error:
             open_source(tmp_path / given)
         assert "\n" not in str(error.value)
-    with pytest.raises(HeadwayError, match="are of one class 'cat'"):
+    with raises("one-class"):
         open_source(tmp_path / "photos", labeled=True)
-    with pytest.raises(HeadwayError, match=r"no image of .* has a label"):
+    with raises("labels-missing"):
         open_source(tmp_path / "photos" / "cat", labeled=True)
-    with pytest.raises(HeadwayError, match="got int"):
+    with raises("data-unknown"):
         open_source(3)
 
 

@@ -10,8 +10,8 @@ from headway.cli import main
 from headway.data.open import open_source
 from headway.data.sources.registry import SOURCES
 from headway.downstream.heads.registry import HEADS
-from headway.errors import HeadwayError
 from headway.pretext import TASKS
+from tests.errors import raises
 from tests.extensions import nearest_centroid, noise, upside_down
 
 NETWORK = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 3, "precision": "float32"}
@@ -58,7 +58,7 @@ def test_task_and_source_need_no_line_where_they_are_passed_themselves(tmp_path)
 
 
 def test_without_the_lines_they_are_unknown(tmp_path):
-    with pytest.raises(HeadwayError, match="unknown task 'upside_down'"):
+    with raises("unknown-name", "upside_down"):
         headway.pretrain("upside_down", data=noise.Noise(8, labeled=False), out=tmp_path / "run")
-    with pytest.raises(HeadwayError, match="nothing at 'noise:24'"):
+    with raises("data-not-found", "24"):
         open_source("noise:24")

@@ -18,11 +18,11 @@ from headway.downstream.heads.registry import HEADS
 from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.targets import MULTILABEL, SINGLE
 from headway.downstream.transfer import check_transfer
-from headway.errors import HeadwayError
 from headway.metrics.class_weights import class_weights
 from headway.protocol import Batch, TrainingClock
 from headway.rng import SampleRNG, seeded
 from headway.train.engine.optimizer import make_optimizer
+from tests.errors import raises
 from tests.small import LARGE, SIDE, make_images, small_backbone
 
 LABELS = torch.arange(12) % 2
@@ -126,7 +126,7 @@ def test_only_the_last_blocks_are_trained(name, blocks):
         torch.equal(network.state_dict()[n], after[n]) for n in frozen
     )  # frozen batch norms keep their statistics
     assert all(p.requires_grad for p in trained.backbone.parameters()) and next(network.parameters()).requires_grad
-    with pytest.raises(HeadwayError, match="--blocks"):
+    with raises("value-out-of-range", "--blocks"):
         freeze_all_but_last_blocks(network, 99)
 
 

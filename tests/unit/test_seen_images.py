@@ -13,6 +13,7 @@ from headway.train.run_dir.seen_images import (
     transductive_note,
     write_seen_images,
 )
+from tests.errors import raises
 from tests.small import make_images
 
 SMALL = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "steps": 1}
@@ -25,7 +26,7 @@ def test_recorded_images_are_found_again(tmp_path):
     assert count_seen_in_pretraining(tmp_path / "elsewhere", hashes) is None
     for content in (b"rubbish", b""):
         (tmp_path / SEEN_IMAGES_FILE).write_bytes(content)
-        with pytest.raises(headway.HeadwayError, match="cannot read"):
+        with raises("cannot-read"):
             count_seen_in_pretraining(tmp_path, hashes)
 
 
@@ -67,7 +68,7 @@ def test_seen_images_are_unknown_where_the_initial_weights_record_none(tmp_path,
     headway.pretrain("rotation", out=tmp_path / "c", continue_from=str(tmp_path / "b"), resume=True, **words)
     assert seen_by(tmp_path / "c", seen) is None  # and stays unknown
     (tmp_path / "a" / SEEN_IMAGES_FILE).write_bytes(b"rubbish")
-    with pytest.raises(headway.HeadwayError, match="cannot read"):
+    with raises("cannot-read"):
         headway.pretrain("rotation", out=tmp_path / "d", init=str(tmp_path / "a"), **words)
     assert not (tmp_path / "d").exists()
 

@@ -12,8 +12,8 @@ import headway
 from headway.cli import main
 from headway.downstream.classifier import load_classifier
 from headway.downstream.targets import MULTILABEL, SINGLE, TARGETS, Target, encode_labels, find_target
-from headway.errors import HeadwayError
 from headway.metrics.intervals import balanced_accuracy
+from tests.errors import raises
 
 SHADES = ("dark", "gray", "bright")
 """In order."""
@@ -122,11 +122,11 @@ def test_labels_are_encoded_by_their_text():
 def test_other_targets_are_refused(tmp_path, monkeypatch, photos):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.py").write_text("TARGET = 3\n")
-    with pytest.raises(HeadwayError, match="did you mean multilabel"):
+    with raises("unknown-name"):
         find_target("multilable")
-    with pytest.raises(HeadwayError, match=r"it is a int, not a headway\.Target"):
+    with raises("own-object", "headway.Target"):
         find_target("wrong:TARGET")
-    with pytest.raises(HeadwayError, match="--multilabel is --target multilabel, got --target single"):
+    with raises("options-conflict", "--multilabel", "--target"):
         headway.transfer("run", data="photos", out=tmp_path / "m", multilabel=True, target="single")
 
     class WrongShape(Target):
@@ -138,5 +138,5 @@ def test_other_targets_are_refused(tmp_path, monkeypatch, photos):
         def predict(self, row, classes):
             return [], 0.0
 
-    with pytest.raises(HeadwayError, match=r"target wrong encodes 2 labels .* as torch.float32 \(2,\); it must be"):
+    with raises("config-invalid", "torch.float32"):
         encode_labels(WrongShape(), ("a", "b"), torch.tensor([0, 1]), ("a", "b"))

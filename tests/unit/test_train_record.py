@@ -21,6 +21,7 @@ from headway.train.run_dir.record import (
     reproduced_config,
 )
 from headway.utils.serialize import serialize
+from tests.errors import raises
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -58,7 +59,7 @@ def test_other_schemas_are_refused(run, tmp_path, schema, says):
 
 
 def test_damaged_records_are_refused(run, tmp_path):
-    with pytest.raises(HeadwayError, match="damaged"):
+    with raises("run-damaged"):
         read_record(altered(run, tmp_path, config=None))
     for part, change, says in (
         ("plan", {"unheard_of": 2}, "plan.unheard_of is not known"),
@@ -70,7 +71,7 @@ def test_damaged_records_are_refused(run, tmp_path):
         with pytest.raises(HeadwayError, match=rf"run\.json is damaged: {says}"):
             record = read_record(file)
             plan_of(record), config_of(record, "rotation", TASKS["rotation"])
-    with pytest.raises(HeadwayError, match="not of mae"):
+    with raises("resume-differs"):
         config_of(read_record(run), "mae", TASKS["mae"])
 
 
@@ -83,9 +84,9 @@ def test_names_in_a_record_are_not_imported(run, tmp_path, monkeypatch):
         config = json.loads(json.dumps(record["config"]))
         (config["recipe"] if name.endswith("Recipe") else config["recipe"]["task"])["type"] = name
         file = altered(run, tmp_path, config=config)
-        with pytest.raises(HeadwayError, match="planted"):
+        with raises("run-damaged"):
             config_of(read_record(file), "rotation", TASKS["rotation"])
-        with pytest.raises(HeadwayError):
+        with raises("run-damaged"):
             headway.pretrain("rotation", **WORDS, out=tmp_path / "x", reproduce=str(file))
     altered(run, tmp_path, task="planted:RECIPE")
     assert recipe_for("rotation", TASKS["rotation"], str(tmp_path)) == TASKS["rotation"]
@@ -134,6 +135,6 @@ def test_reproduce_takes_no_other_option(run):
     record, own = read_record(run), TASKS["rotation"]
     plain = PretrainConfig(task="rotation", recipe=own)
     assert reproduced_config(record, plain, own) == config_of(record, "rotation", own)
-    with pytest.raises(HeadwayError, match=r"leave out --size, --seed"):
+    with raises("options-conflict", "--size", "--seed"):
         reproduced_config(record, PretrainConfig(task="rotation", recipe=own, seed=3, size=32), own)
     assert serialize(plain)["seed"] == 0

@@ -20,6 +20,7 @@ from headway.transforms.tiles import (
     project_colors,
     tile_size_for,
 )
+from tests.errors import raises
 
 PLAIN = Tiles(scale=(1.0, 1.0), gap=0.2, jitter=0.0, flip_prob=0.0)
 
@@ -175,5 +176,5 @@ def test_permutations_are_distinct_with_large_distances(count, min_distance):
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_impossible_numbers_of_permutations_are_refused(count):
-    with pytest.raises(HeadwayError, match=r"2\.\.6 for 3 tiles"):
+    with raises("value-out-of-range"):
         max_hamming_permutations(3, count)

@@ -22,9 +22,9 @@ from headway.distributed import (
     single_process,
     world_size,
 )
-from headway.errors import HeadwayError
 from headway.utils.threads import torch_threads
 from headway.worker_team import SECTION_BYTES, worker_team
+from tests.errors import raises
 from tests.processes import is_running, run_in_team
 
 DTYPES = [torch.float32, torch.float64, torch.int32, torch.int64]
@@ -216,7 +216,7 @@ def test_no_process_remains_where_one_cannot_be_started(monkeypatch):
 
     monkeypatch.setattr(os, "fork", fork)
     with (
-        pytest.raises(HeadwayError, match="cannot start 3 processes: Resource temporarily unavailable"),
+        raises("processes-unsupported"),
         worker_team(3),
     ):
         pytest.fail("the block has run")
@@ -233,7 +233,7 @@ def test_what_other_processes_change_stays_with_them():
 
 def test_without_forks_the_error_names_the_launcher(monkeypatch):
     monkeypatch.setattr(teams, "CAN_FORK", False)
-    with pytest.raises(HeadwayError, match="Linux only; use torchrun --nproc-per-node 4"), worker_team(4):
+    with raises("processes-unsupported", "--nproc-per-node"), worker_team(4):
         pytest.fail("the block has run")
     with worker_team(1):
         pass

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from headway.config import Optim
-from headway.errors import HeadwayError
 from headway.train.config import Plan
 from headway.train.engine import timing, workers
 from headway.train.engine.timing import mean_over_run, measure_phases, measure_step
@@ -21,6 +20,7 @@ from headway.train.engine.workers import (
 from headway.train.loop.pace import SLOW_RATIO, WINDOW_S, WINDOW_STEPS, Pace, phases_of, seconds_left
 from headway.utils import threads as threads_module
 from headway.utils.threads import STALL_RATIO, threads_stall, torch_threads
+from tests.errors import raises
 from tests.small import make_images, max_difference, small_train_module
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -64,13 +64,13 @@ def test_options(given, cores, expected, monkeypatch):
 @pytest.mark.parametrize(("device", "launched"), [(GPU, 1), (CPU, 2), (torch.device("mps"), 1)])
 def test_several_processes_are_refused_where_a_launcher_starts_them(device, launched, monkeypatch):
     monkeypatch.setattr(workers, "world_size", lambda: launched)
-    with pytest.raises(HeadwayError, match=r"--processes 2 shares the cores of one machine; .* torchrun or srun"):
+    with raises("processes-unsupported", "--processes"):
         worker_options(PLAN, device, processes=2)
 
 
 @pytest.mark.parametrize("changes", [(), ({"step": 3, "processes": 3, "threads": 1},)])
 def test_more_processes_than_images_are_refused(changes):
-    with pytest.raises(HeadwayError, match="3 processes cannot share a step of 2 images; give --processes a smaller"):
+    with raises("value-out-of-range", "--processes"):
         Plan(steps=1, batch_size=2, processes=1 if changes else 3, changes=changes)
 
 
