@@ -16,7 +16,7 @@ import numpy as np
 from headway.data.decoding.unsupported import unsupported_reason
 from headway.errors import UnreadableImageError
 
-_ORIENTATION_TAG, _SUB_IFDS_TAG = 274, 330
+_ORIENTATION_TAG, _SUB_IFDS_TAG, _NO_DATA_TAG = 274, 330, 42113
 _PHOTOMETRIC_RGB, _PHOTOMETRIC_PALETTE = 2, 3
 """Photometric interpretations. Pillow reads palettes and all higher ones (masks, CMYK, YCbCr)."""
 _PILLOW_DTYPES = frozenset((("u", 16), ("i", 16), ("i", 32), ("f", 32)))
@@ -110,9 +110,23 @@ def read_page(page: TiffPage) -> np.ndarray:
     if page.tifffile_page.planarconfig == 2 and page.samples > 1:  # planar: one plane per channel
         values = np.moveaxis(values.reshape(page.samples, page.height, page.width), 0, 2)
     values = values.reshape(page.height, page.width, page.samples)  # H W C
+    values = _without_no_data(values, page.tifffile_page)
     if page.tifffile_page.photometric == 0 and page.dtype_kind == "u":  # white is zero
         values = np.iinfo(values.dtype).max - values
     return apply_orientation(values, page.orientation)
+
+
+def _without_no_data(values: np.ndarray, tifffile_page: Any) -> np.ndarray:
+    """H W C: numbers that GDAL's tag declares to be no data become NaN, which is read as black like any other NaN."""
+    if _NO_DATA_TAG not in tifffile_page.tags or values.dtype.itemsize == 1:  # in 8 bits it is black or white
+        return values
+    with np.errstate(over="ignore"):
+        missing = values == tifffile_page.nodata
+    if not missing.any():
+        return values
+    values = values.astype(np.promote_types(values.dtype, np.float32))
+    values[missing] = np.nan
+    return values
 
 
 def apply_orientation(values: np.ndarray, orientation: int) -> np.ndarray:

@@ -11,11 +11,15 @@ from headway.data.sources.paths import path_kind
 from headway.data.sources.tar_index import TAR_SUFFIXES
 from headway.errors import HeadwayError
 
+TRAIN_FOLDERS = frozenset(("train", "training"))
+TEST_FOLDERS = frozenset(("test", "testing", "val", "valid", "validation"))
+SPLIT_FOLDERS = TRAIN_FOLDERS | TEST_FOLDERS
+"""Names of folders, in lower case, that are splits of a data set where all first-level folders are called so."""
 MAX_IGNORED = 10_000
 """At most this many ignored files are listed by name."""
 
 
-def open_folder(root: Path, labeled: bool) -> FileSource:
+def open_folder(root: Path, labeled: bool | None) -> FileSource:
     """All images below a folder, sorted by name.
 
     Hidden files and folders are ignored, and so are files without an image suffix. Links to folders are followed, but
@@ -24,16 +28,13 @@ def open_folder(root: Path, labeled: bool) -> FileSource:
 
     Args:
         root: The folder.
-        labeled: Use the first-level folder as the label; images directly in ``root`` have no label.
+        labeled: Use the first-level folder as the label; images directly in ``root`` have no label. Folders that are
+            called train, val, test and so on are splits and no classes: with True they are refused, with None the
+            label is the folder inside them.
 
     Raises:
-        HeadwayError: The folder has no images, or it holds tars (a tar is opened by its own name).
+        HeadwayError: The folder has no images, or tars alone (a tar is opened by its own name), or it holds splits.
     """
-    entries = sorted(path.name for path in root.iterdir())
-    tars = [name for name in entries if name.endswith(TAR_SUFFIXES) and not name.startswith(".")]
-    if tars:
-        given = " or ".join(f"'{root / pattern}'" for pattern in to_brace_patterns(tars)[:3])
-        raise HeadwayError("no-images", f"'{root}' is a folder of tars; pass the tars themselves: {given}")
     names, suffix_counts, ignored = [], Counter[str](), list[tuple[str, str]]()
     entered = set[str]()
     for name, reason in _walk(root, entered):
@@ -47,14 +48,36 @@ def open_folder(root: Path, labeled: bool) -> FileSource:
         if len(ignored) < MAX_IGNORED:
             ignored.append((name, reason))
     if not names:
+        entries = sorted(path.name for path in root.iterdir())
+        if tars := [name for name in entries if name.endswith(TAR_SUFFIXES) and not name.startswith(".")]:
+            given = " or ".join(f"'{root / pattern}'" for pattern in to_brace_patterns(tars)[:3])
+            raise HeadwayError("no-images", f"'{root}' is a folder of tars; pass the tars themselves: {given}")
         found_suffixes = ", ".join(f"{suffix} ({count})" for suffix, count in suffix_counts.most_common(5)) or "none"
         raise HeadwayError(
             "no-images", f"no images in '{root}': {suffix_counts.total()} other files, by suffix: {found_suffixes}"
         )
     names.sort()
-    labels = [name.split("/")[0] if "/" in name else None for name in names]
+    labels = _labels_of(root, names, bool(labeled))
     ignored += [(name, "a folder without images") for name in sorted(entered - _parent_folders(names))]
-    return FileSource(root, names, labels if labeled else None, ignored=ignored)
+    return FileSource(root, names, None if labeled is False else labels, ignored=ignored)
+
+
+def _labels_of(root: Path, names: list[str], required: bool) -> list[str | None]:
+    """The class of each image: its first-level folder; inside splits the folder below."""
+    parts = [name.split("/") for name in names]
+    first = {folders[0] for folders in parts if len(folders) > 1}
+    if not first or not {folder.lower() for folder in first} <= SPLIT_FOLDERS:
+        return [folders[0] if len(folders) > 1 else None for folders in parts]
+    if required:
+        train = next((name for name in sorted(first) if name.lower() in TRAIN_FOLDERS), min(first))
+        tests = sorted(first - {train}, key=lambda name: (name.lower() not in TEST_FOLDERS, name))
+        test = f" --test {root / tests[0]}" if tests else ""
+        raise HeadwayError(
+            "split-folders",
+            f"the folders {', '.join(sorted(first))} in '{root}' are splits and not classes; "
+            f"give one of them: --data {root / train}{test}",
+        )
+    return [folders[1] if len(folders) > 2 else None for folders in parts]
 
 
 def _parent_folders(names: list[str]) -> set[str]:
@@ -105,4 +128,4 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-FOLDER = path_kind(Path.is_dir, lambda path, labeled, group_column: open_folder(path, labeled is not False), "folder")
+FOLDER = path_kind(Path.is_dir, lambda path, labeled, group_column: open_folder(path, labeled), "folder")

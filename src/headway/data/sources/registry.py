@@ -24,6 +24,10 @@ SOURCES: list[SourceKind] = [
 """The first kind that can open the data opens it. INDEXABLE takes whatever has ``len`` and ``[]``, hence the end."""
 
 
+ARCHIVE_SUFFIXES = (".zip", ".7z", ".rar")
+"""Suffixes of archives that are to be unpacked first."""
+
+
 def open_data(data: object, labeled: bool | None, group_column: str) -> Source:
     """Open data by the first of ``SOURCES`` that can. Raises HeadwayError if there is none.
 
@@ -38,6 +42,8 @@ def open_data(data: object, labeled: bool | None, group_column: str) -> Source:
                 return kind.open(data, labeled, group_column)
         if isinstance(data, (str, Path)):
             regular_file(Path(data).expanduser())
+            if Path(data).suffix.lower() in ARCHIVE_SUFFIXES:
+                raise HeadwayError("data-unknown", f"'{data}' is an archive; unpack it, and give the folder or the tar")
             *titles, last = [kind.title for kind in SOURCES if kind.title]
             raise HeadwayError("data-unknown", f"'{data}' is not a {', '.join(titles)} or {last}")
     raise HeadwayError(

@@ -25,6 +25,7 @@ from headway.data.sources.brace_expansion import expand_braces
 from headway.data.sources.files import IMAGE_SUFFIXES, ignore_reason, suffix_of
 from headway.data.sources.paths import path_kind, regular_file
 from headway.data.sources.tar_index import TAR_SUFFIXES, Member, Shard, TarIndex, index_tar, read_member
+from headway.data.sources.tar_labels import pair_labels
 from headway.errors import HeadwayError
 
 MAX_LABEL_BYTES = 4096
@@ -38,15 +39,15 @@ class TarSource(NamedSource):
 
     Args:
         paths: Plain or gzipped tars.
-        labeled: Read the labels. If there is a classes.txt next to a tar, a numeric label is a line number in it, from
-            0.
+        labeled: Read the labels (True: a label that cannot be matched to one image is an error; None: it is ignored).
+            If there is a classes.txt next to a tar, a numeric label is a line number in it, from 0.
 
     Raises:
         HeadwayError: A tar is damaged, there is no space to decompress one, the tars have no images, or a label is not
             in classes.txt.
     """
 
-    def __init__(self, paths: Sequence[Path], labeled: bool):
+    def __init__(self, paths: Sequence[Path], labeled: bool | None):
         self.paths, self.shards = paths, list[Shard]()
         self.ignored: Remarks = []
         names, texts, member_locations = list[str](), list[str | None](), [np.empty((0, 3), np.int64)]
@@ -58,14 +59,15 @@ class TarSource(NamedSource):
             locations = [(len(self.shards), member.offset, member.size) for member in images]
             member_locations.append(np.array(locations, np.int64).reshape(-1, 3))
             self.shards.append(shard)
-            if labeled:
-                label_files = {_sample_key(member.name): member for member in members if member.name.endswith(".cls")}
-                texts += [_read_label(shard, label_files.get(_sample_key(member.name))) for member in images]
+            if labeled is not False:
+                label_of, unused = pair_labels([member.name for member in images], members, required=bool(labeled))
+                self.ignored += [(f"{path.name}/{name}", reason) for name, reason in unused]
+                texts += [_read_label(shard, label_of.get(member.name)) for member in images]
         self.member_locations = np.concatenate(member_locations)  # N 3: shard, offset, size; 24 MB per million images
         if not names:
             raise HeadwayError("no-images", f"no images in {', '.join(map(repr, map(str, paths[:3])))}")
         super().__init__(names, None)
-        if labeled:
+        if labeled is not False:
             self.classes, self.labels = _resolve_classes(paths, names, texts)
 
     def _index_tars(self, paths: Sequence[Path]) -> Iterator[TarIndex]:
@@ -99,12 +101,6 @@ class TarSource(NamedSource):
 def _is_unexpected(name: str) -> bool:
     """Whether a file in a tar is neither an image nor a file that usually accompanies one."""
     return suffix_of(name) not in IMAGE_SUFFIXES | SIDECAR_SUFFIXES
-
-
-def _sample_key(name: str) -> str:
-    """The key that an image and its label share: the path up to the first dot of its last part."""
-    folder, base = os.path.split(name)
-    return f"{folder}/{base.split('.', 1)[0]}"
 
 
 def _read_label(shard: Shard, member: Member | None) -> str | None:
@@ -147,7 +143,7 @@ def _is_brace_pattern(path: Path) -> bool:
 
 def _open_tars(path: Path, labeled: bool | None, group_column: str) -> TarSource:
     names = expand_braces(str(path)) if _is_brace_pattern(path) else [path]
-    return TarSource([regular_file(Path(name)) for name in names], labeled is not False)
+    return TarSource([regular_file(Path(name)) for name in names], labeled)
 
 
 TAR = path_kind(
