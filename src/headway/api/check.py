@@ -126,7 +126,8 @@ def check(
         scanned_test = scan_dataset(test, test_source, pixel_format, 0, report)
         facts |= {"test": summarize(scanned_test), "leakage": find_leakage(scanned, scanned_test)}
     facts["pretrain_storage"] = storage_note(stats)
-    result = CheckResult(**facts, findings=findings(facts), out=None if page is None else str(page))
+    found = [*findings(facts), *([stats.note] if stats and stats.note else [])]
+    result = CheckResult(**facts, findings=found, out=None if page is None else str(page))
     if page:
         write_text(page, check_html(result.to_dict(), scanned, scanned_test, thumbnails))
     return result

@@ -11,6 +11,7 @@ from headway.data.sources.registry import open_data
 from headway.data.sources.table import TABLE_SUFFIXES, attach_labels, group_by_pattern, read_column_names
 from headway.errors import HeadwayError
 from headway.protocol import Backbone
+from headway.utils.notes import note
 
 
 def open_source(
@@ -114,4 +115,9 @@ def _labeled_subset(source: Source, given: object) -> Source:
             f"all {len(indices)} labeled images of {where} are of one class '{classes.pop()}'; "
             f"a classifier needs at least two",
         )
-    return source if len(indices) == len(source) else SubsetSource(source, indices)
+    if len(indices) == len(source):
+        return source
+    example = next(index for index in range(len(source)) if source.label(index) is None)
+    unlabeled = len(source) - len(indices)
+    note(f"{unlabeled:,} of {len(source):,} images have no label and are not used, such as {source.name(example)!r}")
+    return SubsetSource(source, indices)

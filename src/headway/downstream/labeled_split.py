@@ -15,6 +15,7 @@ from headway.downstream.labeled_images import LabeledImages
 from headway.downstream.targets import SINGLE, Target, encode_labels, present_names
 from headway.errors import HeadwayError
 from headway.utils.hashing import stable_hash
+from headway.utils.notes import note
 from headway.utils.progress import Progress
 
 
@@ -91,6 +92,7 @@ class _TestSet(NamedTuple):
     hashes: Tensor
     groups: Tensor
     skipped: Remarks
+    class_names: set[str]
 
 
 def load_labeled_split(
@@ -127,6 +129,7 @@ def load_labeled_split(
     classes = target.classes(store.classes)  # K
     labels = encode_labels(target, store.classes, given, classes)  # N or N K
     labeled = (given >= 0).nonzero().flatten()
+    _note_conflicts(store, given)
     groups, larger = split_groups(store), side > size
     if test is None:
         parts = stratified_split(strata(labels[labeled]), seed=seed, groups=groups[labeled])
@@ -134,7 +137,8 @@ def load_labeled_split(
         images: Images = subset(store.images, held_out)
         if larger:  # prediction decodes to ``size``, and does not shrink a larger store
             images = decode_at_view_size(source, store, held_out, size)
-        tested = _TestSet(images, labels[held_out], store.content_hashes[held_out], groups[held_out], [])
+        tested = _TestSet(images, labels[held_out], store.content_hashes[held_out], groups[held_out], [],
+            present_names(target, store.classes, given[held_out]))  # fmt: skip
     else:
         train, other = labeled, build_store(test, size, progress=progress)
         tested = _given_test_set(other, store, target, classes)
@@ -142,6 +146,10 @@ def load_labeled_split(
         if labels_per_class < 1:
             raise HeadwayError("value-out-of-range", f"--labels-per-class must be at least 1, got {labels_per_class}")
         train = train[sample_per_class(strata(labels[train]), labels_per_class, seed=seed)]
+    untested = present_names(target, store.classes, given[train]) - tested.class_names
+    if untested and len(tested.labels):
+        named = ", ".join(sorted(untested)[:5])
+        note(f"no test image is of {len(untested)} of the classes, whose accuracy is not measured: {named}")
     return LabeledSplit(
         subset(store.images, train), labels[train], tested.images, tested.labels, classes, test is None,
         [*store.skipped, *tested.skipped], tested.hashes, groups[train], tested.groups,
@@ -179,7 +187,23 @@ def _given_test_set(store: ImageStore, train: ImageStore, target: Target, classe
     return _TestSet(
         subset(store.images, tested), encode_labels(target, store.classes, given, classes)[tested],
         store.content_hashes[tested], split_groups(store)[tested], [*store.skipped, *skipped],
+        present_names(target, store.classes, given[tested]),
     )  # fmt: skip
+
+
+def _note_conflicts(store: ImageStore, given: Tensor) -> None:
+    """Tell of images that are equal in every pixel and have different labels."""
+    first: dict[int, int] = {}
+    conflicts = []
+    for index, content in enumerate(store.content_hashes.tolist()):
+        if given[index] >= 0 and given[first.setdefault(content, index)] != given[index]:
+            conflicts.append((first[content], index))
+    if conflicts:
+        one, other = ((store.names[i], store.classes[int(given[i])]) for i in conflicts[0])
+        note(
+            f"{len(conflicts):,} images are equal in every pixel to one with another label, "
+            f"such as {one[0]!r} ({one[1]}) and {other[0]!r} ({other[1]}); headway check lists them"
+        )
 
 
 def _required_labels(store: ImageStore) -> Tensor:

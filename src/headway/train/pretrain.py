@@ -13,6 +13,7 @@ import torch
 from headway.backbones.input_size import choose_view_size
 from headway.backbones.weights import WEIGHTS_FILE, load_backbone, save_backbone
 from headway.data.dataset.image_store import median_short_side
+from headway.data.dataset.sample_stats import get_sample_stats
 from headway.data.dataset.subset import subsample_evenly
 from headway.data.sources.base import Source
 from headway.distributed import barrier, broadcast_object, rank
@@ -117,6 +118,8 @@ def prepare_data(context: PretrainContext) -> PreparedData:
             median_short_side(source)[0], size=config.size, patch=config.patch, backbone=config.backbone
         )
     store = load_images(config, source, view_size, context.out / DECODE_CACHE, context.decode_progress)
+    if note := get_sample_stats(source).note:
+        context.notes.append(note)
     check_same_images(store, context.fabric.device, context.reference, context.out if context.record else None)
     return PreparedData(store, view_size, patch, initial_seen_images(config, context.parent))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from torch import Tensor
 
 from headway.data.decoding.decode import check_size, decode_native
@@ -24,6 +25,10 @@ from headway.errors import HeadwayError, UnreadableImageError
 
 SAMPLE_SIZE = 200
 """Number of images in the sample, evenly spaced over the data."""
+VALUES_PER_IMAGE = 1000
+"""Values of an image that are looked at for outliers."""
+RANGE_PARTS, OUTLIER_SHARE = 100, 0.99
+"""Where two of so many equal parts of the range hold this share of all values, a few values take nearly all of it."""
 _stats_of_source: WeakKeyDictionary[Source, "SampleStats"] = WeakKeyDictionary()
 
 
@@ -35,20 +40,23 @@ class SampleStats(NamedTuple):
         num_read: Number of images of the sample that could be read.
         num_over_8_bits: Number of them with more than 8 bits per channel.
         pixel_format: Channels and value range for the data set.
+        note: What is odd about the range of values; empty: nothing.
     """
 
     median_short_side: int
     num_read: int
     num_over_8_bits: int
     pixel_format: PixelFormat
+    note: str = ""
 
 
 class _ValueRange(NamedTuple):
-    """The smallest and largest value of an image, and whether its values are integers."""
+    """The smallest and largest value of an image, whether its values are integers, and a sample of them."""
 
     low: float
     high: float
     is_integer: bool
+    values: np.ndarray
 
 
 def compute_sample_stats(
@@ -99,10 +107,11 @@ def compute_sample_stats(
     if not sides:
         raise HeadwayError("unreadable-images", f"none of {count} images could be read{format_reasons(errors)}")
     most_frequent = channels or max(sorted(channel_counts), key=channel_counts.__getitem__)
+    note = ""
     if value_range is None and 2 * num_over_8_bits > len(sides):
-        value_range = _common_value_range(ranges)
+        value_range, note = _common_value_range(ranges), outlier_note([r.values for r in ranges], *_extremes(ranges))
     pixel_format = PixelFormat(most_frequent, value_range, pages_as_channels=channels > 1)
-    return SampleStats(statistics.median_low(sides), len(sides), num_over_8_bits, pixel_format)
+    return SampleStats(statistics.median_low(sides), len(sides), num_over_8_bits, pixel_format, note)
 
 
 def set_sample_stats(source: Source, stats: SampleStats) -> None:
@@ -158,11 +167,51 @@ def _value_range_of(given: Any, channels: int) -> _ValueRange:
     else:
         native = decode_native(given, PixelFormat(channels or 1, pages_as_channels=channels > 1))
     values = native.values[..., :-1] if native.has_alpha else native.values
-    return _ValueRange(*finite_min_max_count(values)[:2], values.dtype.kind in "iub")
+    low, high, _ = finite_min_max_count(values)
+    return _ValueRange(low, high, values.dtype.kind in "iub", _evenly_spaced(values))
+
+
+def _evenly_spaced(values: np.ndarray) -> np.ndarray:
+    """At most some VALUES_PER_IMAGE of the finite values, as float64."""
+    flat = values.reshape(-1)
+    sample = flat[:: max(len(flat) // VALUES_PER_IMAGE, 1)].astype(np.float64)
+    return sample[np.isfinite(sample)]
+
+
+def _extremes(ranges: Sequence[_ValueRange]) -> tuple[float, float]:
+    """The smallest and largest value of all images; 0 and 1 without images."""
+    return min((r.low for r in ranges), default=0.0), max((r.high for r in ranges), default=1.0)
+
+
+def outlier_note(samples: Sequence[np.ndarray], low: float, high: float) -> str:
+    """A sentence about a few values that take nearly the whole range, so that all others look alike; else empty.
+
+    It is so where two of RANGE_PARTS equal parts of the range hold nearly all values, and those in the fuller part
+    differ. A mask of two values is no such case.
+
+    Args:
+        samples: Finite values of each image.
+        low: The smallest value of all images.
+        high: The largest.
+    """
+    values = np.concatenate(samples) if samples else np.empty(0)
+    if not len(values) or not high > low:
+        return ""
+    parts = np.minimum((RANGE_PARTS * ((values - low) / (high - low))).astype(np.int64), RANGE_PARTS - 1)
+    counts = np.bincount(parts, minlength=RANGE_PARTS)
+    inside = values[parts == counts.argmax()]
+    if np.sort(counts)[-2:].sum() < OUTLIER_SHARE * len(values) or len(np.unique(inside)) <= 2:
+        return ""
+    first, last = inside.min(), inside.max()
+    extreme = low if first - low > high - last else high
+    return (
+        f"values reach from {low:g} to {high:g}, but nearly all lie between {first:g} and {last:g}, so that images "
+        f"hardly differ: give --value-range {first:g} {last:g} if {extreme:g} stands for missing data or is an error"
+    )
 
 
 def _common_value_range(ranges: Sequence[_ValueRange]) -> tuple[float, float]:
     """The standard range that covers the values of these images; 0 to 1 without images."""
-    lowest, highest = min((r.low for r in ranges), default=0.0), max((r.high for r in ranges), default=1.0)
+    lowest, highest = _extremes(ranges)
     low, high = standard_value_range(lowest, highest, all(r.is_integer for r in ranges))
     return low, max(high, low + 1e-6)

@@ -152,6 +152,7 @@ def _parse_page(page: Any) -> TiffPage:
     has_alpha = samples == colors + 1 and tuple(page.extrasamples)[:1] in ((1,), (2,))
     is_8_bit = bit_depth <= 8 and dtype_kind in "ub" and (samples == colors or has_alpha)
     has_mode = samples == 1 and page.photometric == 1 and (dtype_kind, bit_depth) in _PILLOW_DTYPES
+    has_mode = has_mode and _NO_DATA_TAG not in page.tags  # Pillow does not know the tag
     use_pillow = page.photometric >= _PHOTOMETRIC_PALETTE or is_8_bit or has_mode
     is_reduced = bool(getattr(page, "is_reduced", False))
     return TiffPage(
