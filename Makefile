@@ -6,12 +6,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench docs clean
+# Tests run in as many processes as there are cores (at most 8), each on one thread; a file stays in one process.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+.PHONY: demo test test-slow test-all check bench docs clean
 demo: $(READY)          ## pretrain on synthetic animals, transfer, print the gain
 	$(BIN)/headway demo
 
-test: $(READY)          ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(READY)          ## the tests that a change should pass at once
+	$(PYTEST) -m "not slow"
+
+test-slow: $(READY)     ## the tests that take longest
+	$(PYTEST) -m slow
+
+test-all: $(READY)      ## the whole test suite
+	$(PYTEST)
 
 check: $(READY)         ## format, lint, types and layers
 	$(BIN)/ruff format --check .
