@@ -170,6 +170,7 @@ def test_runs_record_the_images_that_they_have_seen(finished):
     assert seen == 40
 
 
+@pytest.mark.slow
 def test_a_task_that_destroys_features_never_helps(tmp_path, monkeypatch):
     def destroyed(self, config, seed_offset):
         network = self.untrained_backbone(seed_offset)
@@ -216,6 +217,7 @@ def test_test_images_are_excluded_from_pretraining(tmp_path):
     assert result.details["excluded_test_images"] == 7 and result.details["unlabeled_images"] == 40
 
 
+@pytest.mark.slow
 def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monkeypatch):
     deep = make_images(40).to(torch.int32) * 16  # 12 bits
     dark = ArraySource(
@@ -230,6 +232,7 @@ def test_all_sources_have_the_value_range_of_the_unlabeled_images(tmp_path, monk
     assert float(runners[0].data.split.images[torch.arange(9)].max()) < 256 / 4095
 
 
+@pytest.mark.slow
 def test_shuffled_labels_end_in_cannot_tell(finished, tmp_path, monkeypatch):
     borrow_runs(monkeypatch, finished[0])
     result = compare(tmp_path / "cmp", shuffle_labels=True, heads="linear")
@@ -248,6 +251,7 @@ def baseline(tmp_path_factory):
     return f"timm:resnet10t={file}"
 
 
+@pytest.mark.slow
 def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tmp_path, caplog):
     options = {"tasks": "rotation,mae", "heads": "linear,knn", "baselines": baseline, "size": 32, "seeds": 1}
     result = compare(tmp_path / "cmp", **options)
@@ -268,6 +272,7 @@ def test_a_public_backbone_unchanged_and_with_continued_pretraining(baseline, tm
     assert compare(tmp_path / "cmp", **options, resume=True).continued_baselines == result.continued_baselines
 
 
+@pytest.mark.slow
 def test_the_pretraining_of_a_run_can_be_continued(finished, tmp_path):
     run = str(finished[0] / "runs" / "mae-0")
     result = compare(tmp_path / "cmp", tasks="rotation", heads="linear", baselines=run)

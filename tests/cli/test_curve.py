@@ -87,6 +87,7 @@ def test_it_grows_and_computes_only_what_is_missing(run, drawn, monkeypatch):
     assert [row for row in more.rows if row["labels_per_class"] != 4] == answer.rows
 
 
+@pytest.mark.slow
 def test_a_point_does_not_depend_on_the_other_points(run, tmp_path):
     few, whole = {"labels_per_class": "2", "head": "finetune"}, {"labels_per_class": "2,5", "head": "finetune"}
     curve(run, out=tmp_path / "grown", **few)

@@ -189,6 +189,7 @@ def test_tasks_as_json(capsys):
     assert all({"name", "paper", "file"} <= set(row) for row in rows)
 
 
+@pytest.mark.slow
 def test_demo_writes_all_files_and_takes_the_next_free_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("headway.evaluation.demo.settings.NUM_SYNTHETIC", 150)
     monkeypatch.setattr("headway.evaluation.demo.evaluate.LABEL_DRAWS", 2)

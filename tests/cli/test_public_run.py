@@ -42,6 +42,7 @@ def test_it_has_its_weights_and_its_own_size(downloadable):
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_verbs_accept_it_as_a_run(downloadable, labeled, tmp_path):
     answer = headway.transfer(NAME, data=labeled, head="linear", out=tmp_path / "m", folds=0)
     assert answer.transductive is None, "what it was trained on is not known"

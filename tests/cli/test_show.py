@@ -29,7 +29,12 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("task", [*TASKS, "rotation+mae"])
+QUICK = ("rotation", "simclr", "mae")
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=() if task in QUICK else pytest.mark.slow) for task in [*TASKS, "rotation+mae"]]
+)
 def test_every_task_is_shown_with_and_without_a_run(task, photos, tmp_path):
     run, page = tmp_path / "run", tmp_path / "task.html"
     small = {"backbone": "vit_nano", "stem": "conv", "patch": 8, "size": 32}

@@ -28,6 +28,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_with_fsdp_end_in_the_weights_of_one(photos, tmp_path, capsys):
     words = ["simclr", "--data", photos, "--steps", 4, "--recipe.batch-size", 16, "--precision", "float64"]
     assert main(["pretrain", *map(str, words), *NETWORK, "--out", str(tmp_path / "1"), "--json"]) == 0
@@ -40,6 +41,7 @@ def test_two_processes_with_fsdp_end_in_the_weights_of_one(photos, tmp_path, cap
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_budget_gives_all_processes_the_same_number_of_steps(photos, tmp_path):
     done = pretrain(2, "rotation", "--data", photos, "--budget", "8s", "--out", tmp_path / "r")
     assert done.returncode == 0, done.stderr

@@ -45,6 +45,7 @@ def after(task, animals, steps, batch=64, **choices):
     return {name: float(value) for name, value in (outcome.metrics | {"loss": outcome.loss}).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "choices", "bar", "steps"),
     [
@@ -58,11 +59,13 @@ def test_accuracy_exceeds_the_bar(task, choices, bar, steps, animals):
     assert after(task, animals, steps, **choices)["accuracy"] > bar
 
 
+@pytest.mark.slow
 def test_colors_are_predicted_better_than_by_their_frequency(animals):
     found = after("colorization", animals, 90)
     assert found["loss"] < found["prior_loss"] - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", ["region", "blocks", "central"])
 def test_holes_are_filled_better_than_with_the_mean_color(mask, animals):
     found = after("inpainting", animals, 60, mask_type=mask)

@@ -45,6 +45,7 @@ def test_a_team_with_uneven_batches_equals_one_process(task):
     assert max_difference(whole_run(task, batch=11), train(task, batch=11, processes=3)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_team_equals_one_process_with_drop_path(task):
     expected = train(task, steps=4, drop_path=0.3)
@@ -52,6 +53,7 @@ def test_a_team_equals_one_process_with_drop_path(task):
     assert max_difference(expected, train(task, steps=4)) > 1e-6, "drop-path did nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["rotation", "simclr", "dino"])
 def test_processes_equal_one_through_batch_norms_of_a_convolutional_network(task, workers):
     expected = train(task, steps=3, backbone="timm:resnet10t")

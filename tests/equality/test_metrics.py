@@ -25,6 +25,7 @@ def logged(task, batch, steps=3):
     return [event.metrics | {"loss": event.loss} for event in events if isinstance(event, StepMetrics)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(("processes", "batch"), [(2, 12), (3, 11)])
 def test_metrics_on_several_processes_are_those_on_one(task, processes, batch, workers):

@@ -49,6 +49,7 @@ def test_processes_choose_alike_where_one_runs_out_of_memory(task, workers):
     assert workers(2).run(world_size) == [2, 2]
 
 
+@pytest.mark.slow
 def test_with_fsdp_the_process_without_memory_reports_what_to_do():
     from tests.processes import Workers
 

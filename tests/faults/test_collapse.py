@@ -132,6 +132,7 @@ def collapse_notes(events):
     return [event.text for event in events if isinstance(event, Note) and "collapse" in event.text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_provoked_collapse_is_detected_and_its_cause_named(name, animals, monkeypatch):
     fault = FAULTS[name]
@@ -141,6 +142,7 @@ def test_a_provoked_collapse_is_detected_and_its_cause_named(name, animals, monk
     assert fault.message in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted({fault.task for fault in FAULTS.values()}))
 def test_healthy_runs_raise_no_alarm(task, animals):
     steps = max(fault.steps for fault in FAULTS.values() if fault.task == task)

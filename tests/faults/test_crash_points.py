@@ -36,6 +36,7 @@ def test_every_write_is_flushed_and_renamed_and_its_folder_flushed(whole):
     assert len(written) == 1 + STEPS // EVERY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tear", [False, True], ids=["killed", "power cut"])
 def test_a_run_resumes_to_the_same_bits_after_a_crash_at_any_operation(whole, tear, tmp_path):
     weights, log = whole

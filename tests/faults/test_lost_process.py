@@ -51,6 +51,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_restart_resumes_to_the_same_weights_after_one_line(photos, tmp_path):
     (tmp_path / "mine.py").write_text(textwrap.dedent(RECIPE))
     words = ["--backbone", "vit_nano", "--stem", "conv", "--patch", 8, "--precision", "float64", "--steps", 10]
@@ -79,6 +80,7 @@ def test_a_restart_resumes_to_the_same_weights_after_one_line(photos, tmp_path):
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "headway", "SLURM_NODELIST": "127.0.0.1", "SLURM_NODEID": "0"}
 
 
+@pytest.mark.slow
 def test_slurm_tasks_become_processes():
     code = (
         "from headway.distributed import all_gather_int, rank, world_size\n"

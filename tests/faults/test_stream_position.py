@@ -83,6 +83,7 @@ def test_1_then_2_then_3_then_1_processes_with_kills_between(tmp_path, workers):
     assert correct(census(run, accumulate=2))
 
 
+@pytest.mark.slow
 def test_through_fifty_random_kills(tmp_path, monkeypatch):
     monkeypatch.setattr(
         files, "fsync_path", lambda path: None

@@ -239,6 +239,7 @@ def test_a_killed_process_costs_the_steps_since_the_last_checkpoint(
     check_finished(out, whole)
 
 
+@pytest.mark.slow
 def test_a_command_that_receives_sigterm_ends_in_one_line_and_is_resumed(photos, tmp_path):
     """The command as a user starts it, with its measurements."""
     out, steps = tmp_path / "cut", 60

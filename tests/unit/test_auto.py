@@ -98,6 +98,7 @@ def test_auto_trains_resumes_and_is_recorded(tmp_path, caplog):
         headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=3, resume=True)
 
 
+@pytest.mark.slow
 def test_auto_never_imports_names_from_a_record(tmp_path):
     photos = ArraySource(make_images(12, side=32))
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)
@@ -124,6 +125,7 @@ def test_the_default_budget_is_an_hour(monkeypatch, tmp_path):
     assert budgets == [DEFAULT_BUDGET_S, None]
 
 
+@pytest.mark.slow
 def test_the_default_budget_also_holds_on_resume(monkeypatch, tmp_path):
     photos, budgets = ArraySource(make_images(12, side=32)), []
     headway.pretrain("auto", data=photos, out=tmp_path / "run", steps=1)

@@ -245,6 +245,7 @@ def test_a_search_over_tasks(arrays, temporary):
     assert len(list(temporary.glob("headway-*"))) == 1, "the run of the best encoder alone is kept"
 
 
+@pytest.mark.slow
 def test_fitted_encoders_return_from_other_processes(arrays, temporary):
     model = make_pipeline(headway.Encoder(**SMALL), LogisticRegression())
     results = cross_validate(

@@ -47,6 +47,7 @@ def test_a_custom_task_can_be_combined(in_examples):
     assert torch.isfinite(outcome.loss) and "which_corner.accuracy" in outcome.metrics
 
 
+@pytest.mark.slow
 def test_simclr_from_scratch_trains_by_the_parts_alone(capsys):
     spec = importlib.util.spec_from_file_location("simclr_from_scratch", EXAMPLES / "simclr_from_scratch.py")
     module = importlib.util.module_from_spec(spec)
