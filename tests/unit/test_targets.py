@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 import torch
@@ -74,11 +75,13 @@ def test_a_target_from_outside_is_learned_saved_and_predicted(photos, tmp_path, 
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["accuracy"] > 60 and result["target_metrics"]["mean_rank_error"] < 0.5
     assert "balanced_accuracy" not in result
-    headway.predict("m", data=f"{photos}/photos", out="labels.csv")
+    with raises("own-object", "--target shades:ORDINAL"):
+        headway.predict("m", data=f"{photos}/photos", out="labels.csv")
+    headway.predict("m", data=f"{photos}/photos", out="labels.csv", target="shades:ORDINAL")
     rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
     assert list(rows[0]) == ["file", "label", "confidence", "above dark", "above gray"]
     assert sum(row["label"] == row["file"].split("/")[0] for row in rows) > 20
-    classifier = load_classifier(tmp_path / "m")
+    classifier = load_classifier(tmp_path / "m", find_target("shades:ORDINAL"))
     assert classifier.target.name == "shades:ORDINAL"
     assert classifier.predict([photos / "photos" / row["file"] for row in rows[:3]]) == [
         row["label"] for row in rows[:3]
@@ -140,3 +143,13 @@ def test_other_targets_are_refused(tmp_path, monkeypatch, photos):
 
     with raises("config-invalid", "torch.float32"):
         encode_labels(WrongShape(), ("a", "b"), torch.tensor([0, 1]), ("a", "b"))
+
+
+def test_a_record_imports_nothing(photos, tmp_path):
+    headway.transfer(photos / "run", data=photos / "photos", out=tmp_path / "m")
+    record = json.loads((tmp_path / "m" / "classifier.json").read_text())
+    (tmp_path / "m" / "classifier.json").write_text(json.dumps({**record, "target": "antigravity:TARGET"}))
+    for given in ("", "multilabel", MULTILABEL):
+        with raises("own-object", "antigravity:TARGET"):
+            load_classifier(tmp_path / "m", given)
+    assert "antigravity" not in sys.modules

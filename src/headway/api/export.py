@@ -36,6 +36,7 @@ def export(
     model: str,
     *,
     out: str | Path,
+    target: str = "",
     progress: ProgressCallback | None = None,
 ) -> ExportResult:
     """Write a classifier, or the backbone of a run, as one file that runs without Headway.
@@ -50,6 +51,7 @@ def export(
         model: A classifier that ``headway transfer`` wrote (the outputs are probabilities), or a run (the outputs are
             features); or a weights file, or timm:NAME (timm fetches its weights).
         out: The file to write, .onnx or .pt2; it must not exist.
+        target: Of a classifier with a target of your own: my_package.my_file:TARGET.
         progress: Called with the progress of each stage; none: silent.
     """
     from headway.downstream.classifier import CLASSIFIER_FILE, load_classifier
@@ -65,7 +67,9 @@ def export(
         )
     is_classifier = (folder / CLASSIFIER_FILE).is_file()
     exportable = (
-        exportable_classifier(load_classifier(folder)) if is_classifier else exportable_backbone(load_run(model)[0])
+        exportable_classifier(load_classifier(folder, target))
+        if is_classifier
+        else exportable_backbone(load_run(model)[0])
     )
     report = stage_progress(progress, "exporting, and comparing outputs")
     report(0, 1)

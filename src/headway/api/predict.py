@@ -36,6 +36,7 @@ def predict(
     data: DataLike,
     out: str | Path,
     min_confidence: float = 0.0,
+    target: str = "",
     resume: bool = False,
     progress: ProgressCallback | None = None,
 ) -> PredictResult:
@@ -50,6 +51,7 @@ def predict(
         data: Images: a folder, tars, or a CSV with a column "file".
         out: The table to write (columns file, label, confidence, then one per class); it must not exist.
         min_confidence: Where the confidence is below this probability, the label is "don't know".
+        target: Of a classifier with a target of your own: my_package.my_file:TARGET.
         resume: Continue an interrupted command.
         progress: Called with the progress of each stage; none: silent.
     """
@@ -62,7 +64,7 @@ def predict(
     table = refuse_existing(Path(out))
     if not 0 <= min_confidence <= 1:
         raise HeadwayError("value-out-of-range", f"--min-confidence is a probability in [0, 1], got {min_confidence}")
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, target)
     source = open_source(data, backbone=classifier.backbone)
     written = write_predictions(
         classifier, Path(model), source, table, min_confidence, resume, stage_progress(progress, "predicting")

@@ -19,7 +19,7 @@ from headway.data.dataset.subset import Images, ImageSubset
 from headway.data.open import open_source
 from headway.downstream.heads.layers import apply_head
 from headway.downstream.heads.registry import find_head
-from headway.downstream.targets import SINGLE, Target, find_target
+from headway.downstream.targets import SINGLE, Target, recorded_target
 from headway.errors import HeadwayError
 from headway.protocol import Backbone, Features
 from headway.utils.files import atomic_write, read_json, refuse_existing, write_json
@@ -145,11 +145,16 @@ class Classifier(NamedTuple):
         atomic_write(folder, write)
 
 
-def load_classifier(folder: str | Path) -> Classifier:
+def load_classifier(folder: str | Path, target: str | Target = "") -> Classifier:
     """Read what ``Classifier.save``, or ``headway transfer``, wrote.
 
+    Args:
+        folder: The classifier's folder.
+        target: What its labels mean, where that is a target of your own (``my_package.my_file:TARGET``). A record may
+            come from elsewhere, so no module is imported that it alone names.
+
     Raises:
-        HeadwayError: It is missing or damaged.
+        HeadwayError: It is missing or damaged, or its target is neither one of ``TARGETS`` nor the given one.
     """
     folder = Path(folder)
     if not (folder / CLASSIFIER_FILE).is_file():
@@ -162,7 +167,7 @@ def load_classifier(folder: str | Path) -> Classifier:
         backbone = load_backbone(folder / BACKBONE_FILE)
         head = find_head(kind).restore(load_file(folder / HEAD_FILE), backbone.embed_dim, len(classes))
         size, temperature = int(record["size"]), float(record["temperature"])
-        target, test_set_hash = find_target(str(record["target"])), str(record["test_set_hash"])
+        target, test_set_hash = recorded_target(str(record["target"]), target), str(record["test_set_hash"])
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise HeadwayError(
             "classifier-damaged",

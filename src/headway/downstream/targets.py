@@ -177,6 +177,24 @@ def find_target(name: str) -> Target:
     return target
 
 
+def recorded_target(name: str, given: str | Target) -> Target:
+    """The target that a saved classifier names: one of ``TARGETS``, or the given one of a user's own.
+
+    Raises:
+        HeadwayError: The name is in a record alone, which is no reason to import anything.
+    """
+    if name in TARGETS:
+        return TARGETS[name]
+    target = find_target(given) if isinstance(given, str) and given else given
+    if not isinstance(target, Target) or target.name != name:
+        raise HeadwayError(
+            "own-object",
+            f"the labels of this classifier mean what '{name}' says, which is code that this version does not have; if "
+            f"you trust it, give --target {name} (predict, export), or target= to headway.load_classifier",
+        )
+    return target
+
+
 def encode_labels(target: Target, texts: Sequence[str], given: Tensor, classes: tuple[str, ...]) -> Tensor:
     """The encoded labels of images, N or N K; images without a label get a row that means nothing.
 
