@@ -78,16 +78,18 @@ def mean_gain(gains: list[float], level: float = 0.95) -> tuple[float, float, fl
 
 
 def tables(cells: list[dict[str, Any]]) -> list[Table]:
-    """A table for each data set, budget and kind of labels: a row per seed, and the mean over seeds."""
-    groups: dict[tuple[str, str, int | None, bool], list[dict[str, Any]]] = defaultdict(list)
+    """A table for each data set, budget, kind of labels and version of the code: a row per seed, and the mean."""
+    groups: dict[tuple[str, str, int | None, bool, str], list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
-        groups[cell["name"], cell["budget"], cell["synthetic_version"], cell["shuffled_labels"]].append(cell)
+        key = cell["name"], cell["budget"], cell["synthetic_version"], cell["shuffled_labels"], cell["commit"][:7]
+        groups[key].append(cell)
     made = []
-    for (name, budget, version, shuffled), group in sorted(groups.items(), key=str):
+    for (name, budget, version, shuffled, commit), group in sorted(groups.items(), key=str):
         points, low, high = mean_gain([cell["gain"]["points"] for cell in group])
         verdict = "helped" if low > 0 else "hurt" if high < 0 else "cannot tell"
         summary = f"{points:+.1f} ({low:+.1f} to {high:+.1f})" if len(group) > 1 else f"{points:+.1f} (one seed)"
         about = f"{name}{f' version {version}' if version else ''}, {budget}{', labels shuffled' if shuffled else ''}"
+        about += f", commit {commit}"
         table = Table(title=f"{about}: {summary} points over {len(group)} seeds: {verdict}")
         names = [row["name"] for row in group[0]["rows"]]
         for column in ("seed", *names, "gain", "method", "seconds", "CPU s"):

@@ -32,7 +32,7 @@ def test_every_script_has_a_help_text(script, monkeypatch, capsys):
     ("script", "words"),
     [
         ("leaderboard", ["simclr", "52.4 ± 1.4", "Spearman"]),
-        ("demo", ["drawn-animals version 2", "+31.6", "+27.6 to +35.6", "cannot tell"]),
+        ("demo", ["drawn-animals version 2", "+31.6", "+27.6 to +35.6", "+14.9", "cannot tell"]),
         ("fewlabel", ["simclr-170s", "-1.6", "-4.0 to 0.8"]),
         ("steps", ["drawn-77", "scratch", "45.8"]),
         ("networks", ["vit_pico@32", "58.15", "temperature 0.1"]),
