@@ -127,7 +127,8 @@ def test_tables_from_windows_are_read(encoding, tmp_path):
 
 
 def test_a_parquet_of_pixels_is_refused_without_its_bytes(tmp_path):
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     columns = {"file": [png(i) for i in range(3)], "label": ["a", "b", "a"]}
     nested = {"image": [{"bytes": png(i), "path": "x"} for i in range(3)], "label": ["a", "b", "a"]}
     for number, table in enumerate((columns, nested)):

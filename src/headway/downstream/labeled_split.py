@@ -194,12 +194,12 @@ def _given_test_set(store: ImageStore, train: ImageStore, target: Target, classe
 def _note_conflicts(store: ImageStore, given: Tensor) -> None:
     """Tell of images that are equal in every pixel and have different labels."""
     first: dict[int, int] = {}
-    conflicts = []
+    labels, conflicts = given.tolist(), []
     for index, content in enumerate(store.content_hashes.tolist()):
-        if given[index] >= 0 and given[first.setdefault(content, index)] != given[index]:
+        if labels[index] >= 0 and labels[first.setdefault(content, index)] != labels[index]:
             conflicts.append((first[content], index))
     if conflicts:
-        one, other = ((store.names[i], store.classes[int(given[i])]) for i in conflicts[0])
+        one, other = ((store.names[i], store.classes[labels[i]]) for i in conflicts[0])
         note(
             f"{len(conflicts):,} images are equal in every pixel to one with another label, "
             f"such as {one[0]!r} ({one[1]}) and {other[0]!r} ({other[1]}); headway check lists them"

@@ -64,10 +64,9 @@ def open_folder(root: Path, labeled: bool | None) -> FileSource:
 
 def _labels_of(root: Path, names: list[str], required: bool) -> list[str | None]:
     """The class of each image: its first-level folder; inside splits the folder below."""
-    parts = [name.split("/") for name in names]
-    first = {folders[0] for folders in parts if len(folders) > 1}
+    first = {name.partition("/")[0] for name in names if "/" in name}
     if not first or not {folder.lower() for folder in first} <= SPLIT_FOLDERS:
-        return [folders[0] if len(folders) > 1 else None for folders in parts]
+        return [name.partition("/")[0] if "/" in name else None for name in names]
     if required:
         train = next((name for name in sorted(first) if name.lower() in TRAIN_FOLDERS), min(first))
         tests = sorted(first - {train}, key=lambda name: (name.lower() not in TEST_FOLDERS, name))
@@ -77,7 +76,7 @@ def _labels_of(root: Path, names: list[str], required: bool) -> list[str | None]
             f"the folders {', '.join(sorted(first))} in '{root}' are splits and not classes; "
             f"give one of them: --data {root / train}{test}",
         )
-    return [folders[1] if len(folders) > 2 else None for folders in parts]
+    return [name.split("/", 2)[1] if name.count("/") > 1 else None for name in names]
 
 
 def _parent_folders(names: list[str]) -> set[str]:

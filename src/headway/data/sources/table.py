@@ -72,6 +72,8 @@ def _spelling(name: str, is_known: Callable[[str], bool]) -> str:
     Tables from Windows separate folders by backslashes, and are often in its code page 1252.
     """
     other = _as_code_page(name)
+    if "\\" not in name and other == name:  # nearly every name: it costs no look-up
+        return name
     spellings = (name, name.replace("\\", "/"), other, other.replace("\\", "/"))
     return next((spelling for spelling in spellings if is_known(spelling)), name)
 

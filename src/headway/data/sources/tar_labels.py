@@ -29,12 +29,14 @@ def pair_labels(images: Sequence[str], members: Sequence[Member], required: bool
     Raises:
         HeadwayError: ``required``, and it is unclear of which image a label is.
     """
+    labels = [member for member in members if member.name.endswith(LABEL_SUFFIX)]
+    if not labels:
+        return {}, []
     by_stem, by_key = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for name in images:
         for stem in (name, os.path.splitext(name)[0]):
             by_stem[stem].append(name)
         by_key[_key(name)].append(name)
-    labels = [member for member in members if member.name.endswith(LABEL_SUFFIX)]
     found, unused = defaultdict[str, list[Member]](list), Remarks()
     for member in labels:
         stem = member.name.removesuffix(LABEL_SUFFIX)
