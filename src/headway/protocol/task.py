@@ -1,5 +1,6 @@
 """The base class of pretext tasks, and the module that the engine trains."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from headway.protocol.types import Batch, Panel, TaskOutput, TrainingClock
 from headway.rng import SampleRNG
 
 
-class PretextTask(nn.Module):
+class PretextTask(nn.Module, ABC):
     """A pretext task on unlabeled images: it makes views and targets, and computes the loss of the network on them.
 
     Tasks derive from this class and from no other task. A task *receives* the backbone and never owns it, so transfer
@@ -32,16 +33,16 @@ class PretextTask(nn.Module):
     min_batch_size: ClassVar[int] = 1
     cost_milestones: tuple[float, ...] = (0.0,)
 
+    @abstractmethod
     def make_views(self, batch: Batch, rng: SampleRNG) -> Any:
         """Make views and targets, with random numbers per image. Runs without gradients.
 
         Random numbers for ``forward`` are drawn here too, so that ``forward`` is a function of its arguments.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, backbone: Backbone, views: Any, clock: TrainingClock) -> TaskOutput:
         """Compute the loss. It changes no buffers but those of batch norms. Losses are float32 or wider."""
-        raise NotImplementedError
 
     def after_step(self, backbone: Backbone, step_stats: Sequence[Any], clock: TrainingClock) -> None:
         """Update teachers, centers and queues; called once after every optimizer step.
